@@ -1,0 +1,1 @@
+"""Search over parameter-efficient tuner designs for frozen vision transformers."""

@@ -1,0 +1,68 @@
+"""Sets of blocks: patterns such as "last 1/2" and explicit ones such as "1-4,7". Blocks count from 1."""
+
+import math
+import re
+from collections.abc import Iterable
+from fractions import Fraction
+
+from utuning_search.errors import InputError
+
+RULE = 'blocks are "all", "first N", "last N", "every N" (N a number, or a part such as 1/2), or like "1-4,7"'
+_PATTERN = re.compile(r"(first|last|every) (\d+)(?:/(\d+))?")
+_RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+
+
+def check_pattern(pattern: str, where: str) -> None:
+    """Raise InputError unless `pattern` is well formed."""
+    match = _PATTERN.fullmatch(pattern)
+    if match:
+        part = match[3] is not None
+        fine = int(match[2]) >= 1 and (not part or (match[1] != "every" and int(match[2]) <= int(match[3])))
+    else:
+        fine = pattern == "all" or _RANGES.fullmatch(pattern) is not None
+    if not fine:
+        raise InputError(where, RULE, repr(pattern))
+
+
+def resolve(pattern: str, depth: int, where: str) -> tuple[int, ...]:
+    """The blocks, 1 to `depth` ascending, that a pattern names in a backbone of that depth.
+
+    Parts are rounded up: "last 1/2" of 5 blocks is 3 blocks. A number beyond the depth is an error.
+    """
+    check_pattern(pattern, where)
+    if pattern == "all":
+        return tuple(range(1, depth + 1))
+    match = _PATTERN.fullmatch(pattern)
+    if match is None:
+        blocks = _explicit(pattern)
+    elif match[1] == "every":
+        blocks = tuple(range(int(match[2]), depth + 1, int(match[2])))
+    else:
+        count = int(match[2])
+        if match[3] is not None:
+            count = math.ceil(Fraction(count, int(match[3])) * depth)
+        if count > depth:
+            raise InputError(where, f"blocks lie within the backbone's {depth}", repr(pattern))
+        blocks = tuple(range(1, count + 1)) if match[1] == "first" else tuple(range(depth - count + 1, depth + 1))
+    if not blocks or blocks[0] < 1 or blocks[-1] > depth:
+        raise InputError(where, f"blocks match at least one of 1 to {depth}, and no other", repr(pattern))
+    return blocks
+
+
+def text(blocks: Iterable[int]) -> str:
+    """The explicit form of some blocks: (1, 2, 3, 7) is "1-3,7"."""
+    runs: list[list[int]] = []
+    for block in sorted(blocks):
+        if runs and block == runs[-1][1] + 1:
+            runs[-1][1] = block
+        else:
+            runs.append([block, block])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _explicit(pattern: str) -> tuple[int, ...]:
+    found: list[int] = []
+    for run in pattern.split(","):
+        low, _, high = run.partition("-")
+        found.extend(range(int(low), int(high or low) + 1))
+    return tuple(sorted(set(found)))

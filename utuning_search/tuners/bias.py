@@ -1,0 +1,59 @@
+"""A learned bias on an operation's output (BitFit, one operation at a time): U(x) = b."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from utuning_search.tuners.base import OPERATIONS, Form, Operation, Site, Tuner, TunerConfig, zeros
+from utuning_search.tuners.references import BITFIT, Reference
+
+
+@dataclass(frozen=True)
+class BiasConfig(TunerConfig):
+    """No options."""
+
+    kind: ClassVar[str] = "bias"
+    summary: ClassVar[str] = "b, starts at zero; merges into the frozen bias"
+    references: ClassVar[tuple[Reference, ...]] = (BITFIT,)
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        return OPERATIONS
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        return ("parallel",)  # U is constant, so every form is the same function
+
+    @property
+    def starts_at_zero(self) -> bool:
+        return True
+
+    @property
+    def scalable(self) -> bool:
+        return False
+
+    @property
+    def mergeable(self) -> bool:
+        return True
+
+    def num_parameters(self, site: Site) -> int:
+        return site.out_dim
+
+    def build(self, site: Site) -> nn.Module:
+        return Bias(site)
+
+
+class Bias(Tuner):
+    """The module of BiasConfig; bias is (out_dim,)."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.bias = zeros(site.out_dim)
+
+    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+        del block
+        return self.bias.expand(*x.shape[:-1], -1)
+
+    def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
+        return None, self.bias

@@ -1,0 +1,106 @@
+"""Prefix tuning: learned keys and values, in the paper's two readings.
+
+With λ the softmax mass that falls on the prefix, per query and head (U-Tuning, section 3; He et al., 2022):
+
+    exact     (1 - λ) Attn(Q, K, V) + λ Attn(Q, K_pre, V_pre)      rows join the softmax
+    parallel  Attn(Q, K, V) + s Attn(Q, K_pre, V_pre)              U-Tuning's parallel tuner
+
+The parallel reading uses the frozen query and output projections of its block, at `mlp` and `block` too.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from utuning_search.tuners.base import (
+    ADDITIVE_FORMS,
+    TOKEN_OPERATIONS,
+    Form,
+    InsideTuner,
+    Operation,
+    Site,
+    Tuner,
+    TunerConfig,
+    check_choice,
+    check_count,
+    zeros,
+)
+from utuning_search.tuners.frozen_attention import attend
+from utuning_search.tuners.references import PREFIX, U_TUNING, UNIFIED_VIEW, Reference
+
+MAX_LENGTH = 512
+READINGS = ("exact", "parallel")
+KEY_STD = 0.5  # of unit-variance keys: large enough to tell prefix rows apart, small enough for a soft softmax
+
+
+@dataclass(frozen=True)
+class PrefixConfig(TunerConfig):
+    """Attributes: length, prefix rows a head; reading, "exact" or "parallel"."""
+
+    length: int
+    reading: str = "parallel"
+
+    kind: ClassVar[str] = "prefix"
+    summary: ClassVar[str] = "learned keys and values: joined in the softmax (exact), or a parallel attention"
+    references: ClassVar[tuple[Reference, ...]] = (PREFIX, UNIFIED_VIEW, U_TUNING)
+
+    def __post_init__(self) -> None:
+        check_count(self.kind, "length", self.length, MAX_LENGTH)
+        check_choice(self.kind, "reading", self.reading, READINGS)
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        return ("attention",) if self.reading == "exact" else TOKEN_OPERATIONS
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        return ("inside",) if self.reading == "exact" else ADDITIVE_FORMS
+
+    @property
+    def starts_at_zero(self) -> bool:
+        # The exact reading's rows take softmax mass from the first step on, whatever their values.
+        return self.reading == "parallel"
+
+    @property
+    def label(self) -> str:
+        return "exact prefix" if self.reading == "exact" else "prefix"
+
+    @property
+    def size_label(self) -> str:
+        return f"l={self.length}"
+
+    def num_parameters(self, site: Site) -> int:
+        return 2 * self.length * site.num_heads * site.head_dim
+
+    def build(self, site: Site) -> nn.Module:
+        return ExactPrefix(self, site) if self.reading == "exact" else ParallelPrefix(self, site)
+
+
+def _keys(config: PrefixConfig, site: Site) -> nn.Parameter:
+    return nn.Parameter(KEY_STD * torch.randn(site.num_heads, config.length, site.head_dim))
+
+
+class ExactPrefix(InsideTuner):
+    """Prefix rows that join the softmax; keys and values are (heads, length, head_dim)."""
+
+    def __init__(self, config: PrefixConfig, site: Site) -> None:
+        super().__init__()
+        self.keys = _keys(config, site)
+        self.values = zeros(site.num_heads, config.length, site.head_dim)
+
+    def extra_keys_values(self) -> tuple[Tensor, Tensor] | None:
+        return self.keys, self.values
+
+
+class ParallelPrefix(Tuner):
+    """A separate attention over the prefix; values start at zero, so U starts at zero."""
+
+    def __init__(self, config: PrefixConfig, site: Site) -> None:
+        super().__init__()
+        self.keys = _keys(config, site)
+        self.values = zeros(site.num_heads, config.length, site.head_dim)
+
+    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+        return attend(block, x, self.keys, self.values)

@@ -1,0 +1,46 @@
+"""The one list of tuners."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from utuning_search.errors import InputError, nearest, refuse_unknown_keys
+from utuning_search.tuners.adapter import AdapterConfig
+from utuning_search.tuners.base import TunerConfig
+from utuning_search.tuners.bias import BiasConfig
+from utuning_search.tuners.lora import LoraConfig
+from utuning_search.tuners.norm import NormConfig
+from utuning_search.tuners.prefix import PrefixConfig
+from utuning_search.tuners.prompt import PromptConfig
+from utuning_search.tuners.scale_shift import ScaleShiftConfig
+
+TUNERS: tuple[type[TunerConfig], ...] = (
+    AdapterConfig,
+    LoraConfig,
+    PrefixConfig,
+    PromptConfig,
+    ScaleShiftConfig,
+    BiasConfig,
+    NormConfig,
+)
+_BY_KIND = {tuner.kind: tuner for tuner in TUNERS}
+if len(_BY_KIND) < len(TUNERS):
+    raise RuntimeError("two tuners of one kind are registered")
+
+
+def tuner_class(kind: object, where: str) -> type[TunerConfig]:
+    """The registered config class of a kind."""
+    if not isinstance(kind, str) or kind not in _BY_KIND:
+        raise InputError(where, "tuner is a known kind", repr(kind), nearest(kind, _BY_KIND))
+    return _BY_KIND[kind]
+
+
+def tuner_config(kind: object, options: Mapping[str, Any], where: str) -> TunerConfig:
+    """A config from its kind and options, as written in TOML."""
+    cls = tuner_class(kind, where)
+    known = {f.name: f for f in fields(cls)}
+    refuse_unknown_keys(options, known, f"{where}, tuner '{kind}'")
+    for name, field in known.items():
+        if name not in options and field.default is MISSING:
+            raise InputError(f"{where}, tuner '{kind}'", f"{name} is given", "nothing", f"Add {name}.")
+    return cls(**options)
