@@ -194,12 +194,12 @@ def _canonical(placements: Iterable[Placement]) -> tuple[Placement, ...]:
     for p in placements:
         alike = (p.operation, p.tuner, p.form, p.scale, isinstance(p.blocks, str))
         at = groups.get(alike)
-        if at is None:
+        if at is None or isinstance(p.blocks, str):  # patterns are compared once they are resolved
             groups[alike] = len(joined)
             joined.append(p)
             continue
-        mine, theirs = joined[at].blocks, p.blocks
-        if isinstance(mine, str) or isinstance(theirs, str) or set(mine) & set(theirs):
+        mine, theirs = joined[at].block_numbers(), p.blocks
+        if set(mine) & set(theirs):
             todo = "Join them, or give one a larger size."
             raise InputError("design", "equal tuners at one operation are placed in a block once", str(p), todo)
         if p.tuner.once:

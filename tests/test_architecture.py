@@ -1,0 +1,227 @@
+"""The house stands: no import cycles, one door a library, modules that fit in the head, only the CLI prints."""
+
+import ast
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "utuning_search"
+MAX_LINES = 400
+MAY_PRINT = (f"{PACKAGE}.cli", f"{PACKAGE}.embedded.pretrain")
+MAY_IMPORT_OURS_IN_FUNCTIONS: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, by its absolute dotted name."""
+
+    target: str
+    line: int
+    in_function: bool
+
+
+@dataclass(frozen=True)
+class Module:
+    """What the rules need to know of one file."""
+
+    name: str
+    path: Path
+    lines: int
+    imports: tuple[Import, ...]
+    prints: tuple[int, ...]
+
+    def at(self, line: int, text: str) -> str:
+        return f"{self.path}:{line}: {text}"
+
+
+Modules = dict[str, Module]
+Rule = Callable[[Modules], Iterator[str]]
+
+
+class Reader(ast.NodeVisitor):
+    """Collects the imports and print calls of one file."""
+
+    def __init__(self, package: str, known: set[str]) -> None:
+        self.package, self.known = package, known
+        self.imports: list[Import] = []
+        self.prints: list[int] = []
+        self.depth = 0
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        self.depth += 1
+        self.generic_visit(node)
+        self.depth -= 1
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self.add(node.lineno, *(alias.name for alias in node.names))
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        base = node.module or ""
+        if node.level:
+            parents = self.package.split(".")
+            base = ".".join([*parents[: len(parents) + 1 - node.level], *filter(None, [base])])
+        names = (f"{base}.{alias.name}" for alias in node.names)
+        self.add(node.lineno, *(name if name in self.known else base for name in names))
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and node.func.id == "print":
+            self.prints.append(node.lineno)
+        self.generic_visit(node)
+
+    def add(self, line: int, *targets: str) -> None:
+        self.imports += (Import(target, line, self.depth > 0) for target in dict.fromkeys(targets))
+
+
+def read_modules(root: Path) -> Modules:
+    """All modules of the package below `root`, by dotted name."""
+    paths = {}
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    modules = {}
+    for name, path in paths.items():
+        text = path.read_text(encoding="utf-8")
+        reader = Reader(name if path.stem == "__init__" else name.rpartition(".")[0], set(paths))
+        reader.visit(ast.parse(text, str(path)))
+        shown = path.relative_to(root)
+        modules[name] = Module(name, shown, len(text.splitlines()), tuple(reader.imports), tuple(reader.prints))
+    return modules
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    """Whether `name` is one of the packages or lies in one."""
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def no_cycles(modules: Modules) -> Iterator[str]:
+    lines = {
+        (module.name, found.target): found.line
+        for module in modules.values()
+        for found in module.imports
+        if found.target in modules and not found.in_function
+    }
+    graph: dict[str, set[str]] = {}
+    for importer, target in lines:
+        graph.setdefault(importer, set()).add(target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        cycle = error.args[1]  # each imported by the next
+        for target, importer in reversed(list(pairwise(cycle))):
+            yield modules[importer].at(lines[importer, target], f"in a cycle: {importer} imports {target}")
+
+
+def no_hidden_imports(modules: Modules) -> Iterator[str]:
+    for module in modules.values():
+        for found in module.imports:
+            hidden = found.in_function and within(found.target, (PACKAGE,))
+            if hidden and module.name not in MAY_IMPORT_OURS_IN_FUNCTIONS:
+                yield module.at(found.line, f"imports {found.target} within a function; import it at the top")
+
+
+def no_long_modules(modules: Modules) -> Iterator[str]:
+    for module in modules.values():
+        if module.lines > MAX_LINES:
+            yield module.at(MAX_LINES + 1, f"a module has at most {MAX_LINES} lines; this one has {module.lines}")
+
+
+def no_prints(modules: Modules) -> Iterator[str]:
+    for module in modules.values():
+        if not within(module.name, MAY_PRINT):
+            for line in module.prints:
+                yield module.at(line, "only the command line prints; return a value")
+
+
+def one_door(library: str, doors: tuple[str, ...]) -> Rule:
+    """The rule that only `doors` import `library`."""
+
+    def rule(modules: Modules) -> Iterator[str]:
+        for module in modules.values():
+            for found in module.imports:
+                if within(found.target, (library,)) and not within(module.name, doors):
+                    yield module.at(found.line, f"imports {found.target}; only {', '.join(doors)} may")
+
+    return rule
+
+
+def declared_doors() -> dict[str, tuple[str, ...]]:
+    """The doors of each library, as import-linter checks them too."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    doors = {}
+    for contract in config["tool"]["importlinter"]["contracts"]:
+        if contract["type"] == "forbidden":
+            (library,) = contract["forbidden_modules"]
+            importers = (line.split(" -> ")[0].removesuffix(".**") for line in contract["ignore_imports"])
+            doors[library] = tuple(dict.fromkeys(importers))
+    return doors
+
+
+DOORS = declared_doors()
+RULES: dict[str, Rule] = {
+    "no import cycles": no_cycles,
+    "no hidden imports": no_hidden_imports,
+    "no long modules": no_long_modules,
+    "no prints": no_prints,
+    **{f"one door for {library}": one_door(library, doors) for library, doors in DOORS.items()},
+}
+
+
+@pytest.fixture(scope="module")
+def modules() -> Modules:
+    return read_modules(ROOT)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_package_keeps_rule(rule: Rule, modules: Modules) -> None:
+    assert modules
+    broken = list(rule(modules))
+    assert not broken, "\n" + "\n".join(broken)
+
+
+def test_each_heavy_library_has_a_door() -> None:
+    assert set(DOORS) == {"timm", "torchvision", "optuna", "matplotlib", "sklearn", "pandas", "rich"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "files", "where"),
+    [
+        (
+            "no import cycles",
+            {"a.py": "import math\nfrom utuning_search import b", "b.py": "from .a import x"},
+            "a.py:2",
+        ),
+        ("no import cycles", {"t/__init__.py": "from .u import x", "t/u.py": "\nfrom . import y"}, "t/u.py:2"),
+        ("no hidden imports", {"a.py": "def f():\n    from .b import x", "b.py": ""}, "a.py:2"),
+        ("no hidden imports", {"t/a.py": "async def f():\n    import utuning_search.b", "b.py": ""}, "t/a.py:2"),
+        ("no long modules", {"a.py": "x = 1\n" * (MAX_LINES + 1)}, f"a.py:{MAX_LINES + 1}"),
+        ("no prints", {"a.py": "def f():\n    return [print(1)]"}, "a.py:2"),
+        ("no prints", {"client.py": "print(1)"}, "client.py:1"),
+        ("one door for timm", {"tuners/a.py": "import math\nimport timm.layers as layers"}, "tuners/a.py:2"),
+        ("one door for optuna", {"a.py": "def f():\n    from optuna import create_study"}, "a.py:2"),
+    ],
+)
+def test_rule_names_file_and_line(rule: str, files: dict[str, str], where: str, tmp_path: Path) -> None:
+    """Each rule finds its offence, and the other rules find none."""
+    for name, text in files.items():
+        path = tmp_path / PACKAGE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    modules = read_modules(tmp_path)
+    assert f"{PACKAGE}/{where}: " in "\n".join(RULES[rule](modules))
+    assert {name for name in RULES if list(RULES[name](modules))} == {rule}
+
+
+def test_what_is_allowed_passes(tmp_path: Path) -> None:
+    (tmp_path / PACKAGE / "cli").mkdir(parents=True)
+    (tmp_path / PACKAGE / "cli" / "__init__.py").write_text("import rich\nfrom ..backbone import x\nprint(x)\n")
+    (tmp_path / PACKAGE / "backbone.py").write_text("import timm\n\n\ndef f():\n    import math\n")
+    modules = read_modules(tmp_path)
+    assert [text for rule in RULES.values() for text in rule(modules)] == []
