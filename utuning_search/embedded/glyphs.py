@@ -79,8 +79,8 @@ class Pose:
 def random_pose(rng: np.random.Generator) -> Pose:
     """A pose within the bounds of the source task.
 
-    The largest size is 1.35 times the smallest, less than a capital is to its small letter (about
-    1.4), so that `c` and `C` stay different classes; the offset is enough to crop some letters.
+    The largest size is 1.35 times the smallest, about the ratio of a capital to its small letter,
+    so that `c` and `C` can mostly be told apart; the offset is enough to crop some letters.
     """
     scale = rng.uniform(0.85, 1.15)
     return Pose(

@@ -1,0 +1,1 @@
+"""Tests of utuning_search; `pytest` runs them from the repository root."""

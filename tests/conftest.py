@@ -1,0 +1,60 @@
+"""What every test gets: one thread, and small backbones."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from utuning_search.backbone import freeze
+
+from .helpers import IMAGE, same_snapshot, snapshot, tiny_vit
+
+# No clock and no stored examples decide an outcome.
+settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+settings.load_profile("tests")
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_vit() -> Callable[..., VisionTransformer]:
+    """A factory of small vision transformers with weights that matter; see `tiny_vit`."""
+    return tiny_vit
+
+
+@pytest.fixture
+def vit() -> VisionTransformer:
+    """A small vision transformer, in evaluation mode, trainable."""
+    return tiny_vit()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[VisionTransformer]:
+    """One frozen backbone for the tests of a module, which have to leave it as it was."""
+    yield from _unchanged(freeze(tiny_vit()))
+
+
+@pytest.fixture(scope="module")
+def shared64() -> Iterator[VisionTransformer]:
+    """`shared` in double precision."""
+    yield from _unchanged(freeze(tiny_vit().double()))
+
+
+def _unchanged(backbone: VisionTransformer) -> Iterator[VisionTransformer]:
+    before = snapshot(backbone)
+    yield backbone
+    assert same_snapshot(snapshot(backbone), before), "a test changed the shared backbone"
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Four normalised images for `tiny_vit`."""
+    return torch.randn(4, 3, IMAGE, IMAGE, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Each test draws from its own fresh stream, whatever ran before."""
+    torch.default_generator.manual_seed(0)

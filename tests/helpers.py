@@ -1,0 +1,118 @@
+"""Small backbones, and every registered tuner at its legal corner values."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from utuning_search.backbone import embed, pool
+from utuning_search.design import Design, Placement
+from utuning_search.insertion import TunedModel
+from utuning_search.tuners import LEARNED_SCALES, TUNERS, Scale
+
+IMAGE, PATCH, DIM, DEPTH, HEADS, CLASSES = 8, 2, 16, 2, 2, 5
+
+# Options at the corners of each tuner: the smallest size, a larger one, and each named value at least once.
+CORNERS: dict[str, tuple[dict[str, Any], ...]] = {
+    "adapter": ({"rank": 1, "activation": "gelu"}, {"rank": 3, "activation": "relu"}),
+    "lora": ({"rank": 1}, {"rank": 3}),
+    "prefix": (
+        {"length": 1, "reading": "exact"},
+        {"length": 3, "reading": "exact"},
+        {"length": 1, "reading": "parallel"},
+        {"length": 3, "reading": "parallel"},
+    ),
+    "prompt": (
+        {"length": 1, "reading": "deep"},
+        {"length": 3, "reading": "deep"},
+        {"length": 1, "reading": "shallow"},
+        {"length": 3, "reading": "shallow"},
+        {"length": 1, "reading": "parallel"},
+        {"length": 3, "reading": "parallel"},
+    ),
+    "scale_shift": ({},),
+    "bias": ({},),
+    "norm": ({},),
+}
+SCALES: tuple[Scale, ...] = ("none", *LEARNED_SCALES, 0.5)
+
+
+def tiny_vit(**settings: Any) -> VisionTransformer:
+    """A fresh VisionTransformer of 2 blocks on 8x8 images, without a head, in evaluation mode.
+
+    timm's initialisation leaves biases and the class token at about zero, so that much could go wrong
+    unseen; here every parameter is random, and a function of the settings alone.
+    """
+    small = {"img_size": IMAGE, "patch_size": PATCH, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS}
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(1)
+        return randomise(VisionTransformer(**{**small, "num_classes": 0, **settings}), seed=1).eval()
+
+
+def randomise(model: Any, seed: int, std: float = 0.2) -> Any:
+    """Add noise to every parameter of `model`, in place; the noise is a function of the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(std * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def tuned(backbone: nn.Module, *placements: Placement, random: bool = False, double: bool = False) -> TunedModel:
+    """A tuned model in evaluation mode; `random` tuner weights act as trained ones would, `double` is
+    double precision, of the backbone too.
+    """
+    model = TunedModel(backbone, Design(placements), CLASSES).eval()
+    if random:
+        randomise(model.tuners, seed=2)
+    return model.double() if double else model
+
+
+def bare_logits(model: TunedModel, images: Tensor) -> Tensor:
+    """What the backbone alone computes, block by block as timm does, under the head of `model`."""
+    backbone = model.backbone
+    return model.head(pool(backbone, backbone.blocks(embed(backbone, images))))
+
+
+def snapshot(model: nn.Module) -> dict[str, tuple[bool, Tensor]]:
+    """Name, trainable flag and values of all parameters."""
+    return {n: (p.requires_grad, p.detach().clone()) for n, p in model.named_parameters()}
+
+
+def same_snapshot(a: dict[str, tuple[bool, Tensor]], b: dict[str, tuple[bool, Tensor]]) -> bool:
+    """Whether two snapshots are equal bit for bit."""
+    return a.keys() == b.keys() and all(a[n][0] == b[n][0] and torch.equal(a[n][1], b[n][1]) for n in a)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One legal placement of one tuner."""
+
+    name: str
+    placement: Placement
+
+    @property
+    def claims(self) -> Any:
+        """The tuner's config, which states the claims."""
+        return self.placement.tuner
+
+
+def cases() -> Iterator[Case]:
+    """Every registered tuner x legal operations x forms x scales, the corner options taking turns."""
+    for tuner_class in TUNERS:
+        corners = CORNERS.get(tuner_class.kind, ())
+        for i, options in enumerate(corners):
+            tuner = tuner_class(**options)
+            blocks = "first 1" if tuner.once else "all"
+            scales = SCALES if len(corners) == 1 else SCALES[i % 2 :: 2]
+            for operation in tuner.operations:
+                for form in tuner.forms:
+                    for scale in scales if tuner.scalable else SCALES[:1]:
+                        parts = (tuner.kind, *options.values(), operation, form, scale)
+                        yield Case("-".join(map(str, parts)), Placement(operation, tuner, form, scale, blocks))
+
+
+CASES = tuple(cases())

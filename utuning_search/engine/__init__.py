@@ -1,0 +1,26 @@
+"""Many designs on one frozen backbone: what is frozen is computed once and shared."""
+
+from utuning_search.engine.evaluator import Evaluator, Result, load_search
+from utuning_search.engine.features import FeatureCache
+from utuning_search.engine.pool import Done, Event, Failed, InlinePool, Job, Lost, Pool, ProcessPool, Rung
+from utuning_search.engine.precision import Runtime, default_workers, resolve_device, resolve_precision
+
+__all__ = [
+    "Done",
+    "Evaluator",
+    "Event",
+    "Failed",
+    "FeatureCache",
+    "InlinePool",
+    "Job",
+    "Lost",
+    "Pool",
+    "ProcessPool",
+    "Result",
+    "Rung",
+    "Runtime",
+    "default_workers",
+    "load_search",
+    "resolve_device",
+    "resolve_precision",
+]

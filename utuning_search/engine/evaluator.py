@@ -1,0 +1,125 @@
+"""Train and measure designs one after another on one frozen backbone and one proxy split."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import safetensors.torch
+import torch
+
+from utuning_search import backbone as vit
+from utuning_search.data import SearchData, load_search_data
+from utuning_search.design import Design
+from utuning_search.engine.features import FeatureCache
+from utuning_search.engine.precision import Runtime
+from utuning_search.insertion import TunedModel
+from utuning_search.task import Task, find_data
+from utuning_search.training import Examples, Report, measure, predict, train
+from utuning_search.tuners import BackboneShape
+
+CHECKED_IMAGES = 16
+CHECK = "check.logits"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A design trained to its last epoch.
+
+    Attributes:
+        accuracy: On the validation split, in fp32, in [0, 1].
+        weights: A safetensors file's bytes: tuners and head, and as `check.logits` the fp32 logits (16, classes)
+            of the first validation images, to compare a loaded tuner with. Bytes, because tensors that cross
+            processes are shared memory, which dies with its worker.
+        seconds: Training and measuring, without the time a caller took between reports.
+    """
+
+    accuracy: float
+    weights: bytes
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """A task, loaded: what designs are attached to, trained and compared on."""
+
+    backbone: vit.VisionTransformer
+    preprocessing: vit.Preprocessing
+    shape: BackboneShape
+    data: SearchData
+
+
+def load_backbone(task: Task, data_dir: str | None) -> tuple[vit.VisionTransformer, vit.Preprocessing]:
+    """A task's frozen backbone on the CPU, and how its images are prepared."""
+    spec, path = task.backbone, Runtime(data_dir=data_dir).data_path
+    checkpoint = find_data(spec.checkpoint, path, "task backbone, checkpoint") if spec.checkpoint else None
+    model = vit.load_backbone(spec.name, checkpoint, spec.image_size or None)
+    return model, vit.preprocessing_of(model, spec.name)
+
+
+def load_search(task: Task, data_dir: str | None) -> SearchContext:
+    """Everything of a task that a search needs, on the CPU."""
+    model, preprocessing = load_backbone(task, data_dir)
+    data = load_search_data(task.data, preprocessing, Runtime(data_dir=data_dir).data_path)
+    return SearchContext(model, preprocessing, vit.shape_of(model), data)
+
+
+class Evaluator:
+    """Trains designs on a loaded task; tokens of frozen blocks are shared between them.
+
+    A design's result is a function of (task, runtime, design, seed): neither earlier designs nor the process
+    it runs in matter.
+    """
+
+    def __init__(self, task: Task, runtime: Runtime, context: SearchContext | None = None) -> None:
+        self.task, self.runtime = task, runtime
+        context = context or load_search(task, runtime.data_dir)
+        self._model = context.backbone.to(runtime.device)
+        if runtime.device == "cpu":
+            vit.unfuse_attention(self._model)
+        self.data = context.data
+        proxy = context.preprocessing.normalise(self.data.proxy.images.to(runtime.device))
+        sources = {"view_0": proxy}
+        if task.data.views > 1:
+            sources["view_1"] = proxy.flip(-1)
+        self._validation = context.preprocessing.normalise(self.data.validation.images.to(runtime.device))
+        sources["validation"] = self._validation
+        self._labels = self.data.proxy.labels.to(runtime.device)
+        self._validation_labels = self.data.validation.labels.to(runtime.device)
+        self._views = [name for name in sources if name != "validation"]
+        self.cache = FeatureCache(self._model, sources, runtime.autocast())
+
+    def evaluate(self, design: Design, seed: int, clock: Callable[[], float] = time.monotonic) -> Iterator[Report | Result]:
+        """Reports at the rungs, the last one's included, then the result. Leave the iterator to prune."""
+        spent, started = 0.0, clock()
+        model = self._fresh(design, seed)
+        start = model.first_tuned_block
+        reports = train(
+            lambda tokens: model.forward_from(tokens, start),
+            model.parameters_trained(),
+            [Examples(self.cache.tokens(view, start), self._labels) for view in self._views],
+            Examples(self.cache.tokens("validation", start), self._validation_labels),
+            self.task.recipe,
+            learning_rate=design.learning_rate or self.task.recipe.learning_rate,
+            seed=seed,
+            autocast=self.runtime.autocast(),
+        )
+        for report in reports:
+            spent += clock() - started
+            yield report
+            started = clock()
+        # Whole and in fp32: what an export of this trial will predict for a user, image by image.
+        model.eval()
+        accuracy = measure(model, Examples(self._validation, self._validation_labels))
+        check = predict(model, self._validation[:CHECKED_IMAGES]).cpu()
+        tensors = {k: v.cpu().contiguous() for k, v in model.tuner_state_dict().items()}
+        weights = safetensors.torch.save({**tensors, CHECK: check})
+        yield Result(accuracy, weights, spent + clock() - started)
+
+    def _fresh(self, design: Design, seed: int) -> TunedModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # inside the fork: the caller's random state is not touched
+            model = TunedModel(self._model, design, self.data.num_classes)
+        # The backbone stays in evaluation mode: frozen operations are functions, which caches rely on.
+        model.to(self.runtime.device).train()
+        model.backbone.eval()
+        return model

@@ -1,0 +1,222 @@
+"""Workers that train trials: in this process, or one process each, behind one interface.
+
+The caller starts a job on an idle worker, waits for events and answers each rung with go on or stop. Only the
+caller decides and stores; workers hold a backbone, data and caches, and may be killed at any time.
+"""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from utuning_search.design import Design
+from utuning_search.engine.evaluator import Evaluator, Result
+from utuning_search.engine.precision import Runtime
+from utuning_search.errors import TrainingError, UTuningError
+from utuning_search.task import Task
+from utuning_search.training import Report
+
+
+@dataclass(frozen=True)
+class Job:
+    """A design to train; `seed` of its initial weights and order of images."""
+
+    design: Design
+    seed: int
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A running trial was measured and waits for an answer."""
+
+    report: Report
+
+
+@dataclass(frozen=True)
+class Done:
+    """A trial reached its last epoch."""
+
+    result: Result
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A trial cannot go on, and why; its worker can."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker is gone, and why; it is replaced, and its trial has no result."""
+
+    reason: str
+
+
+Event = Rung | Done | Failed | Lost
+
+
+class Pool(ABC):
+    """Some workers, numbered from 0."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of workers."""
+
+    @abstractmethod
+    def start(self, worker: int, job: Job) -> None:
+        """Begin a job on an idle worker."""
+
+    @abstractmethod
+    def wait(self, seconds: float) -> list[tuple[int, Event]]:
+        """Events of busy workers, as soon as there is one; empty after `seconds` without any."""
+
+    @abstractmethod
+    def answer(self, worker: int, go_on: bool) -> None:
+        """Reply to a worker's Rung; without `go_on` its trial is dropped and it is idle."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop all workers now, whatever they do."""
+
+
+class InlinePool(Pool):
+    """One worker in this process; events come as its caller waits."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._run: Iterator[Report | Result] | None = None
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    def start(self, worker: int, job: Job) -> None:
+        self._run = self._evaluator.evaluate(job.design, job.seed)
+
+    def wait(self, seconds: float) -> list[tuple[int, Event]]:
+        if self._run is None:
+            return []
+        try:
+            item = next(self._run)
+        except (UTuningError, torch.OutOfMemoryError) as error:
+            self._run = None
+            return [(0, Failed(_line(error)))]
+        if isinstance(item, Result):
+            self._run = None
+            return [(0, Done(item))]
+        return [(0, Rung(item))]
+
+    def answer(self, worker: int, go_on: bool) -> None:
+        if not go_on:
+            self._run = None
+
+    def close(self) -> None:
+        self._run = None
+
+
+class ProcessPool(Pool):
+    """One process a worker, each with its own copy of backbone, data and caches.
+
+    Args:
+        task: What is trained on.
+        runtimes: One a worker.
+    """
+
+    def __init__(self, task: Task, runtimes: list[Runtime]) -> None:
+        self._task, self._runtimes = task, runtimes
+        self._context = multiprocessing.get_context("spawn")
+        self._workers = [self._launch(runtime) for runtime in runtimes]
+
+    @property
+    def size(self) -> int:
+        return len(self._workers)
+
+    def start(self, worker: int, job: Job) -> None:
+        self._send(worker, job)
+
+    def answer(self, worker: int, go_on: bool) -> None:
+        self._send(worker, go_on)
+
+    def wait(self, seconds: float) -> list[tuple[int, Event]]:
+        pipes = {pipe: i for i, (_, pipe) in enumerate(self._workers)}
+        events: list[tuple[int, Event]] = []
+        for ready in multiprocessing.connection.wait(list(pipes), timeout=seconds):
+            worker = pipes[ready]  # type: ignore[index]  # wait returns what it was given
+            try:
+                events.append((worker, self._workers[worker][1].recv()))
+            except (EOFError, OSError):
+                process, _ = self._workers[worker]
+                process.join(timeout=5)
+                self._workers[worker] = self._launch(self._runtimes[worker])
+                events.append((worker, Lost(_death(process.exitcode))))
+        return events
+
+    def close(self) -> None:
+        for process, pipe in self._workers:
+            pipe.close()
+            process.kill()
+        for process, _ in self._workers:
+            process.join()
+
+    def _launch(self, runtime: Runtime) -> tuple[Any, Any]:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, self._task, runtime), daemon=True)
+        process.start()
+        theirs.close()  # so that the worker's death closes the pipe for us
+        return process, ours
+
+    def _send(self, worker: int, message: Job | bool) -> None:
+        try:
+            self._workers[worker][1].send(message)
+        except (BrokenPipeError, OSError):
+            pass  # the next wait finds the pipe closed and reports the loss
+
+
+def _serve(pipe: Any, task: Task, runtime: Runtime) -> None:
+    """A worker's life: jobs in, events out, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(runtime.threads)
+    try:
+        evaluator = Evaluator(task, runtime)
+        while True:
+            _one_job(pipe, evaluator, pipe.recv())
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # the parent is gone: nothing of ours is worth finishing
+
+
+def _one_job(pipe: Any, evaluator: Evaluator, job: Job) -> None:
+    try:
+        for item in evaluator.evaluate(job.design, job.seed):
+            if isinstance(item, Result):
+                pipe.send(Done(item))
+                return
+            pipe.send(Rung(item))
+            if not pipe.recv():
+                return
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:
+        if not isinstance(error, UTuningError):
+            traceback.print_exc()
+        pipe.send(Failed(_line(error)))
+
+
+def _line(error: Exception) -> str:
+    known = isinstance(error, TrainingError)
+    return str(error) if known else f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        return f"its worker process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"its worker process ended with exit code {exitcode}"

@@ -1,0 +1,44 @@
+"""Frozen dataclasses from TOML tables: unknown keys, missing keys and wrong types are refused by name."""
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any, TypeVar
+
+from utuning_search.errors import InputError, refuse_unknown_keys
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], table: object, where: str) -> T:
+    """An instance of dataclass `cls` from a table; fields hold numbers, strings, booleans or lists of them."""
+    if not isinstance(table, Mapping):
+        raise InputError(where, "this is a table", repr(table))
+    known: dict[str, Field[Any]] = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]  # T is a dataclass
+    refuse_unknown_keys(table, known, where)
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, field in known.items():
+        if name in table:
+            values[name] = _checked(table[name], hints[name], f"{where}, {name}")
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise InputError(where, f"{name} is given", "nothing", f"Add {name}.")
+    try:
+        return cls(**values)
+    except InputError as error:
+        raise InputError(f"{where}, {error.where}", error.rule, error.got, error.todo) from None
+
+
+def _checked(value: object, hint: Any, where: str) -> object:
+    if isinstance(hint, types.UnionType):
+        hint = next(h for h in typing.get_args(hint) if h is not types.NoneType)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(where, "this is a list", repr(value))
+        return tuple(_checked(v, typing.get_args(hint)[0], where) for v in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise InputError(where, f"this is of type {hint.__name__}", repr(value))
+    return value

@@ -1,0 +1,141 @@
+"""Tasks: a backbone, data, how the data are split, and the training recipe; written as TOML."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from utuning_search import resources
+from utuning_search.errors import InputError, refuse_unknown_keys
+from utuning_search.tables import build
+
+DATA_DIR = "UTUNING_DATA_DIR"
+SOURCES = ("digits", "imagefolder")
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Which backbone.
+
+    Attributes:
+        name: `glyph_vit`, or a timm model.
+        checkpoint: Local file with its weights, relative to the data directory; empty for the hub's.
+        image_size: Pixels; 0 takes the model's own.
+    """
+
+    name: str
+    checkpoint: str = ""
+    image_size: int = 0
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which images, and how they are split. The test images are no part of any split here.
+
+    Attributes:
+        source: "digits" (of scikit-learn), or "imagefolder" (root/train/<class>/*, root/test/<class>/*).
+        root: The image folder, relative to the data directory.
+        proxy: Training images that trials see.
+        validation: Images that trials are compared on.
+        seed: Of the stratified splits.
+        views: Fixed views of each training image: 1 is the image, 2 adds its mirror image.
+    """
+
+    source: str
+    root: str = ""
+    proxy: int = 800
+    validation: int = 400
+    seed: int = 0
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise InputError("source", f"source is one of {', '.join(SOURCES)}", repr(self.source))
+        if (self.source == "imagefolder") != bool(self.root):
+            raise InputError("root", "an imagefolder, and nothing else, has a root", repr(self.root))
+        if self.views not in (1, 2):
+            raise InputError("views", "views is 1 or 2", self.views)
+        for name in ("proxy", "validation"):
+            if getattr(self, name) < 2:
+                raise InputError(name, "a split has at least 2 images", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a trial is trained.
+
+    Attributes:
+        epochs: Passes over the proxy split.
+        batch_size: Images a step.
+        learning_rate: Peak, of AdamW; cosine decay to zero over all epochs.
+        weight_decay: Of matrices; vectors and scalars have none.
+        warmup_epochs: Linear warm-up.
+        label_smoothing: Of the cross-entropy, in [0, 1).
+        rungs: Epochs after which a trial is measured and may be pruned; the last epoch is always measured.
+    """
+
+    epochs: int = 16
+    batch_size: int = 32
+    learning_rate: float = 0.005
+    weight_decay: float = 0.01
+    warmup_epochs: float = 1.0
+    label_smoothing: float = 0.0
+    rungs: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
+        for name, value in positive.items():
+            if not value > 0:
+                raise InputError(name, f"{name} is above 0", value)
+        if list(self.rungs) != sorted(set(self.rungs)) or (self.rungs and not 0 < self.rungs[0] <= self.rungs[-1] < self.epochs):
+            raise InputError("rungs", f"rungs ascend within 1 to {self.epochs - 1}", list(self.rungs))
+        if not 0 <= self.label_smoothing < 1 or not 0 <= self.warmup_epochs < self.epochs or self.weight_decay < 0:
+            raise InputError("training", "label_smoothing is in [0, 1), warmup_epochs below epochs, weight_decay not negative", asdict(self))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What designs are trained on and how; `Task.load("digits")` is the embedded one."""
+
+    name: str
+    backbone: BackboneSpec
+    data: DataSpec
+    recipe: Recipe = field(default_factory=Recipe)
+    description: str = ""
+
+    @classmethod
+    def load(cls, name: str) -> "Task":
+        """A bundled task by name, or one's own from a path that ends in .toml."""
+        path = resources.find("task", name)
+        return cls.from_dict(resources.read_toml(path), str(path) if name.endswith(".toml") else f"task '{name}'")
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any], where: str = "task") -> "Task":
+        refuse_unknown_keys(table, ("name", "description", "backbone", "data", "training"), where)
+        name = table.get("name")
+        if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
+            raise InputError(where, "name is a word of letters, digits, - and _", repr(name))
+        return cls(
+            name=name,
+            backbone=build(BackboneSpec, table.get("backbone", {}), f"{where}, backbone"),
+            data=build(DataSpec, table.get("data", {}), f"{where}, data"),
+            recipe=build(Recipe, table.get("training", {}), f"{where}, training"),
+            description=str(table.get("description", "")),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        tables = {"backbone": asdict(self.backbone), "data": asdict(self.data), "training": asdict(self.recipe)}
+        tables["training"]["rungs"] = list(self.recipe.rungs)
+        return {"name": self.name, "description": self.description, **tables}
+
+
+def find_data(path: str, data_dir: Path | None, where: str) -> Path:
+    """A data file or folder: absolute, or in the data directory, $UTUNING_DATA_DIR or the working directory."""
+    folders = [f for f in (data_dir, os.environ.get(DATA_DIR), Path.cwd()) if f]
+    for folder in folders:
+        candidate = Path(folder) / path  # an absolute path stands for itself
+        if candidate.exists():
+            return candidate
+    todo = f"Give --data-dir, or set {DATA_DIR}."
+    raise InputError(where, "it exists in the data directory", f"'{path}' in none of {', '.join(map(str, folders))}", todo)

@@ -1,0 +1,130 @@
+"""Train one design on a split held in memory; yields a report after each measured epoch."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from utuning_search.errors import TrainingError
+from utuning_search.task import Recipe
+
+EVALUATION_BATCH = 256
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Validation accuracy in [0, 1] and mean training loss after `epoch` epochs."""
+
+    epoch: int
+    accuracy: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs of any kind that a forward function takes, first axis the examples, and labels (examples,)."""
+
+    inputs: Tensor
+    labels: Tensor
+
+
+def train(
+    forward: Forward,
+    parameters: Sequence[nn.Parameter],
+    views: Sequence[Examples],
+    validation: Examples,
+    recipe: Recipe,
+    *,
+    learning_rate: float,
+    seed: int,
+    autocast: Callable[[], AbstractContextManager[None]],
+) -> Iterator[Report]:
+    """Train `parameters` with AdamW and yield a report at each rung and after the last epoch.
+
+    Stopping early is the caller's choice: it leaves the iterator. The order of examples is a function of `seed`.
+
+    Args:
+        forward: Inputs (batch, ...) to logits (batch, classes).
+        parameters: What is trained.
+        views: The same examples under each fixed augmentation; each example draws one view an epoch.
+        validation: Measured on, never trained on.
+        recipe: Epochs, batch size, schedule, rungs.
+        learning_rate: Peak; stands in for the recipe's.
+        seed: Of the order and the views.
+        autocast: A fresh context for the forward pass.
+
+    Raises:
+        TrainingError: The loss is not finite.
+    """
+    count = len(views[0].labels)
+    steps = math.ceil(count / recipe.batch_size)
+    device = views[0].labels.device
+    optimizer = _optimizer(parameters, learning_rate, recipe.weight_decay)
+    generator = torch.Generator().manual_seed(seed)
+    measured = {*recipe.rungs, recipe.epochs}
+    for epoch in range(recipe.epochs):
+        order = torch.randperm(count, generator=generator)
+        view = torch.randint(len(views), (count,), generator=generator)
+        total = torch.zeros((), device=device)
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * schedule((epoch * steps + step + 1) / steps, recipe)
+            rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            inputs, labels = _batch(views, view[rows], rows, device)
+            with autocast():
+                logits = forward(inputs)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(rows)
+        mean = float(total) / count
+        if not math.isfinite(mean):
+            raise TrainingError("training", "the loss is finite", f"{mean} in epoch {epoch + 1}", "Lower learning_rate.")
+        if epoch + 1 in measured:
+            with autocast():
+                accuracy = measure(forward, validation)
+            yield Report(epoch + 1, accuracy, mean)
+
+
+@torch.no_grad()
+def predict(forward: Forward, inputs: Tensor) -> Tensor:
+    """Logits (examples, classes) in fp32, in batches."""
+    return torch.cat([forward(part).float() for part in inputs.split(EVALUATION_BATCH)])
+
+
+def measure(forward: Forward, examples: Examples) -> float:
+    """Top-1 accuracy in [0, 1]."""
+    hits = predict(forward, examples.inputs).argmax(dim=1) == examples.labels
+    return int(hits.sum()) / len(hits)
+
+
+def schedule(epoch: float, recipe: Recipe) -> float:
+    """Factor of the peak learning rate after `epoch` (fractional) epochs: linear warm-up, then cosine to zero."""
+    if epoch < recipe.warmup_epochs:
+        return epoch / recipe.warmup_epochs
+    rest = (epoch - recipe.warmup_epochs) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
+    return 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+
+
+def _batch(views: Sequence[Examples], view: Tensor, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    rows = rows.to(device)
+    inputs = views[0].inputs[rows]
+    for i in range(1, len(views)):
+        chosen = (view == i).to(device)
+        inputs[chosen] = views[i].inputs[rows[chosen]]
+    return inputs, views[0].labels[rows]
+
+
+def _optimizer(parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    # Decay pulls towards the frozen model in weights; in scales, biases and shifts it would only fight the data.
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, fused=True)
