@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,27 @@ from utuning_search.design import Design, Placement
 from utuning_search.errors import BackboneError, InputError
 from utuning_search.insertion import TunedModel, drop, insert
 from utuning_search.merging import merge
-from utuning_search.tuners import AdapterConfig, LoraConfig, NormConfig, PrefixConfig, PromptConfig
+from utuning_search.tuners import TOKEN_OPERATIONS, AdapterConfig, LoraConfig, NormConfig, PrefixConfig, PromptConfig
 
 from .helpers import CASES, CLASSES, DIM, HEADS, IMAGE, bare_logits, randomise, tiny_vit, tuned
 
 Maker = Callable[..., VisionTransformer]
 HEAD_DIM = DIM // HEADS
+
+
+class _Gated(Attention):
+    """Attention with a sigmoid gate on its output."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, gated=True, **settings)
+
+
+class _WideHeads(Attention):
+    """Attention whose heads together are wider than a token."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, attn_head_dim=12, **settings)
+
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -60,8 +74,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "qk norm": {"qk_norm": True},
     "scaled attention norm": {"scale_attn_norm": True},
     "scaled mlp norm": {"scale_mlp_norm": True},
-    "gated attention": {"attn_layer": partial(Attention, gated=True)},
-    "wide heads": {"attn_layer": partial(Attention, attn_head_dim=12)},
+    "gated attention": {"attn_layer": _Gated},
+    "wide heads": {"attn_layer": _WideHeads},
     "no qkv bias": {"qkv_bias": False},
     "no output biases": {"proj_bias": False},
     "gated mlp": {"mlp_layer": GluMlp},
@@ -102,11 +116,30 @@ def test_zero_starts_are_exact(settings: dict[str, Any], fused: bool) -> None:
     zero = [p for p in EVERYTHING if Design((p,)).starts_as_backbone]
     assert {p.operation for p in zero} == {"attention", "mlp", "block", "qkv", "proj", "fc1", "fc2"}
     with torch.no_grad():
-        # Together where the backbone's own path is left; one by one where `attention` calls timm's forward.
-        for placements in (zero, *([p] for p in zero if p.form == "parallel")):
+        # At linear operations the block is run step by step, at tokens' ones by timm's own attention and MLP.
+        tokens = [p for p in zero if p.operation in TOKEN_OPERATIONS]
+        for placements in (zero, tokens, [p for p in zero if p not in tokens]):
             model = tuned(backbone, *placements)
             assert torch.equal(model(images), model.head(backbone(images)))
             assert torch.equal(bare_logits(model, images), model.head(backbone(images)))
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize("name", ["dropout", "stochastic depth"])
+def test_training_mode_drops_what_the_backbone_drops(name: str, fused: bool) -> None:
+    """Equal random numbers, equal logits: every dropout of the backbone is where timm has it."""
+    backbone = tiny_vit(**VARIANTS[name])
+    if not fused:
+        unfuse_attention(backbone)
+    images = pictures(backbone)
+    zero = [p for p in EVERYTHING if Design((p,)).starts_as_backbone]
+    model = tuned(backbone, *zero).train()
+    with torch.no_grad():
+        torch.default_generator.manual_seed(11)
+        expected = model.head(backbone(images))
+        torch.default_generator.manual_seed(11)
+        assert torch.equal(model(images), expected)
+        assert not torch.equal(model(images), expected)
 
 
 @every_variant

@@ -1,0 +1,96 @@
+"""Trials as this package sees them: what is kept in an Optuna trial's user attributes, and read back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from utuning_search.design import Design
+
+RUNG = "rung:"
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        number: Optuna's, from 0.
+        state: "complete", "pruned", "failed", "running", "waiting" or "interrupted".
+        key: The design's.
+        design: What was trained; None only while waiting.
+        preset: Name of the known method it is, or empty.
+        parameters: Trainable, head included.
+        accuracy: On validation, in [0, 1]; of the last rung where the trial was pruned, None without any.
+        epochs: Trained by this trial; 0 where its values were reused.
+        seconds: Training and measuring.
+        rungs: Accuracy by epoch.
+        reused: Number of the trial that trained this design before, or None.
+        reason: Why it failed, or empty.
+    """
+
+    number: int
+    state: str
+    key: str
+    design: Design | None
+    preset: str
+    parameters: int
+    accuracy: float | None
+    epochs: int
+    seconds: float
+    rungs: Mapping[int, float]
+    reused: int | None
+    reason: str
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has an outcome that counts; an interrupted trial has none and is tried again."""
+        return self.state in ("complete", "pruned", "failed")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row of trials.csv."""
+        return {
+            "trial": self.number,
+            "state": self.state,
+            "key": self.key,
+            "design": "" if self.design is None else str(self.design),
+            "preset": self.preset,
+            "parameters": self.parameters,
+            "accuracy": self.accuracy,
+            "epochs": self.epochs,
+            "seconds": round(self.seconds, 2),
+            "reused": self.reused,
+            "reason": self.reason,
+            **{f"accuracy_epoch_{epoch}": value for epoch, value in sorted(self.rungs.items())},
+        }
+
+
+def read_trial(trial: FrozenTrial) -> TrialRecord:
+    """The record of an Optuna trial that this package made."""
+    attributes = trial.user_attrs
+    rungs = {int(k.removeprefix(RUNG)): float(v) for k, v in attributes.items() if k.startswith(RUNG)}
+    complete = trial.state == TrialState.COMPLETE
+    accuracy = float(trial.values[0]) if complete else rungs[max(rungs)] if rungs else None
+    table = attributes.get("design")
+    return TrialRecord(
+        number=trial.number,
+        state="interrupted" if attributes.get("interrupted") else STATES[trial.state],
+        key=attributes.get("key", ""),
+        design=None if table is None else Design.from_dict(table, f"trial {trial.number}"),
+        preset=attributes.get("preset", ""),
+        parameters=attributes.get("parameters", 0),
+        accuracy=accuracy,
+        epochs=attributes.get("epochs", 0),
+        seconds=attributes.get("seconds", 0.0),
+        rungs=rungs,
+        reused=attributes.get("reused"),
+        reason=attributes.get("reason", ""),
+    )
