@@ -38,8 +38,8 @@ def shared() -> Iterator[VisionTransformer]:
 
 @pytest.fixture(scope="module")
 def shared64() -> Iterator[VisionTransformer]:
-    """`shared` in double precision."""
-    yield from _unchanged(freeze(tiny_vit().double()))
+    """The same in double precision, and pooled by average: every token of every block matters."""
+    yield from _unchanged(freeze(tiny_vit(global_pool="avg").double()))
 
 
 def _unchanged(backbone: VisionTransformer) -> Iterator[VisionTransformer]:

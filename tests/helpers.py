@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from utuning_search.backbone import embed, pool
 from utuning_search.design import Design, Placement
 from utuning_search.insertion import TunedModel
-from utuning_search.tuners import LEARNED_SCALES, TUNERS, Scale
+from utuning_search.tuners import TUNERS, Scale
+
+M = TypeVar("M", bound=nn.Module)
 
 IMAGE, PATCH, DIM, DEPTH, HEADS, CLASSES = 8, 2, 16, 2, 2, 5
 
@@ -37,7 +39,7 @@ CORNERS: dict[str, tuple[dict[str, Any], ...]] = {
     "bias": ({},),
     "norm": ({},),
 }
-SCALES: tuple[Scale, ...] = ("none", *LEARNED_SCALES, 0.5)
+SCALES: tuple[Scale, ...] = ("none", "scalar", "channel", 0.5)
 
 
 def tiny_vit(**settings: Any) -> VisionTransformer:
@@ -49,10 +51,11 @@ def tiny_vit(**settings: Any) -> VisionTransformer:
     small = {"img_size": IMAGE, "patch_size": PATCH, "embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(1)
-        return randomise(VisionTransformer(**{**small, "num_classes": 0, **settings}), seed=1).eval()
+        model = VisionTransformer(**{**small, "num_classes": 0, **settings})
+    return randomise(model, seed=1).eval()
 
 
-def randomise(model: Any, seed: int, std: float = 0.2) -> Any:
+def randomise(model: M, seed: int, std: float = 0.2) -> M:
     """Add noise to every parameter of `model`, in place; the noise is a function of the seed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -74,7 +77,8 @@ def tuned(backbone: nn.Module, *placements: Placement, random: bool = False, dou
 def bare_logits(model: TunedModel, images: Tensor) -> Tensor:
     """What the backbone alone computes, block by block as timm does, under the head of `model`."""
     backbone = model.backbone
-    return model.head(pool(backbone, backbone.blocks(embed(backbone, images))))
+    logits: Tensor = model.head(pool(backbone, backbone.blocks(embed(backbone, images))))
+    return logits
 
 
 def snapshot(model: nn.Module) -> dict[str, tuple[bool, Tensor]]:

@@ -392,8 +392,8 @@ ILLEGAL: dict[str, tuple[Callable[[], Any], str]] = {
     "learning rate 0": (lambda: Design((), 0), r"design: learning_rate is above 0; got 0"),
     "learning rate nan": (lambda: Design((), float("nan")), r"learning_rate is above 0; got nan"),
     "equal placements": (
-        lambda: Design((adapter(), adapter())),
-        r"equal tuners at one operation are placed in a block once; got mlp: parallel adapter r=2, blocks all",
+        lambda: Design((adapter(), adapter())).resolve(DEPTH),
+        r"equal tuners at one operation are placed in a block once; got mlp: parallel adapter r=2, blocks 1-6",
     ),
     "overlapping numbers": (
         lambda: Design((adapter(blocks=(1, 2)), adapter(blocks=(2, 3)))),
@@ -408,7 +408,7 @@ ILLEGAL: dict[str, tuple[Callable[[], Any], str]] = {
         r"equal tuners at one operation are placed in a block once",
     ),
     "equal scales, spelled twice": (
-        lambda: Design((adapter(scale=1), adapter(scale="none"))),
+        lambda: Design((adapter(scale=1), adapter(scale="none"))).resolve(DEPTH),
         r"equal tuners at one operation are placed in a block once",
     ),
     "one shallow prompt twice": (
@@ -504,8 +504,8 @@ def test_pattern_table(pattern: str, depth: int, expected: tuple[int, ...]) -> N
     "pattern",
     [
         "", " ", "al", "All", "first", "first 0", "first -1", "first 1.5", "first  2", "first 2 ", "last 0", "last 3/2",
-        "last 0/2", "last 1/0", "last 1/", "every 0", "every 1/2", "odd 2", "1-", "-1", "1,,2", "1, 2", "1;2", ",1", "a",
-        "first 1,last 1", "4-2", "2-1,3",
+        "last 0/2", "last 1/0", "last 1/", "every 0", "every 1/2", "odd 2", "1-", "-1", "1,,2", "1, 2", "1;2", ",1",
+        "a", "first 1,last 1", "4-2", "2-1,3",
     ],
 )  # fmt: skip
 def test_malformed_pattern_is_refused(pattern: str) -> None:

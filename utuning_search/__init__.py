@@ -1,1 +1,37 @@
-"""Search over parameter-efficient tuner designs for frozen vision transformers."""
+"""Search over parameter-efficient tuner designs for frozen vision transformers.
+
+    from utuning_search import Budget, Study, load_tuned
+
+    study = Study.create("full", "digits")
+    study.run(Budget(trials=48))
+    print(*study.front(), sep="\\n")
+"""
+
+from utuning_search.design import Design, Placement
+from utuning_search.errors import UTuningError
+from utuning_search.export import export_trial, pick_trial
+from utuning_search.insertion import TunedModel
+from utuning_search.loading import TunedClassifier, load_tuned
+from utuning_search.merging import merge
+from utuning_search.presets import PRESETS, preset
+from utuning_search.space import Space
+from utuning_search.study import Budget, Study
+from utuning_search.task import Task
+
+__all__ = [
+    "PRESETS",
+    "Budget",
+    "Design",
+    "Placement",
+    "Space",
+    "Study",
+    "Task",
+    "TunedClassifier",
+    "TunedModel",
+    "UTuningError",
+    "export_trial",
+    "load_tuned",
+    "merge",
+    "pick_trial",
+    "preset",
+]

@@ -26,18 +26,20 @@ class ParetoPruner:
     The smallest design so far is never pruned: nothing stands against it.
 
     Attributes:
-        ahead: Prune when at least this many such peers are ahead. A single one may be luck.
-        margin: A peer is ahead if its accuracy is higher by more than this.
+        ahead: Prune only when at least this many such peers are ahead. A single one may be luck.
+        share: Prune only when at least this share of such peers is ahead. Without it, the more trials a study
+            has, the fewer could pass, until only the very best at the first rung ever trained on.
     """
 
     ahead: int = 3
-    margin: float = 0.0
+    share: float = 1 / 3
 
     def __post_init__(self) -> None:
-        if self.ahead < 1 or not 0 <= self.margin < 1:
-            raise InputError("pruner", "ahead is at least 1 and margin in [0, 1)", f"{self.ahead} and {self.margin}")
+        if self.ahead < 1 or not 0 <= self.share <= 1:
+            raise InputError("pruner", "ahead is at least 1 and share in [0, 1]", f"{self.ahead} and {self.share}")
 
     def prunes(self, accuracy: float, parameters: int, peers: Iterable[Peer]) -> bool:
         """Whether a trial of this accuracy and size stops at the rung where `peers` were measured too."""
-        ahead = sum(p.parameters <= parameters and p.accuracy > accuracy + self.margin for p in peers)
-        return ahead >= self.ahead
+        comparable = [p for p in peers if p.parameters <= parameters]
+        ahead = sum(p.accuracy > accuracy for p in comparable)
+        return ahead >= max(self.ahead, self.share * len(comparable))

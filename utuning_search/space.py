@@ -20,7 +20,7 @@ from utuning_search.tuners import Form, Scale, tuner_config
 
 KEYS = ("name", "description", "presets", "learning_rate", "shared", "slots")
 SHARED_KEYS = ("blocks", "form", "scale", "rank", "length", "activation")
-DIGITS = 3  # significant digits of a learning rate: finer ones only hide that two designs are the same
+DIGITS = 1  # significant digits of a learning rate: finer ones only hide that two designs are the same
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import time
 import tomllib
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -148,7 +149,9 @@ class Study:
         except optuna.exceptions.DuplicatedStudyError:
             todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)} --storage URL"
             raise StudyError(f"--storage {mask(storage or '')}", "a new study has a new name", folder.name, todo) from None
-        created.set_metric_names(["accuracy", "parameters"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            created.set_metric_names(["accuracy", "parameters"])  # for Optuna's dashboard
         created.set_user_attr("shape", vars(context.shape))
         created.set_user_attr("classes", list(context.data.classes))
         created.set_user_attr("digest", spec.digest)
@@ -245,6 +248,11 @@ class Study:
                 return _Run(self, pool, budget, on_change).loop()
             finally:
                 pool.close()
+
+    def remember(self, **settings: Any) -> None:
+        """Keep settings of this machine or user, such as the budget, for a later resume."""
+        self.local |= settings
+        write_atomically(self.folder / LOCAL, tomli_w.dumps(self.local))
 
     def snapshot(self, running: list[Running], budget: Budget, elapsed: float, done_here: int) -> Snapshot:
         """Where the study stands now."""

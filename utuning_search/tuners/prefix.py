@@ -71,8 +71,13 @@ class PrefixConfig(TunerConfig):
     def size_label(self) -> str:
         return f"l={self.length}"
 
+    @property
+    def has_keys(self) -> bool:
+        """A softmax over a single row is 1 whatever its key, so a parallel prefix of length 1 has values only."""
+        return self.reading == "exact" or self.length > 1
+
     def num_parameters(self, site: Site) -> int:
-        return 2 * self.length * site.num_heads * site.head_dim
+        return (2 if self.has_keys else 1) * self.length * site.num_heads * site.head_dim
 
     def build(self, site: Site) -> nn.Module:
         return ExactPrefix(self, site) if self.reading == "exact" else ParallelPrefix(self, site)
@@ -99,8 +104,9 @@ class ParallelPrefix(Tuner):
 
     def __init__(self, config: PrefixConfig, site: Site) -> None:
         super().__init__()
-        self.keys = _keys(config, site)
+        self.keys = _keys(config, site) if config.has_keys else None
         self.values = zeros(site.num_heads, config.length, site.head_dim)
 
     def forward(self, x: Tensor, block: nn.Module) -> Tensor:
-        return attend(block, x, self.keys, self.values)
+        keys = torch.zeros_like(self.values) if self.keys is None else self.keys
+        return attend(block, x, keys, self.values)

@@ -1,0 +1,130 @@
+"""What a user watches while a study runs, and the table at its end."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from utuning_search.plots import short
+from utuning_search.study import Snapshot, Study, front_of
+from utuning_search.trials import TrialRecord
+
+console = Console()
+
+
+class Display:
+    """A live panel on a terminal, one line a settled trial elsewhere, nothing if quiet."""
+
+    def __init__(self, study: Study, *, quiet: bool) -> None:
+        self._study, self._quiet = study, quiet
+        self._live = None if quiet or not console.is_terminal else Live(console=console, refresh_per_second=4)
+        self._seen: set[int] = {r.number for r in study.trials() if r.settled}
+
+    def __enter__(self) -> "Display":
+        if not self._quiet:
+            where = f"{self._study.spec.space.name} on {self._study.spec.task.name}, in {self._study.folder}"
+            console.print(f"Study {self._study.name}: {where}", highlight=False, soft_wrap=True)
+        if self._live is not None:
+            self._live.start()
+            self._live.update(Text("Starting workers ..."))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Draw where the study stands."""
+        if self._live is not None:
+            self._live.update(_panel(snapshot))
+        elif not self._quiet:
+            for record in snapshot.records:
+                if record.settled and record.number not in self._seen:
+                    self._seen.add(record.number)
+                    console.print(_line(record, snapshot), highlight=False, soft_wrap=True)
+
+
+def front_lines(study: Study, records: list[TrialRecord]) -> Iterator[RenderableType]:
+    """The table of the front, and a line that says what it took."""
+    best = front_of(records)
+    yield front_table(best)
+    states = Counter(r.state for r in records if r.settled and r.reused is None)
+    reused = sum(r.reused is not None for r in records)
+    epochs = sum(r.epochs for r in records)
+    counted = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+    yield Text(
+        f"{sum(states.values()) + reused} trials ({counted}, {reused} reused), {epochs} epochs; "
+        f"hypervolume {study.hypervolume():.4f} of full fine-tuning's box ({short(study.reference)} parameters)"
+    )
+
+
+def front_table(best: list[TrialRecord]) -> Table:
+    """Trial, accuracy, parameters, design; smallest first."""
+    table = Table(title="Pareto front: validation accuracy against trainable parameters", title_justify="left")
+    for name in ("trial", "accuracy", "parameters"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("known as", no_wrap=True)
+    table.add_column("design", overflow="fold")
+    for record in best:
+        accuracy = f"{100 * (record.accuracy or 0):.2f}%"
+        table.add_row(str(record.number), accuracy, f"{record.parameters:,}", record.preset, str(record.design))
+    return table
+
+
+def _panel(snapshot: Snapshot) -> Panel:
+    states = Counter(r.state for r in snapshot.records)
+    settled = sum(r.settled for r in snapshot.records)
+    best = max((r.accuracy or 0 for r in snapshot.records if r.state == "complete"), default=0.0)
+    target = snapshot.target or settled
+    head = Table.grid(padding=(0, 2))
+    head.add_row(
+        f"[bold]{settled}[/] of {snapshot.target or '?'} trials",
+        f"{len(snapshot.running)} running",
+        f"{states['pruned']} pruned",
+        f"{states['failed']} failed" if states["failed"] else "",
+        f"{_clock(snapshot.elapsed)} so far",
+        f"about {_clock(snapshot.remaining)} left" if snapshot.remaining is not None else "",
+    )
+    body = Table.grid(padding=(0, 2))
+    body.add_row(
+        f"best accuracy [bold]{100 * best:.2f}%[/]",
+        f"front of [bold]{len(snapshot.front)}[/]",
+        f"hypervolume [bold]{snapshot.hypervolume:.4f}[/]",
+    )
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(justify="right", no_wrap=True)
+    rows.add_column(justify="right", no_wrap=True)
+    rows.add_column(justify="right", no_wrap=True)
+    rows.add_column(overflow="ellipsis", no_wrap=True)
+    for running in snapshot.running:
+        at = "waiting" if running.accuracy is None else f"{100 * running.accuracy:.1f}%"
+        name = running.preset or str(running.design)
+        rows.add_row(f"[dim]#{running.trial.number}[/]", f"epoch {running.epoch}", at, name)
+    bar = ProgressBar(total=max(target, 1), completed=min(settled, target))
+    return Panel(Group(head, bar, body, rows), title="utuning-search", title_align="left")
+
+
+def _line(record: TrialRecord, snapshot: Snapshot) -> str:
+    accuracy = "-" if record.accuracy is None else f"{100 * record.accuracy:.2f}%"
+    name = f"{record.preset}: {record.design}" if record.preset else str(record.design)
+    note = f" (as trial {record.reused})" if record.reused is not None else ""
+    note = f" ({record.reason})" if record.reason else note
+    standing = " *" if record.number in snapshot.front else ""
+    return (
+        f"{time.strftime('%H:%M:%S')} trial {record.number:>3} {record.state:<8} {accuracy:>7} "
+        f"{short(record.parameters):>6} {record.epochs:>2} ep {name}{note}{standing}"
+    )
+
+
+def _clock(seconds: float | None) -> str:
+    whole = round(seconds or 0)
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02d}"

@@ -1,0 +1,102 @@
+"""`spaces`, `tasks`, `presets`, `tuners`: what there is to choose from."""
+
+import argparse
+from typing import Any
+
+from rich.table import Table
+
+from utuning_search.backbone import load_backbone, shape_of
+from utuning_search.cli.display import console
+from utuning_search.domains import Choice, Domain
+from utuning_search.presets import PRESETS
+from utuning_search.resources import bundled, find
+from utuning_search.space import Space
+from utuning_search.task import Task
+from utuning_search.tuners import TUNERS
+
+DEPTH = 12  # of the ViT-Ti, -S and -B that most users bring
+
+
+def add_commands(commands: Any) -> None:
+    spaces = commands.add_parser("spaces", help="list the search spaces, or explain one")
+    spaces.add_argument("name", nargs="?", metavar="SPACE", help="a bundled space or a .toml file")
+    spaces.add_argument("--depth", type=int, default=DEPTH, metavar="N", help="of the backbone (default: 12)")
+    spaces.set_defaults(run=spaces_command)
+    tasks = commands.add_parser("tasks", help="list the tasks")
+    tasks.set_defaults(run=tasks_command)
+    presets = commands.add_parser("presets", help="list the known methods")
+    presets.set_defaults(run=presets_command)
+
+
+def spaces_command(arguments: argparse.Namespace) -> int:
+    if arguments.name:
+        _explain(Space.load(arguments.name), arguments)
+        return 0
+    table = Table("space", "variables", "designs", "cost", "what it covers", box=None, pad_edge=False)
+    for name in bundled("space"):
+        space = Space.load(name)
+        size, count = space.size(arguments.depth), len(space.variables(arguments.depth))
+        table.add_row(name, str(count), _size(size), _cost(name), space.description)
+    console.print(table)
+    console.print(f"Designs and variables for a backbone of {arguments.depth} blocks. Explain one: utuning-search spaces full")
+    return 0
+
+
+def tasks_command(arguments: argparse.Namespace) -> int:
+    del arguments
+    table = Table("task", "backbone", "data", "proxy / validation", "epochs", "what it is", box=None, pad_edge=False)
+    for name in bundled("task"):
+        task = Task.load(name)
+        split = f"{task.data.proxy} / {task.data.validation}"
+        row = (name, task.backbone.name, task.data.source, split, str(task.recipe.epochs), task.description)
+        table.add_row(*row)
+    console.print(table)
+    return 0
+
+
+def presets_command(arguments: argparse.Namespace) -> int:
+    del arguments
+    shape = shape_of(load_backbone("glyph_vit"))
+    table = Table("preset", "design", "parameters on digits", "reference", box=None, pad_edge=False)
+    for preset in PRESETS:
+        design = preset.design()
+        size = design.resolve(shape.depth).num_parameters(shape, 10)
+        table.add_row(preset.name, str(design), f"{size:,}", "; ".join(map(str, preset.references)))
+    console.print(table)
+    return 0
+
+
+def _explain(space: Space, arguments: argparse.Namespace) -> None:
+    console.print(f"[bold]{space.name}[/]: {space.description}")
+    variables = space.variables(arguments.depth)
+    size = f"{_size(space.size(arguments.depth))} designs"
+    console.print(f"{size} and {len(variables)} search variables for a backbone of {arguments.depth} blocks; {_cost(space.name)}")
+    console.print(f"Tried first: {', '.join(p.name for p in space.presets) or 'nothing'}\n")
+    table = Table("variable", "values", "exists if", box=None, pad_edge=False)
+    for variable in variables:
+        table.add_row(variable.name, _values(variable.domain), variable.exists_if)
+    console.print(table)
+    kinds = {v.kind for slot in space.slots for v in slot.variants}
+    console.print()
+    for tuner in TUNERS:
+        if tuner.kind in kinds:
+            console.print(f"{tuner.kind}: {tuner.summary} ({'; '.join(map(str, tuner.references))})", highlight=False)
+
+
+def _values(domain: Domain) -> str:
+    if isinstance(domain, Choice):
+        return ", ".join(map(str, domain.values))
+    return f"{domain.low:g} to {domain.high:g}" + (" (log)" if domain.log else "")
+
+
+def _size(size: int) -> str:
+    return f"{size:,}" if size < 1_000_000 else f"{size:.1e}"
+
+
+def _cost(name: str) -> str:
+    """The header line of a space's file that states its cost."""
+    text = find("space", name).read_text(encoding="utf-8") if name in bundled("space") else ""
+    lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
+    joined = " ".join(lines)
+    return joined.split("Cost on the task ")[1].rstrip(".").replace("`", "") if "Cost on the task " in joined else "cost unknown"
+

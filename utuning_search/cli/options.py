@@ -1,0 +1,47 @@
+"""Options that several commands share, and how their values are read."""
+
+import argparse
+import os
+import re
+
+from utuning_search.errors import InputError
+
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+STORAGE = "OPTUNA_STORAGE"
+
+
+def add_place(parser: argparse.ArgumentParser, *, name: bool) -> None:
+    """Where a study lies."""
+    if name:
+        parser.add_argument("name", metavar="NAME", help="the study, a folder in --studies-dir")
+    parser.add_argument("--studies-dir", default="studies", metavar="DIR", help="where studies lie (default: studies)")
+    text = f"Optuna storage URL (default: ${STORAGE}, else a journal file in the study's folder)"
+    parser.add_argument("--storage", default=os.environ.get(STORAGE), metavar="URL", help=text)
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """How trials are run, and for how long."""
+    parser.add_argument("--trials", type=int, metavar="N", help="stop at N trials in all (default: 48)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="stop at N trained epochs in all")
+    parser.add_argument("--time", metavar="T", help="start no trial after T, such as 90s, 10m or 2h")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a CPU core, or one a GPU)")
+    parser.add_argument("--device", default=None, metavar="D", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where a task's relative paths start")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no live display")
+
+
+def seconds(text: str | None) -> float | None:
+    """A duration such as 90s, 10m or 2h."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if match is None:
+        raise InputError("--time", "a time is a number with s, m or h", f"'{text}'", "For example: --time 10m")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+def positive(value: int | None, option: str) -> int | None:
+    """The value, if it is at least 1 or not given."""
+    if value is not None and value < 1:
+        raise InputError(option, "it is at least 1", value)
+    return value

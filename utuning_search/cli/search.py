@@ -1,0 +1,123 @@
+"""`run` and `resume`."""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+import optuna
+
+from utuning_search.cli.display import Display, console, front_lines
+from utuning_search.cli.options import add_place, add_running, positive, seconds
+from utuning_search.plots import save_front
+from utuning_search.record import write_tables
+from utuning_search.pruning import ParetoPruner
+from utuning_search.sampling import SAMPLERS
+from utuning_search.space import Space
+from utuning_search.study import TRIALS, Budget, Study
+from utuning_search.task import Task
+
+FRONT_PNG = "front.png"
+STOPPED = 130
+
+
+def add_commands(commands: Any) -> None:
+    run = commands.add_parser("run", help="start a study", description="Search a space on a task; a new study.")
+    run.add_argument("--space", default="full", metavar="S", help="a bundled space or a .toml file (default: full)")
+    run.add_argument("--task", default="digits", metavar="T", help="a bundled task or a .toml file (default: digits)")
+    run.add_argument("--name", metavar="NAME", help="of the study (default: SPACE-TASK)")
+    run.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
+    run.add_argument("--sampler", default="tpe", metavar="S", help=f"one of {', '.join(SAMPLERS)} (default: tpe)")
+    run.add_argument("--no-pruning", action="store_true", help="train every trial to its last epoch")
+    run.add_argument("--precision", default="auto", metavar="P", help="auto, fp32 or bf16 (default: auto)")
+    add_place(run, name=False)
+    add_running(run)
+    run.set_defaults(run=run_command)
+
+    resume = commands.add_parser(
+        "resume", help="go on with a study", description="Go on with a study; its spec cannot change, its budget can."
+    )
+    add_place(resume, name=True)
+    add_running(resume)
+    for option in ("--space", "--task", "--sampler"):
+        resume.add_argument(option, metavar="X", help="refused with the difference if the study has another")
+    resume.add_argument("--seed", type=int, metavar="N", help="likewise")
+    resume.set_defaults(run=resume_command)
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    budget = _budget(arguments, {"trials": TRIALS} if not (arguments.epochs or arguments.time) else {})
+    with console.status("Loading backbone and data ..."):
+        study = Study.create(
+            arguments.space,
+            arguments.task,
+            name=arguments.name,
+            studies_dir=arguments.studies_dir,
+            storage=arguments.storage,
+            seed=arguments.seed,
+            sampler=arguments.sampler,
+            pruner=None if arguments.no_pruning else ParetoPruner(),
+            precision=arguments.precision,
+            device=arguments.device or "auto",
+            data_dir=arguments.data_dir,
+        )
+    study.remember(budget={k: v for k, v in asdict(budget).items() if v is not None})
+    return _go(study, budget, arguments)
+
+
+def resume_command(arguments: argparse.Namespace) -> int:
+    changed: dict[str, Any] = {}
+    if arguments.space is not None:
+        changed["space"] = Space.load(arguments.space)
+    if arguments.task is not None:
+        changed["task"] = Task.load(arguments.task)
+    for name in ("seed", "sampler"):
+        if getattr(arguments, name) is not None:
+            changed[name] = getattr(arguments, name)
+    study = Study.load(arguments.name, studies_dir=arguments.studies_dir, storage=arguments.storage, **changed)
+    return _go(study, _budget(arguments, study.local.get("budget", {"trials": TRIALS})), arguments)
+
+
+def _budget(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budget:
+    given = {
+        "trials": positive(arguments.trials, "--trials"),
+        "epochs": positive(arguments.epochs, "--epochs"),
+        "seconds": seconds(arguments.time),
+    }
+    if arguments.workers is not None and arguments.workers != 0:
+        positive(arguments.workers, "--workers")
+    given = {k: v for k, v in given.items() if v is not None}
+    return Budget(**{"trials": None, **(given or remembered)})
+
+
+def _go(study: Study, budget: Budget, arguments: argparse.Namespace) -> int:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with Display(study, quiet=arguments.quiet) as display:
+        finished = study.run(
+            budget,
+            workers=arguments.workers,
+            device=arguments.device,
+            data_dir=arguments.data_dir,
+            on_change=display.show,
+        )
+    records = study.trials()
+    write_tables(study)
+    save_front(records, f"{study.spec.space.name} on {study.spec.task.name}", study.folder / FRONT_PNG)
+    place = "" if arguments.studies_dir == "studies" else f" --studies-dir {arguments.studies_dir}"
+    place += " --storage URL" if arguments.storage else ""
+    if not finished:
+        console.print(f"\nStopped; all that was finished is kept. Go on with:\n  utuning-search resume {study.name}{place}")
+        return STOPPED
+    for line in front_lines(study, records):
+        console.print(line)
+    folder = study.folder
+    console.print(f"\nPicture  {folder / FRONT_PNG}\nTables   {folder / 'trials.csv'}  {folder / 'front.csv'}")
+    more = 2 * max(budget.trials or TRIALS, 1)
+    console.print(
+        "Next\n"
+        f"  utuning-search export {study.name} --pick knee{place}\n"
+        f"  utuning-search front {study.name}{place}\n"
+        f"  utuning-search resume {study.name} --trials {more}{place}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0

@@ -1,0 +1,149 @@
+"""Write a trial's tuner as a folder that loads in three lines."""
+
+import platform
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import tomli_w
+import torch
+
+from utuning_search.engine import CHECK, load_search
+from utuning_search.errors import InputError, StudyError
+from utuning_search.files import make_folder, write_atomically
+from utuning_search.front import knee
+from utuning_search.loading import FORMAT, TUNER_TOML, TUNER_WEIGHTS, load_tuned, weights_digest
+from utuning_search.sampling import derive_seed
+from utuning_search.study import Study, front_of
+from utuning_search.trials import TrialRecord
+
+README = "README.md"
+PACKAGES = ("utuning-search", "torch", "timm", "optuna")
+PICKS = "best, knee, max-params=50k or trial=17"
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmM]?)")
+
+
+def parse_count(text: str, where: str) -> int:
+    """A number of parameters such as 50000, 50k or 1.2M."""
+    match = _COUNT.fullmatch(text)
+    if match is None:
+        raise InputError(where, "a count is a number such as 50000, 50k or 1.2M", f"'{text}'")
+    return round(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[match[2].lower()])
+
+
+def pick_trial(records: list[TrialRecord], how: str) -> TrialRecord:
+    """The complete trial that `how` names: "best", "knee", "max-params=N" or "trial=N"."""
+    best = front_of(records)
+    kind, _, value = how.partition("=")
+    if not best and kind != "trial":
+        raise StudyError("--pick", "the study has a complete trial", "none", "Let it run on.")
+    choices: dict[str, Callable[[], TrialRecord]] = {
+        "best": lambda: best[-1],
+        "knee": lambda: best[knee([r.accuracy or 0 for r in best], [r.parameters for r in best])],
+        "max-params": lambda: _largest_within(best, parse_count(value, "--pick max-params")),
+        "trial": lambda: _numbered(records, value),
+    }
+    if kind not in choices or bool(value) != (kind in ("max-params", "trial")):
+        raise InputError("--pick", f"pick is {PICKS}", f"'{how}'")
+    return choices[kind]()
+
+
+def export_trial(study: Study, record: TrialRecord, out: Path, data_dir: str | None = None) -> float:
+    """Write tuner.toml, tuner.safetensors and README.md into `out`, and load them back.
+
+    Returns:
+        Largest absolute difference between the loaded tuner's logits and the trial's on the first 16
+        validation images.
+    """
+    if record.state != "complete" or record.design is None:
+        raise StudyError(f"trial {record.number}", "only a complete trial has a tuner", record.state)
+    source = study.weights_file(record.number if record.reused is None else record.reused)
+    if not source.exists():
+        raise StudyError(f"trial {record.number}", "its weights are in the study's folder", f"no {source.name}")
+    if (out / TUNER_TOML).exists():
+        raise StudyError(f"folder {out}", "it holds no exported tuner yet", TUNER_TOML, "Choose another with --out.")
+    data_dir = data_dir or study.local.get("data_dir")
+    context = load_search(study.spec.task, data_dir)
+    table = tuner_table(study, record, weights_digest(context.backbone))
+    make_folder(out)
+    write_atomically(out / TUNER_WEIGHTS, source.read_bytes())
+    write_atomically(out / README, _readme(study, record, table, out.name))
+    write_atomically(out / TUNER_TOML, tomli_w.dumps(table))
+    loaded = load_tuned(out, data_dir=data_dir)
+    wanted = safetensors.torch.load_file(source)[CHECK]
+    with torch.no_grad():
+        got = loaded(loaded.preprocess(context.data.validation.images[: len(wanted)]))
+    return float((got - wanted).abs().max())
+
+
+def tuner_table(study: Study, record: TrialRecord, backbone_digest: str) -> dict[str, Any]:
+    """What tuner.toml holds."""
+    if record.design is None:
+        raise StudyError(f"trial {record.number}", "it has a design", "none")
+    task = study.spec.task.to_dict()
+    return {
+        "format": FORMAT,
+        "classes": study.classes,
+        "design": record.design.to_dict(),
+        "backbone": {**task.pop("backbone"), "digest": backbone_digest},
+        "task": task,
+        "metrics": {
+            "validation_accuracy": record.accuracy,
+            "parameters": record.parameters,
+            "tuner_parameters": record.design.num_parameters(study.shape),
+            "epochs": study.spec.task.recipe.epochs,
+        },
+        "provenance": {
+            "study": study.name,
+            "study_digest": study.spec.digest,
+            "space": study.spec.space.name,
+            "trial": record.number,
+            "key": record.key,
+            "preset": record.preset,
+            "seed": study.spec.seed,
+            "training_seed": derive_seed(study.spec.seed, f"training {record.key}"),
+            "precision": study.spec.precision,
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "cite": [r.bibtex() for r in record.design.references],
+        },
+    }
+
+
+def _largest_within(best: list[TrialRecord], limit: int) -> TrialRecord:
+    fitting = [r for r in best if r.parameters <= limit]
+    if not fitting:
+        todo = "Raise the limit: the head alone counts too."
+        raise StudyError("--pick", f"a front design has at most {limit} parameters", f"the smallest has {best[0].parameters}", todo)
+    return fitting[-1]
+
+
+def _numbered(records: list[TrialRecord], value: str) -> TrialRecord:
+    found = [r for r in records if str(r.number) == value]
+    if not found:
+        raise InputError("--pick", "trial is the number of a trial in the study", f"'{value}'")
+    return found[0]
+
+
+def _readme(study: Study, record: TrialRecord, table: dict[str, Any], folder: str) -> str:
+    task, cite = study.spec.task, "\n\n".join(table["provenance"]["cite"])
+    where = ', data_dir="DATA_DIR"' if task.backbone.checkpoint else ""
+    size = study.shape
+    lines = [
+        f"# A tuner for `{task.backbone.name}` on `{task.name}`",
+        "",
+        "```python",
+        "from utuning_search import load_tuned",
+        f'model = load_tuned("{folder}"{where})',
+        "logits = model(model.preprocess(images))  # images: uint8 (batch, channels, size, size)",
+        "```",
+        "",
+        f"- Design: {record.design}",
+        f"- Validation accuracy: {record.accuracy:.4f} (chosen on these images; measure on your own before you rely on it)",
+        f"- Trainable parameters: {record.parameters:,} with head, {table['metrics']['tuner_parameters']:,} without; "
+        f"the frozen backbone has {size.parameters:,}",
+        f"- Trial {record.number} of study `{study.name}` (digest {study.spec.digest})",
+    ]
+    return "\n".join(lines) + (f"\n\nPlease cite:\n\n```bibtex\n{cite}\n```\n" if cite else "\n")

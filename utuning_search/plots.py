@@ -1,0 +1,92 @@
+"""The picture of a front; the matplotlib door. Functions draw what they are given and write a file."""
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from utuning_search.files import write_atomically
+from utuning_search.study import front_of
+from utuning_search.trials import TrialRecord
+
+FRONT, OTHER, PRUNED, PRESET = "#c2185b", "#607d8b", "#b0bec5", "#1565c0"
+
+
+def draw_front(records: list[TrialRecord], title: str) -> Figure:
+    """Validation accuracy against trainable parameters: front, dominated and pruned trials, presets by name."""
+    figure = Figure(figsize=(9, 5.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    best = front_of(records)
+    standing = {r.number for r in best}
+    shown = [r for r in records if r.accuracy is not None and r.reused is None and r.settled]
+    pruned = [r for r in shown if r.state == "pruned"]
+    complete = [r for r in shown if r.state == "complete"]
+    dominated = [r for r in complete if r.number not in standing]
+    _scatter(axes, pruned, f"pruned at a rung ({len(pruned)})", marker="x", color=PRUNED, s=26)
+    _scatter(axes, dominated, f"dominated ({len(dominated)})", color=OTHER, alpha=0.45, s=26)
+    if best:
+        x, y = [r.parameters for r in best], [100 * (r.accuracy or 0) for r in best]
+        axes.step(x, y, where="post", color=FRONT, linewidth=1.6, zorder=3)
+        axes.scatter(x, y, color=FRONT, s=42, zorder=4, label=f"Pareto front ({len(best)})")
+    presets = [r for r in complete if r.preset]
+    if presets:
+        _scatter(axes, presets, "known methods", marker="D", facecolors="none", edgecolors=PRESET, s=58, zorder=5)
+        _name_presets(axes, presets)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    _zoom(axes, complete)
+    axes.set_xlabel("trainable parameters, head included")
+    axes.set_ylabel("validation accuracy (%)")
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    if shown:
+        axes.legend(loc="lower right", framealpha=0.9)
+    return figure
+
+
+def save_front(records: list[TrialRecord], title: str, path: Path) -> None:
+    """Write `draw_front` as a PNG."""
+    figure = draw_front(records, title)
+    write_atomically(path, lambda place: figure.savefig(place, dpi=150))
+
+
+def short(value: float) -> str:
+    """A count in the field's shorthand: 650, 1.8k, 25k, 0.27M."""
+    if value >= 1e5:
+        return f"{value / 1e6:.2f}".rstrip("0").rstrip(".") + "M"
+    return f"{value / 1e3:.1f}".rstrip("0").rstrip(".") + "k" if value >= 1e3 else f"{value:.0f}"
+
+
+def _scatter(axes: Axes, records: list[TrialRecord], label: str, **style: object) -> None:
+    if records:
+        x, y = [r.parameters for r in records], [100 * (r.accuracy or 0) for r in records]
+        axes.scatter(x, y, label=label, **style)  # type: ignore[arg-type]  # style is scatter's own keywords
+
+
+def _name_presets(axes: Axes, presets: list[TrialRecord]) -> None:
+    """Names beside their markers, alternately above and below so that neighbours stay readable."""
+    for i, record in enumerate(sorted(presets, key=lambda r: (r.parameters, r.accuracy or 0))):
+        above = i % 2 == 0
+        axes.annotate(
+            record.preset,
+            (record.parameters, 100 * (record.accuracy or 0)),
+            xytext=(0, 9 if above else -9),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if above else "top",
+            fontsize=8,
+            color=PRESET,
+            zorder=6,
+        )
+
+
+def _zoom(axes: Axes, complete: list[TrialRecord]) -> None:
+    """Show the finished trials whole; trials pruned far below them may leave the picture."""
+    values = [100 * (r.accuracy or 0) for r in complete]
+    if values and max(values) > min(values):
+        span = max(values) - min(values)
+        axes.set_ylim(min(values) - 0.35 * span, max(values) + 0.12 * span)

@@ -1,0 +1,41 @@
+"""A study's trials and front as tables: trials.csv, front.csv, JSON; the pandas door."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from utuning_search.files import write_atomically
+from utuning_search.study import Study, front_of
+from utuning_search.trials import TrialRecord
+
+COLUMNS = ("trial", "state", "key", "design", "preset", "parameters", "accuracy", "epochs", "seconds", "reused", "reason")
+TRIALS_CSV, FRONT_CSV = "trials.csv", "front.csv"
+
+
+def table(records: list[TrialRecord]) -> pd.DataFrame:
+    """One row a trial: COLUMNS, then the accuracy at each rung."""
+    frame = pd.DataFrame([r.to_dict() for r in records])
+    if frame.empty:
+        return pd.DataFrame(columns=list(COLUMNS))
+    rungs = sorted((c for c in frame.columns if c not in COLUMNS), key=lambda c: int(str(c).rsplit("_", 1)[1]))
+    frame["reused"] = frame["reused"].astype("Int64")
+    return frame[[*COLUMNS, *rungs]]
+
+
+def front_table(records: list[TrialRecord]) -> pd.DataFrame:
+    """The same columns for the non-dominated trials, by parameters ascending."""
+    return table(front_of(records))
+
+
+def write_tables(study: Study) -> None:
+    """Write trials.csv and front.csv into the study's folder."""
+    records = study.trials()
+    for name, frame in ((TRIALS_CSV, table(records)), (FRONT_CSV, front_table(records))):
+        write_atomically(study.folder / name, frame.to_csv(index=False))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A trials.csv or front.csv as it was written."""
+    return pd.read_csv(path, dtype={"key": str, "reused": "Int64"}, keep_default_na=True).fillna(
+        {"preset": "", "reason": ""}
+    )
