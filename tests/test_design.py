@@ -389,8 +389,8 @@ ILLEGAL: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Design.from_dict({"learning_rates": 1}),
         r"design: only known keys .* got 'learning_rates'\. Did you mean 'learning_rate'\?",
     ),
-    "learning rate 0": (lambda: Design((), 0), r"design: learning_rate is above 0; got 0"),
-    "learning rate nan": (lambda: Design((), float("nan")), r"learning_rate is above 0; got nan"),
+    "learning rate 0": (lambda: Design((), 0), r"design: learning_rate is a number above 0; got 0"),
+    "learning rate nan": (lambda: Design((), float("nan")), r"learning_rate is a number above 0; got nan"),
     "equal placements": (
         lambda: Design((adapter(), adapter())).resolve(DEPTH),
         r"equal tuners at one operation are placed in a block once; got mlp: parallel adapter r=2, blocks 1-6",
@@ -421,8 +421,11 @@ ILLEGAL: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "blocks beyond depth": (lambda: adapter(blocks=(1, 7)).resolve(DEPTH), r"blocks match at least one of 1 to 6"),
     "first beyond depth": (lambda: adapter(blocks="first 7").resolve(DEPTH), r"blocks lie within the backbone's 6"),
-    "block 0": (lambda: adapter(blocks=(0, 1)), r"blocks is a non-empty set of numbers from 1; got \[0, 1\]"),
-    "no blocks": (lambda: adapter(blocks=()), r"blocks is a non-empty set of numbers from 1; got \[\]"),
+    "block 0": (
+        lambda: adapter(blocks=(0, 1)),
+        r"blocks is a pattern, or a non-empty list of numbers from 1; got \(0, 1\)",
+    ),
+    "no blocks": (lambda: adapter(blocks=()), r"blocks is a pattern, or a non-empty list of numbers from 1; got \(\)"),
     "unresolved": (lambda: adapter().block_numbers(), r"the design is resolved for a depth first; got all"),
 }
 

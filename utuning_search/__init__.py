@@ -1,10 +1,10 @@
 """Search over parameter-efficient tuner designs for frozen vision transformers.
 
-    from utuning_search import Budget, Study, load_tuned
+from utuning_search import Budget, Study, load_tuned
 
-    study = Study.create("full", "digits")
-    study.run(Budget(trials=48))
-    print(*study.front(), sep="\\n")
+study = Study.create("full", "digits")
+study.run(Budget(trials=48))
+print(*study.front(), sep="\\n")
 """
 
 from utuning_search.design import Design, Placement

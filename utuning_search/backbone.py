@@ -1,5 +1,7 @@
 """Frozen timm vision transformers: load, freeze, check, and what sizes and preprocessing they imply."""
 
+import copy
+import pickle
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,6 +20,21 @@ from utuning_search.tuners import BackboneShape
 
 GLYPH_VIT = "glyph_vit"
 HEAD = ("head.", "head_dist.")
+
+__all__ = [
+    "GLYPH_VIT",
+    "Preprocessing",
+    "VisionTransformer",
+    "check_supported",
+    "embed",
+    "freeze",
+    "glyph_vit",
+    "load_backbone",
+    "pool",
+    "preprocessing_of",
+    "shape_of",
+    "unfuse_attention",
+]
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,7 @@ def load_backbone(name: str, checkpoint: Path | None = None, image_size: int | N
     if name == GLYPH_VIT:
         if image_size not in (None, 8):
             raise InputError(f"backbone '{name}'", "image_size is 8", image_size, "Leave image_size out.")
-        model = glyph_vit()
+        model: Any = glyph_vit()
         with resources.as_file(resources.files("utuning_search.embedded") / "glyph_vit.safetensors") as path:
             _load(model, checkpoint or path)
     elif not timm.is_model(name):
@@ -76,9 +93,11 @@ def load_backbone(name: str, checkpoint: Path | None = None, image_size: int | N
         advice = nearest(name, known).split(" Known")[0]
         raise InputError("backbone", "name is a timm model or glyph_vit", f"'{name}'", advice)
     else:
-        size = {} if image_size is None else {"img_size": image_size}
+        size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
         try:
             model = timm.create_model(name, pretrained=checkpoint is None, num_classes=0, **size)
+        except TypeError as error:  # the architecture does not know img_size
+            raise BackboneError(f"backbone '{name}'", "the model is a timm VisionTransformer", error) from None
         except (RuntimeError, OSError) as error:
             todo = "Give a local file as checkpoint, or check the network."
             raise BackboneError(f"backbone '{name}'", "its pretrained weights can be fetched", error, todo) from None
@@ -91,7 +110,7 @@ def load_backbone(name: str, checkpoint: Path | None = None, image_size: int | N
 def freeze(model: VisionTransformer) -> VisionTransformer:
     """The same model in evaluation mode, none of its parameters trainable."""
     check_supported(model, type(model).__name__)
-    return cast(VisionTransformer, model.eval().requires_grad_(False))
+    return model.eval().requires_grad_(False)
 
 
 def unfuse_attention(model: VisionTransformer) -> None:
@@ -110,20 +129,28 @@ def check_supported(model: nn.Module, name: str) -> None:
     where = f"backbone '{name}'"
     if not isinstance(model, VisionTransformer):
         raise BackboneError(where, "the model is a timm VisionTransformer", type(model).__name__)
+    if not model.global_pool:
+        todo = 'Create it with global_pool="token" or "avg".'
+        raise BackboneError(where, "the model pools its tokens", "no pooling", todo)
     for i, block in enumerate(model.blocks):
         attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
-        plain = isinstance(block, Block) and isinstance(attention, Attention) and isinstance(mlp, (Mlp, GluMlp))
+        # Their forward passes are followed step by step, so a subclass with another forward does not do.
+        plain = all(
+            any(isinstance(m, c) and type(m).forward is c.forward for c in classes)
+            for m, classes in ((block, (Block,)), (attention, (Attention,)), (mlp, (Mlp, GluMlp)))
+        )
         if not plain:
             kinds = f"{type(block).__name__} with {type(attention).__name__} and {type(mlp).__name__}"
             raise BackboneError(f"{where}, block {i + 1}", "a pre-norm Block with Attention and Mlp", kinds)
 
 
-def shape_of(model: VisionTransformer) -> BackboneShape:
+def shape_of(model: nn.Module) -> BackboneShape:
     """The numbers that closed-form sizes depend on."""
-    block = cast(Any, model.blocks[0])
+    vit = cast(Any, model)
+    block = vit.blocks[0]
     return BackboneShape(
-        dim=model.embed_dim,
-        depth=len(model.blocks),
+        dim=vit.embed_dim,
+        depth=len(vit.blocks),
         num_heads=block.attn.num_heads,
         head_dim=block.attn.head_dim,
         hidden=block.mlp.fc1.out_features,
@@ -164,19 +191,13 @@ def _load(model: VisionTransformer, path: Path) -> None:
     where = f"checkpoint {path}"
     if not path.is_file():
         raise InputError(where, "the file exists", "no such file")
-    if path.suffix == ".npz":
-        model.load_pretrained(str(path))
-        return
     try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _read(model, path)
     except Exception as error:
-        todo = "Only .safetensors, .npz and plain-tensor .pth files are read."
-        raise InputError(where, "the file is readable", type(error).__name__, todo) from None
-    state = {k: v.float() if v.is_floating_point() else v for k, v in checkpoint_filter_fn(state, model).items()}
-    state = {k: v for k, v in state.items() if not k.startswith(HEAD)}
+        todo = "Only .safetensors, Google's .npz and .pth files of plain tensors are read."
+        # torch's message on pickles that run code advises to run it; ours does not.
+        said = "" if isinstance(error, pickle.UnpicklingError) or not str(error) else f": {str(error).splitlines()[0]}"
+        raise InputError(where, "the file is readable", type(error).__name__ + said, todo) from None
     own = model.state_dict()
     wrong = [f"{k} missing" for k in own.keys() - state.keys()]
     wrong += [f"{k} unexpected" for k in state.keys() - own.keys()]
@@ -189,3 +210,23 @@ def _load(model: VisionTransformer, path: Path) -> None:
         listed = "; ".join(sorted(wrong)[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise BackboneError(where, f"its tensors fit {type(model).__name__} exactly", listed)
     model.load_state_dict(state)
+
+
+def _read(model: VisionTransformer, path: Path) -> dict[str, Tensor]:
+    """A checkpoint's tensors in fp32 under timm's names, position embedding resampled, head left out."""
+    if path.suffix == ".npz":
+        target = copy.deepcopy(model)  # timm writes as it reads: a file that breaks off must not leave half of it
+        target.load_pretrained(str(path))
+        return target.state_dict()
+    if path.suffix == ".safetensors":
+        state = safetensors.torch.load_file(path)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise TypeError(f"a {type(state).__name__} instead of named tensors")
+    tensors = checkpoint_filter_fn(state, model)
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"'{name}' is a {type(tensor).__name__}, not a tensor")
+    floats = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    return {k: v for k, v in floats.items() if not k.startswith(HEAD)}

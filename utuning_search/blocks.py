@@ -19,7 +19,7 @@ def check_pattern(pattern: str, where: str) -> None:
         part = match[3] is not None
         fine = int(match[2]) >= 1 and (not part or (match[1] != "every" and int(match[2]) <= int(match[3])))
     else:
-        fine = pattern == "all" or _RANGES.fullmatch(pattern) is not None
+        fine = pattern == "all" or (_RANGES.fullmatch(pattern) is not None and all(a <= b for a, b in _runs(pattern)))
     if not fine:
         raise InputError(where, RULE, repr(pattern))
 
@@ -34,7 +34,9 @@ def resolve(pattern: str, depth: int, where: str) -> tuple[int, ...]:
         return tuple(range(1, depth + 1))
     match = _PATTERN.fullmatch(pattern)
     if match is None:
-        blocks = _explicit(pattern)
+        if max(high for _, high in _runs(pattern)) > depth:  # before a long range is written out
+            raise InputError(where, f"blocks match at least one of 1 to {depth}, and no other", repr(pattern))
+        blocks = explicit(pattern)
     elif match[1] == "every":
         blocks = tuple(range(int(match[2]), depth + 1, int(match[2])))
     else:
@@ -60,9 +62,13 @@ def text(blocks: Iterable[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _explicit(pattern: str) -> tuple[int, ...]:
-    found: list[int] = []
-    for run in pattern.split(","):
-        low, _, high = run.partition("-")
-        found.extend(range(int(low), int(high or low) + 1))
-    return tuple(sorted(set(found)))
+def explicit(pattern: str) -> tuple[int, ...]:
+    """The numbers of an explicit pattern such as "1-4,7"; empty for any other pattern."""
+    if _RANGES.fullmatch(pattern) is None:
+        return ()
+    return tuple(sorted({n for low, high in _runs(pattern) for n in range(low, high + 1)}))
+
+
+def _runs(pattern: str) -> list[tuple[int, int]]:
+    ends = [run.partition("-") for run in pattern.split(",")]
+    return [(int(low), int(high or low)) for low, _, high in ends]

@@ -6,12 +6,14 @@ trials give back, and every random choice is seeded by it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
 from utuning_search.design import Design
+from utuning_search.domains import Suggester
 from utuning_search.engine import Job, Result
 from utuning_search.errors import StudyError
 from utuning_search.pruning import Peer
@@ -94,7 +96,7 @@ class Coordinator:
             self._study.enqueue_trial(self._preset_params(name), user_attrs={"preset": name})
         trial = self._study.ask()
         recipe = self.spec.task.recipe
-        design = self.spec.space.suggest(trial, self._shape.depth, recipe.learning_rate)
+        design = self.spec.space.suggest(cast(Suggester, trial), self._shape.depth, recipe.learning_rate)
         preset = trial.user_attrs.get("preset", "")
         parameters = design.num_parameters(self._shape, self._num_classes)
         attributes = {"owner": self._owner, "key": design.key, "design": design.to_dict(), "parameters": parameters}
@@ -151,7 +153,9 @@ class Coordinator:
 
     def lost(self, running: Running, reason: str, seconds: float) -> None:
         """A worker died: the design is tried again, unless it took workers down before."""
-        before = sum(r.key == running.design.key and r.state == "interrupted" and bool(r.reason) for r in self.records())
+        before = sum(
+            r.key == running.design.key and r.state == "interrupted" and bool(r.reason) for r in self.records()
+        )
         if before + 1 >= MOST_LOSSES:
             self.failed(running, reason, seconds)
         else:

@@ -81,7 +81,9 @@ def split_indices(labels: npt.NDArray[np.int64], spec: DataSpec, where: str) -> 
     if np.count_nonzero(counts) < 2:
         raise DataError(where, "there are at least two classes", f"{np.count_nonzero(counts)}")
     if smallest < 2:
-        raise DataError(where, "every class has at least 2 training images", f"class {int(counts.argmin())} has {smallest}")
+        raise DataError(
+            where, "every class has at least 2 training images", f"class {int(counts.argmin())} has {smallest}"
+        )
     everything = np.arange(len(labels))
     if len(labels) > spec.proxy + spec.validation:
         everything, _ = train_test_split(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 from utuning_search import blocks as block_sets
@@ -19,6 +19,7 @@ from utuning_search.tuners import (
     Scale,
     Site,
     TunerConfig,
+    tuner_class,
     tuner_config,
 )
 
@@ -50,7 +51,9 @@ class Placement:
     def __post_init__(self) -> None:
         where = f"placement of '{self.tuner.kind}'"
         if self.operation not in OPERATIONS:
-            raise InputError(where, "operation is a known one", f"'{self.operation}'", nearest(self.operation, OPERATIONS))
+            raise InputError(
+                where, "operation is a known one", f"'{self.operation}'", nearest(self.operation, OPERATIONS)
+            )
         where = f"{where} at '{self.operation}'"
         if self.operation not in self.tuner.operations:
             legal = ", ".join(self.tuner.operations)
@@ -63,15 +66,10 @@ class Placement:
         object.__setattr__(self, "scale", _canonical_scale(self.scale, where))
         if self.scale != "none" and not self.tuner.scalable:
             raise InputError(where, f"a {self.tuner.label} has no scale", f"'{self.scale}'", "Leave scale out.")
-        if isinstance(self.blocks, str):
-            block_sets.check_pattern(self.blocks, where)
-        else:
-            object.__setattr__(self, "blocks", tuple(sorted(set(self.blocks))))
-            if not self.blocks or cast(tuple[int, ...], self.blocks)[0] < 1:
-                raise InputError(where, "blocks is a non-empty set of numbers from 1", list(self.blocks))
-            if self.tuner.once and len(self.blocks) > 1:
-                todo = "Name one block, such as blocks = \"first 1\"."
-                raise InputError(where, f"a {self.tuner.label} enters at one block and stays", list(self.blocks), todo)
+        object.__setattr__(self, "blocks", _canonical_blocks(self.blocks, where))
+        if self.tuner.once and not isinstance(self.blocks, str) and len(self.blocks) > 1:
+            todo = 'Name one block, such as blocks = "first 1".'
+            raise InputError(where, f"a {self.tuner.label} enters at one block and stays", list(self.blocks), todo)
 
     def resolve(self, depth: int) -> "Placement":
         """The same placement with block numbers instead of a pattern, checked against a depth."""
@@ -82,7 +80,9 @@ class Placement:
     def block_numbers(self) -> tuple[int, ...]:
         """The blocks from 1 ascending; an error where they are a pattern still."""
         if isinstance(self.blocks, str):
-            raise InputError("placement", "the design is resolved for a depth first", self.blocks, "Call resolve(depth).")
+            raise InputError(
+                "placement", "the design is resolved for a depth first", self.blocks, "Call resolve(depth)."
+            )
         return self.blocks
 
     def sites(self, shape: BackboneShape) -> tuple[Site, ...]:
@@ -107,19 +107,20 @@ class Placement:
         for key in ("operation", "tuner"):
             if key not in table:
                 raise InputError(where, f"{key} is given", "nothing", f"Add {key}.")
-        form, blocks = table.get("form"), table.get("blocks", "all")
+        form = table.get("form")
         if form is not None and form not in FORMS:
             raise InputError(where, "form is a known one", repr(form), nearest(form, FORMS))
-        if not isinstance(blocks, str):
-            blocks = tuple(blocks)
-        options = {k: v for k, v in table.items() if k not in PLACEMENT_KEYS}
-        tuner = tuner_config(table["tuner"], options, where)
-        return cls(table["operation"], tuner, form, table.get("scale", "none"), blocks)
+        known = {f.name for f in fields(tuner_class(table["tuner"], where))}
+        refuse_unknown_keys(table, (*PLACEMENT_KEYS, *known), f"{where}, tuner '{table['tuner']}'")
+        tuner = tuner_config(table["tuner"], {k: v for k, v in table.items() if k in known}, where)
+        return cls(table["operation"], tuner, form, table.get("scale", "none"), table.get("blocks", "all"))
 
     def __str__(self) -> str:
         form = "" if self.form == "inside" or self.tuner.forms == (self.form,) else f"{self.form} "
         size = f" {self.tuner.size_label}" if self.tuner.size_label else ""
-        scale = "" if self.scale == "none" else f" ×{self.scale:g}" if isinstance(self.scale, float) else f" ×{self.scale}"
+        scale = (
+            "" if self.scale == "none" else f" ×{self.scale:g}" if isinstance(self.scale, float) else f" ×{self.scale}"
+        )
         if isinstance(self.blocks, str):
             where = f"blocks {self.blocks}"
         else:
@@ -144,8 +145,11 @@ class Design:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "placements", _canonical(self.placements))
-        if self.learning_rate is not None and not 0 < self.learning_rate < 1e3:
-            raise InputError("design", "learning_rate is above 0", self.learning_rate)
+        rate = self.learning_rate
+        if rate is not None:
+            if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3:
+                raise InputError("design", "learning_rate is a number above 0", repr(rate))
+            object.__setattr__(self, "learning_rate", float(rate))
 
     def resolve(self, depth: int) -> "Design":
         """The same design with every pattern of blocks replaced by numbers."""
@@ -180,6 +184,8 @@ class Design:
     def from_dict(cls, table: Mapping[str, Any], where: str = "design") -> "Design":
         refuse_unknown_keys(table, ("learning_rate", "placements"), where)
         rows = table.get("placements", [])
+        if not isinstance(rows, (list, tuple)) or not all(isinstance(row, Mapping) for row in rows):
+            raise InputError(where, "placements is a list of tables", repr(rows))
         placements = tuple(Placement.from_dict(row, f"{where}, placement {i + 1}") for i, row in enumerate(rows))
         return cls(placements, table.get("learning_rate"))
 
@@ -190,23 +196,29 @@ class Design:
 
 def _canonical(placements: Iterable[Placement]) -> tuple[Placement, ...]:
     joined: list[Placement] = []
-    groups: dict[object, int] = {}
+    groups: dict[object, list[Placement]] = {}
     for p in placements:
-        alike = (p.operation, p.tuner, p.form, p.scale, isinstance(p.blocks, str))
-        at = groups.get(alike)
-        if at is None or isinstance(p.blocks, str):  # patterns are compared once they are resolved
-            groups[alike] = len(joined)
-            joined.append(p)
-            continue
-        mine, theirs = joined[at].block_numbers(), p.blocks
-        if set(mine) & set(theirs):
-            todo = "Join them, or give one a larger size."
-            raise InputError("design", "equal tuners at one operation are placed in a block once", str(p), todo)
-        if p.tuner.once:
+        if isinstance(p.blocks, str):  # patterns are compared once they are resolved
             joined.append(p)
         else:
-            joined[at] = replace(p, blocks=mine + theirs)
+            groups.setdefault((p.operation, p.tuner, p.form, p.scale), []).append(p)
+    for group in groups.values():
+        numbers = [block for p in group for block in p.block_numbers()]
+        if len(set(numbers)) < len(numbers):
+            todo = "Join them, or give one a larger size."
+            raise InputError("design", "equal tuners at one operation are placed in a block once", str(group[-1]), todo)
+        joined += group if group[0].tuner.once else [replace(group[0], blocks=tuple(numbers))]
     return tuple(sorted(joined, key=lambda p: (OPERATIONS.index(p.operation), str(p), json.dumps(p.to_dict()))))
+
+
+def _canonical_blocks(blocks: object, where: str) -> str | tuple[int, ...]:
+    """Sorted numbers, or a pattern that needs a depth."""
+    if isinstance(blocks, str):
+        block_sets.check_pattern(blocks, where)
+        return block_sets.explicit(blocks) or blocks
+    if not isinstance(blocks, (list, tuple)) or not all(type(b) is int and b >= 1 for b in blocks) or not blocks:
+        raise InputError(where, "blocks is a pattern, or a non-empty list of numbers from 1", repr(blocks))
+    return tuple(sorted(set(blocks)))
 
 
 def _canonical_scale(scale: object, where: str) -> Scale:

@@ -114,10 +114,11 @@ def parse_domain(raw: object, where: str) -> Domain:
             if isinstance(low, int) and isinstance(high, int):
                 return IntRange(low, high, log)
             return FloatRange(float(numbers[0]), float(numbers[1]), log)
-        values = raw if isinstance(raw, list) else [raw]
-        for value in values:
+        values: list[Value] = []
+        for value in raw if isinstance(raw, list) else [raw]:
             if not isinstance(value, (str, int, float, bool)):
                 raise InputError(where, "a choice is a string, number or boolean", repr(value))
+            values.append(value)
         return Choice(tuple(values))
     except InputError as error:
         if error.where == where:

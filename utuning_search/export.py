@@ -116,7 +116,9 @@ def _largest_within(best: list[TrialRecord], limit: int) -> TrialRecord:
     fitting = [r for r in best if r.parameters <= limit]
     if not fitting:
         todo = "Raise the limit: the head alone counts too."
-        raise StudyError("--pick", f"a front design has at most {limit} parameters", f"the smallest has {best[0].parameters}", todo)
+        raise StudyError(
+            "--pick", f"a front design has at most {limit} parameters", f"the smallest has {best[0].parameters}", todo
+        )
     return fitting[-1]
 
 
@@ -141,7 +143,7 @@ def _readme(study: Study, record: TrialRecord, table: dict[str, Any], folder: st
         "```",
         "",
         f"- Design: {record.design}",
-        f"- Validation accuracy: {record.accuracy:.4f} (chosen on these images; measure on your own before you rely on it)",
+        f"- Validation accuracy: {record.accuracy:.4f} (it was chosen on these images: measure on your own)",
         f"- Trainable parameters: {record.parameters:,} with head, {table['metrics']['tuner_parameters']:,} without; "
         f"the frozen backbone has {size.parameters:,}",
         f"- Trial {record.number} of study `{study.name}` (digest {study.spec.digest})",

@@ -43,8 +43,10 @@ def hypervolume(accuracy: Floats, parameters: Floats, *, reference: float) -> fl
         reference: The largest size that counts, in parameters: full fine-tuning of the backbone.
     """
     a, p = _pair(accuracy, parameters)
-    if reference <= 1 or (len(p) and p.min() < 1):
-        raise InputError("hypervolume", "reference is above 1 and parameters are at least 1", reference)
+    if reference <= 1:
+        raise InputError("hypervolume", "reference is above 1", reference)
+    if len(p) and p.min() < 1:
+        raise InputError("hypervolume", "parameters are at least 1", p.min())
     top = np.log10(reference)
     area, floor = 0.0, 0.0
     for i in front(a, p):

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from utuning_search import backbone as vit
 from utuning_search.design import Design, Placement
-from utuning_search.tuners import BackboneShape, InsideTuner, Operation, Tuner
+from utuning_search.errors import BackboneError
+from utuning_search.tuners import BackboneShape, InsideTuner, Operation
 
 HEAD_STD = 0.02
 
@@ -39,7 +40,7 @@ class PlacedTuner(nn.Module):
 
     def scale(self, form: str) -> Tensor | float:
         """The learned scale of "parallel" or "sequential", (1,) or (out_dim,), or the constant."""
-        learned = cast(Tensor | None, getattr(self, f"{form}_scale", None))
+        learned: Tensor | None = getattr(self, f"{form}_scale", None)
         return self.constant if learned is None else learned
 
     def forward(self, x: Tensor, y: Tensor, block: nn.Module) -> Tensor:
@@ -74,12 +75,10 @@ class TunedBlock(nn.Module):
                 group[name] = PlacedTuner(placement, shape)
 
     def at(self, operation: Operation) -> list[PlacedTuner]:
-        group = cast(nn.ModuleDict, self.added[operation]) if operation in self.added else nn.ModuleDict()
-        return [cast(PlacedTuner, m) for m in group.values()]
+        return [cast(PlacedTuner, m) for m in _group(self.added, operation)]
 
     def within(self, operation: Operation) -> list[InsideTuner]:
-        group = cast(nn.ModuleDict, self.inside[operation]) if operation in self.inside else nn.ModuleDict()
-        return [cast(InsideTuner, m) for m in group.values()]
+        return [cast(InsideTuner, m) for m in _group(self.inside, operation)]
 
     def tokens(self, *, staying: bool) -> list[Tensor]:
         """Tokens (length, dim) that enter at this block, and stay to the last one or leave after this one."""
@@ -170,13 +169,16 @@ class TunedModel(nn.Module):
         num_classes: Width of the head.
     """
 
+    backbone: Any  # a VisionTransformer; nn.Module's own typing knows nothing of its attributes
+
     def __init__(self, backbone: nn.Module, design: Design, num_classes: int) -> None:
         super().__init__()
         vit.check_supported(backbone, type(backbone).__name__)
-        self.backbone: Any = backbone
-        shape = vit.shape_of(self.backbone)
+        self.backbone = backbone
+        shape = vit.shape_of(backbone)
         self.design = design.resolve(shape.depth)
         self._was_trainable = {n: p.requires_grad for n, p in backbone.named_parameters()}
+        self._was_training = {n: m.training for n, m in backbone.named_modules()}
         backbone.requires_grad_(False)
         self.depth = shape.depth
         self.tuners = nn.ModuleDict()
@@ -226,16 +228,23 @@ class TunedModel(nn.Module):
         own = {k: v for k, v in self.state_dict().items() if not k.startswith("backbone.")}
         wrong = sorted(own.keys() ^ state.keys()) or [k for k in own if own[k].shape != state[k].shape]
         if wrong:
-            raise vit.BackboneError("tuner weights", "they fit the design exactly", ", ".join(wrong[:5]))
+            raise BackboneError("tuner weights", "they fit the design exactly", ", ".join(wrong[:5]))
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(state[name])
 
     def detach(self) -> nn.Module:
-        """The backbone as it was before, trainable flags included."""
+        """The backbone as it was before, trainable flags and training mode included."""
         for name, parameter in self.backbone.named_parameters():
-            parameter.requires_grad_(self._was_trainable[name])
+            # A merged copy may have a bias where the backbone had none.
+            parameter.requires_grad_(self._was_trainable.get(name, False))
+        for name, module in self.backbone.named_modules():
+            module.training = self._was_training[name]
         return cast(nn.Module, self.backbone)
+
+
+def _group(home: nn.ModuleDict, operation: Operation) -> list[nn.Module]:
+    return list(cast(nn.ModuleDict, home[operation]).values()) if operation in home else []
 
 
 def insert(x: Tensor, extras: list[Tensor], position: int) -> Tensor:

@@ -78,11 +78,15 @@ def load_tuned(
     spec = BackboneSpec(**table_backbone)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is None and spec.checkpoint:
-        path = find_data(spec.checkpoint, None if data_dir is None else Path(data_dir), f"{folder / TUNER_TOML}, backbone")
+        path = find_data(
+            spec.checkpoint, None if data_dir is None else Path(data_dir), f"{folder / TUNER_TOML}, backbone"
+        )
     backbone = vit.load_backbone(spec.name, path, spec.image_size or None)
     if weights_digest(backbone) != digest:
         todo = "Give the checkpoint it was trained on."
-        raise BackboneError(f"{folder / TUNER_TOML}, backbone", f"its weights' digest is {digest}", weights_digest(backbone), todo)
+        raise BackboneError(
+            f"{folder / TUNER_TOML}, backbone", f"its weights' digest is {digest}", weights_digest(backbone), todo
+        )
     kind = resolve_device(device)
     if kind == "cpu":
         vit.unfuse_attention(backbone)  # as in training: the two kernels round differently
@@ -112,7 +116,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         table = tomllib.loads((folder / TUNER_TOML).read_text(encoding="utf-8"))
         tensors = safetensors.torch.load_file(folder / TUNER_WEIGHTS)
     except Exception as error:
-        raise InputError(f"exported tuner {folder}", "its files are readable", f"{type(error).__name__}: {error}") from None
+        raise InputError(
+            f"exported tuner {folder}", "its files are readable", f"{type(error).__name__}: {error}"
+        ) from None
     if table.get("format") != FORMAT:
         raise InputError(str(folder / TUNER_TOML), f"its format is {FORMAT}", table.get("format"))
     return table, tensors

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from utuning_search.insertion import PlacedTuner, TunedBlock, TunedModel
-from utuning_search.tuners import InsideTuner, Operation, Tuner
+from utuning_search.tuners import LINEAR_OPERATIONS, InsideTuner, Operation, Tuner
 
 # The linear map whose output is the operation's output, for the operations that end in one.
 LAST_LINEAR: dict[Operation, tuple[str, str]] = {
@@ -34,18 +34,27 @@ def merge(model: TunedModel) -> TunedModel:
     for name in list(merged.tuners):
         block = merged.backbone.blocks[int(name.removeprefix("block_")) - 1]
         tuned = cast(TunedBlock, merged.tuners[name])
+        kept = _borrowed(tuned)
         for operation in ORDER:
-            _fold_added(tuned, block, operation)
-        for operation in list(tuned.inside):
-            group = cast(nn.ModuleDict, tuned.inside[operation])
+            if operation not in kept:
+                _fold_added(tuned, block, operation)
+        for inside in [cast(Operation, o) for o in tuned.inside if o not in kept]:
+            group = cast(nn.ModuleDict, tuned.inside[inside])
             for kind in list(group):
-                if cast(InsideTuner, group[kind]).fold(block, cast(Operation, operation)):
+                if cast(InsideTuner, group[kind]).fold(block, inside):
                     del group[kind]
             if not len(group):
-                del tuned.inside[operation]
+                del tuned.inside[inside]
         if not len(tuned.inside) and not len(tuned.added):
             del merged.tuners[name]
     return merged
+
+
+def _borrowed(tuned: TunedBlock) -> tuple[Operation, ...]:
+    """Operations whose frozen weights another tuner of the block computes with, so that they have to stay."""
+    modules = [m for op in tuned.added for t in tuned.at(cast(Operation, op)) for m in (t.parallel, t.sequential)]
+    borrows = any(m is not None and cast(Tuner, m).borrows_attention for m in modules)
+    return ("qkv", "proj", "attention") if borrows else ()
 
 
 def _fold_added(tuned: TunedBlock, block: Any, operation: Operation) -> None:
@@ -54,7 +63,7 @@ def _fold_added(tuned: TunedBlock, block: Any, operation: Operation) -> None:
         return
     owner, attribute = LAST_LINEAR[operation]
     linear = getattr(getattr(block, owner), attribute)
-    end_is_linear = operation in ("qkv", "proj", "fc1", "fc2") or _ends_in_linear(block, operation)
+    end_is_linear = operation in LINEAR_OPERATIONS or _ends_in_linear(tuned, block, operation)
     foldable = [t for t in placed if end_is_linear and _affine(t, operation) is not None]
     others = [t for t in placed if not any(t is f for f in foldable)]
     if not foldable or any(t.sequential is not None for t in others):
@@ -63,7 +72,7 @@ def _fold_added(tuned: TunedBlock, block: Any, operation: Operation) -> None:
     bias = torch.zeros_like(weight[:, 0]) if bias is None else bias.clone()
     new_weight, new_bias = weight.clone(), bias.clone()
     for tuner in foldable:
-        for form, scale, matrix, constant in _affine(tuner, operation) or []:
+        for form, scale, matrix, constant in _affine(tuner, operation) or ():
             if matrix is not None:
                 # Rows are outputs, so a channel-wise scale of (out_dim,) multiplies them.
                 scaled = scale.view(-1, 1) * matrix if isinstance(scale, Tensor) else scale * matrix
@@ -81,8 +90,10 @@ def _fold_added(tuned: TunedBlock, block: Any, operation: Operation) -> None:
         del tuned.added[operation]
 
 
-def _ends_in_linear(block: Any, operation: Operation) -> bool:
-    """Whether nothing but dropout comes after the last linear map of `attention` or `mlp`."""
+def _ends_in_linear(tuned: TunedBlock, block: Any, operation: Operation) -> bool:
+    """Whether nothing but dropout comes after the last linear map of `attention` or `mlp`, tuners included."""
+    if tuned.at("proj" if operation == "attention" else "fc2"):
+        return False
     layer_scale = block.ls1 if operation == "attention" else block.ls2
     drop_path = block.drop_path1 if operation == "attention" else block.drop_path2
     return isinstance(layer_scale, nn.Identity) and isinstance(drop_path, nn.Identity)
@@ -98,7 +109,7 @@ def _affine(placed: PlacedTuner, operation: Operation) -> list[Term] | None:
         if tuner is None:
             continue
         affine = cast(Tuner, tuner).affine()
-        reads_its_input = operation in ("qkv", "proj", "fc1", "fc2") or form == "sequential"
+        reads_its_input = operation in LINEAR_OPERATIONS or form == "sequential"
         if affine is None or (affine[0] is not None and not reads_its_input):
             return None
         terms.append((form, placed.scale(form), *affine))

@@ -31,7 +31,7 @@ class Preset:
         """The method as a design; its blocks are patterns until `resolve(depth)`."""
         if size is not None and self.size is None:
             raise InputError(f"preset '{self.name}'", "this method has no size", size)
-        return self.build(size or self.size or 0)
+        return self.build(size if size is not None else self.size or 0)
 
 
 def _dual(size: int) -> tuple[Placement, ...]:

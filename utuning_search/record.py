@@ -8,7 +8,19 @@ from utuning_search.files import write_atomically
 from utuning_search.study import Study, front_of
 from utuning_search.trials import TrialRecord
 
-COLUMNS = ("trial", "state", "key", "design", "preset", "parameters", "accuracy", "epochs", "seconds", "reused", "reason")
+COLUMNS = (
+    "trial",
+    "state",
+    "key",
+    "design",
+    "preset",
+    "parameters",
+    "accuracy",
+    "epochs",
+    "seconds",
+    "reused",
+    "reason",
+)
 TRIALS_CSV, FRONT_CSV = "trials.csv", "front.csv"
 
 
@@ -36,6 +48,6 @@ def write_tables(study: Study) -> None:
 
 def read_table(path: Path) -> pd.DataFrame:
     """A trials.csv or front.csv as it was written."""
-    return pd.read_csv(path, dtype={"key": str, "reused": "Int64"}, keep_default_na=True).fillna(
-        {"preset": "", "reason": ""}
-    )
+    frame = pd.read_csv(path, dtype={"key": str})
+    frame["reused"] = frame["reused"].astype("Int64")
+    return frame.fillna({"preset": "", "reason": ""})

@@ -144,9 +144,7 @@ def parse_slot(raw: Mapping[str, Any], shared: Mapping[str, Leaf], where: str) -
     operations = tuple(_operations(o, where) for o in _list(raw.get("operation"), "operation", where))
     own_blocks = "blocks" in raw or "blocks" not in shared
     patterns = tuple(
-        _list(raw.get("blocks", "all"), "blocks", where)
-        if own_blocks
-        else cast(Choice, shared["blocks"].domain).values
+        _list(raw.get("blocks", "all"), "blocks", where) if own_blocks else cast(Choice, shared["blocks"].domain).values
     )
     for pattern in patterns:
         if patterns != (EACH,):

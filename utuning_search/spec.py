@@ -45,7 +45,13 @@ class StudySpec:
 
     def to_dict(self) -> dict[str, Any]:
         pruner: dict[str, Any] = {"kind": "none"} if self.pruner is None else {"kind": "pareto", **asdict(self.pruner)}
-        head = {"format": FORMAT, "seed": self.seed, "sampler": self.sampler, "precision": self.precision, "data": self.data}
+        head = {
+            "format": FORMAT,
+            "seed": self.seed,
+            "sampler": self.sampler,
+            "precision": self.precision,
+            "data": self.data,
+        }
         return {**head, "pruner": pruner, "task": self.task.to_dict(), "space": dict(self.space.raw)}
 
     @classmethod

@@ -15,6 +15,11 @@ JOURNAL = "journal.log"
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*(@)")
 
 
+def quiet_optuna() -> None:
+    """Only Optuna's errors; its messages on each trial would tear the display apart."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
 def mask(url: str) -> str:
     """A storage URL fit for screens and files: the password replaced by ***."""
     return _PASSWORD.sub(r"\1***\2", url)

@@ -14,7 +14,6 @@ import filelock
 import optuna
 import tomli_w
 
-from utuning_search import backbone as vit
 from utuning_search.coordinator import Coordinator, Running
 from utuning_search.engine import (
     Done,
@@ -41,10 +40,10 @@ from utuning_search.spec import StudySpec
 from utuning_search.storage import JOURNAL, mask, open_storage
 from utuning_search.task import Task
 from utuning_search.trials import TrialRecord
+from utuning_search.tuners import BackboneShape
 
 TRIALS = 48
 SPEC, LOCAL, LOCK, WEIGHTS = "spec.toml", "run.toml", ".lock", "weights"
-DIRECTIONS = ("maximize", "minimize")
 WAIT = 0.5  # seconds between looks at the clock while trials run
 
 
@@ -97,7 +96,7 @@ class Study:
         self._storage = open_storage(storage_url, folder)
         self._optuna = optuna.load_study(study_name=folder.name, storage=self._storage)
         attributes = self._optuna.user_attrs
-        self.shape = vit.BackboneShape(**attributes["shape"])
+        self.shape = BackboneShape(**attributes["shape"])
         self.classes: list[str] = attributes["classes"]
         self.coordinator = Coordinator(
             self._optuna, self._storage, spec, self.shape, len(self.classes), local["owner"], self._keep_weights
@@ -145,10 +144,12 @@ class Study:
         make_folder(folder)
         opened = open_storage(storage, folder)
         try:
-            created = optuna.create_study(study_name=folder.name, storage=opened, directions=DIRECTIONS)
+            created = optuna.create_study(study_name=folder.name, storage=opened, directions=["maximize", "minimize"])
         except optuna.exceptions.DuplicatedStudyError:
             todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)} --storage URL"
-            raise StudyError(f"--storage {mask(storage or '')}", "a new study has a new name", folder.name, todo) from None
+            raise StudyError(
+                f"--storage {mask(storage or '')}", "a new study has a new name", folder.name, todo
+            ) from None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             created.set_metric_names(["accuracy", "parameters"])  # for Optuna's dashboard
@@ -220,7 +221,7 @@ class Study:
 
     def run(
         self,
-        budget: Budget = Budget(),  # noqa: B008  # a frozen value
+        budget: Budget = Budget(),  # a frozen value
         *,
         workers: int | None = None,
         device: str | None = None,
@@ -243,7 +244,9 @@ class Study:
             self.coordinator.reap()
             if self._spent(budget, 0.0, 0):
                 return True
-            pool = self._pool(workers, device or self.local.get("device", "auto"), data_dir or self.local.get("data_dir"))
+            pool = self._pool(
+                workers, device or self.local.get("device", "auto"), data_dir or self.local.get("data_dir")
+            )
             try:
                 return _Run(self, pool, budget, on_change).loop()
             finally:
@@ -309,9 +312,7 @@ class Study:
 class _Run:
     """One stretch of running a study."""
 
-    def __init__(
-        self, study: Study, pool: Pool, budget: Budget, on_change: Callable[[Snapshot], None] | None
-    ) -> None:
+    def __init__(self, study: Study, pool: Pool, budget: Budget, on_change: Callable[[Snapshot], None] | None) -> None:
         self.study, self.pool, self.budget, self.on_change = study, pool, budget, on_change
         self.coordinator = study.coordinator
         self.busy: dict[int, Running] = {}

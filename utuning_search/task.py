@@ -88,10 +88,16 @@ class Recipe:
         for name, value in positive.items():
             if not value > 0:
                 raise InputError(name, f"{name} is above 0", value)
-        if list(self.rungs) != sorted(set(self.rungs)) or (self.rungs and not 0 < self.rungs[0] <= self.rungs[-1] < self.epochs):
+        if list(self.rungs) != sorted(set(self.rungs)) or (
+            self.rungs and not 0 < self.rungs[0] <= self.rungs[-1] < self.epochs
+        ):
             raise InputError("rungs", f"rungs ascend within 1 to {self.epochs - 1}", list(self.rungs))
         if not 0 <= self.label_smoothing < 1 or not 0 <= self.warmup_epochs < self.epochs or self.weight_decay < 0:
-            raise InputError("training", "label_smoothing is in [0, 1), warmup_epochs below epochs, weight_decay not negative", asdict(self))
+            raise InputError(
+                "training",
+                "label_smoothing is in [0, 1), warmup_epochs below epochs, weight_decay not negative",
+                asdict(self),
+            )
 
 
 @dataclass(frozen=True)
@@ -138,4 +144,6 @@ def find_data(path: str, data_dir: Path | None, where: str) -> Path:
         if candidate.exists():
             return candidate
     todo = f"Give --data-dir, or set {DATA_DIR}."
-    raise InputError(where, "it exists in the data directory", f"'{path}' in none of {', '.join(map(str, folders))}", todo)
+    raise InputError(
+        where, "it exists in the data directory", f"'{path}' in none of {', '.join(map(str, folders))}", todo
+    )

@@ -85,7 +85,9 @@ def train(
             total += loss.detach() * len(rows)
         mean = float(total) / count
         if not math.isfinite(mean):
-            raise TrainingError("training", "the loss is finite", f"{mean} in epoch {epoch + 1}", "Lower learning_rate.")
+            raise TrainingError(
+                "training", "the loss is finite", f"{mean} in epoch {epoch + 1}", "Lower learning_rate."
+            )
         if epoch + 1 in measured:
             with autocast():
                 accuracy = measure(forward, validation)

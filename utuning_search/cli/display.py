@@ -127,4 +127,8 @@ def _line(record: TrialRecord, snapshot: Snapshot) -> str:
 
 def _clock(seconds: float | None) -> str:
     whole = round(seconds or 0)
-    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02d}"
+    return (
+        f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+        if whole >= 3600
+        else f"{whole // 60}:{whole % 60:02d}"
+    )

@@ -38,7 +38,9 @@ def spaces_command(arguments: argparse.Namespace) -> int:
         size, count = space.size(arguments.depth), len(space.variables(arguments.depth))
         table.add_row(name, str(count), _size(size), _cost(name), space.description)
     console.print(table)
-    console.print(f"Designs and variables for a backbone of {arguments.depth} blocks. Explain one: utuning-search spaces full")
+    console.print(
+        f"Designs and variables for a backbone of {arguments.depth} blocks. Explain one: utuning-search spaces full"
+    )
     return 0
 
 
@@ -70,7 +72,9 @@ def _explain(space: Space, arguments: argparse.Namespace) -> None:
     console.print(f"[bold]{space.name}[/]: {space.description}")
     variables = space.variables(arguments.depth)
     size = f"{_size(space.size(arguments.depth))} designs"
-    console.print(f"{size} and {len(variables)} search variables for a backbone of {arguments.depth} blocks; {_cost(space.name)}")
+    console.print(
+        f"{size} and {len(variables)} search variables for a backbone of {arguments.depth} blocks; {_cost(space.name)}"
+    )
     console.print(f"Tried first: {', '.join(p.name for p in space.presets) or 'nothing'}\n")
     table = Table("variable", "values", "exists if", box=None, pad_edge=False)
     for variable in variables:
@@ -98,5 +102,8 @@ def _cost(name: str) -> str:
     text = find("space", name).read_text(encoding="utf-8") if name in bundled("space") else ""
     lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
     joined = " ".join(lines)
-    return joined.split("Cost on the task ")[1].rstrip(".").replace("`", "") if "Cost on the task " in joined else "cost unknown"
-
+    return (
+        joined.split("Cost on the task ")[1].rstrip(".").replace("`", "")
+        if "Cost on the task " in joined
+        else "cost unknown"
+    )

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from utuning_search.cli import explain, results, search
 from utuning_search.errors import UTuningError
+from utuning_search.storage import quiet_optuna
 
 INTERRUPTED = 130
 
@@ -17,6 +18,7 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 2 bad input or a refusal, 130 stopped by Ctrl-C."""
     arguments = _parser().parse_args(argv)
+    quiet_optuna()
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         code: int = arguments.run(arguments)

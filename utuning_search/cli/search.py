@@ -4,13 +4,11 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-import optuna
-
 from utuning_search.cli.display import Display, console, front_lines
 from utuning_search.cli.options import add_place, add_running, positive, seconds
 from utuning_search.plots import save_front
-from utuning_search.record import write_tables
 from utuning_search.pruning import ParetoPruner
+from utuning_search.record import write_tables
 from utuning_search.sampling import SAMPLERS
 from utuning_search.space import Space
 from utuning_search.study import TRIALS, Budget, Study
@@ -90,7 +88,6 @@ def _budget(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budget
 
 
 def _go(study: Study, budget: Budget, arguments: argparse.Namespace) -> int:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     with Display(study, quiet=arguments.quiet) as display:
         finished = study.run(
             budget,
@@ -105,7 +102,9 @@ def _go(study: Study, budget: Budget, arguments: argparse.Namespace) -> int:
     place = "" if arguments.studies_dir == "studies" else f" --studies-dir {arguments.studies_dir}"
     place += " --storage URL" if arguments.storage else ""
     if not finished:
-        console.print(f"\nStopped; all that was finished is kept. Go on with:\n  utuning-search resume {study.name}{place}")
+        console.print(
+            f"\nStopped; all that was finished is kept. Go on with:\n  utuning-search resume {study.name}{place}"
+        )
         return STOPPED
     for line in front_lines(study, records):
         console.print(line)

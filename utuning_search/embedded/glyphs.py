@@ -96,9 +96,7 @@ def random_pose(rng: np.random.Generator) -> Pose:
 def mask(letter: str, font: ImageFont.FreeTypeFont, stroke: int) -> Image.Image:
     """One letter, white on black, 8 bits, CANVAS x CANVAS, its baseline at a fixed height."""
     canvas = Image.new("L", (CANVAS, CANVAS))
-    ImageDraw.Draw(canvas).text(
-        (CANVAS / 2, BASELINE), letter, fill=255, font=font, anchor="ms", stroke_width=stroke
-    )
+    ImageDraw.Draw(canvas).text((CANVAS / 2, BASELINE), letter, fill=255, font=font, anchor="ms", stroke_width=stroke)
     return canvas
 
 
@@ -106,19 +104,14 @@ def masks() -> list[list[list[Image.Image]]]:
     """Every letter in every font with every pen, indexed [font][stroke][label]."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     # The basic layout: the other one is an optional part of PIL, and a letter needs no layout.
-    fonts = [
-        ImageFont.truetype(folder / f"{name}.ttf", EM, layout_engine=ImageFont.Layout.BASIC)
-        for name in FONTS
-    ]
+    fonts = [ImageFont.truetype(folder / f"{name}.ttf", EM, layout_engine=ImageFont.Layout.BASIC) for name in FONTS]
     return [[[mask(c, font, stroke) for c in LETTERS] for stroke in STROKES] for font in fonts]
 
 
 def counts(glyph: Image.Image, pose: Pose) -> NDArray[np.int64]:
     """The ink of a posed mask, (8, 8), 0..16: how many pixels of each 4x4 block are set."""
     size = (BITMAP, BITMAP)
-    drawn = glyph.transform(
-        size, Image.Transform.AFFINE, pose.pixels(), resample=Image.Resampling.BILINEAR
-    )
+    drawn = glyph.transform(size, Image.Transform.AFFINE, pose.pixels(), resample=Image.Resampling.BILINEAR)
     side = BITMAP // CELL
     bits = np.asarray(drawn) >= 128
     total: NDArray[np.int64] = bits.reshape(side, CELL, side, CELL).sum(axis=(1, 3), dtype=np.int64)

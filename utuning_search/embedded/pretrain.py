@@ -24,10 +24,9 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from utuning_search.backbone import glyph_vit
+from utuning_search.backbone import VisionTransformer, glyph_vit
 from utuning_search.embedded.glyphs import LETTERS, as_bytes, letters
 
 WEIGHTS = Path(__file__).with_name("glyph_vit.safetensors")
@@ -91,13 +90,9 @@ def pretrain(recipe: Recipe) -> VisionTransformer:
         torch.manual_seed(recipe.seed)
         model = glyph_vit(len(LETTERS))
         loss = nn.CrossEntropyLoss(label_smoothing=recipe.smoothing)
-        optimizer = torch.optim.AdamW(
-            groups(model), lr=recipe.rate, weight_decay=recipe.decay, fused=True
-        )
+        optimizer = torch.optim.AdamW(groups(model), lr=recipe.rate, weight_decay=recipe.decay, fused=True)
         steps = recipe.epochs * math.ceil(len(inputs) / recipe.batch)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: recipe.rate_at(step, steps)
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: recipe.rate_at(step, steps))
         model.train()
         for _ in range(recipe.epochs):
             for chosen in torch.split(torch.randperm(len(inputs)), recipe.batch):
@@ -114,11 +109,7 @@ def pretrain(recipe: Recipe) -> VisionTransformer:
 def rounded_backbone(model: VisionTransformer) -> dict[str, Tensor]:
     """The weights without the head, in fp16; the model itself is rounded to them, its head not."""
     state = model.state_dict()
-    weights = {
-        name: value.half().contiguous()
-        for name, value in state.items()
-        if not name.startswith("head.")
-    }
+    weights = {name: value.half().contiguous() for name, value in state.items() if not name.startswith("head.")}
     model.load_state_dict(state | weights)
     return weights
 
@@ -138,9 +129,7 @@ def letter_accuracy(model: VisionTransformer, seed: int) -> float:
     return float((outputs(model, images).argmax(axis=1) == labels).mean())
 
 
-def linear_probe(
-    features: NDArray[np.float32], labels: NDArray[np.int64], train: int, seed: int
-) -> float:
+def linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64], train: int, seed: int) -> float:
     """Accuracy of a logistic regression fitted on `train` stratified rows, on the other rows.
 
     The features are (number, width); each is scaled to unit variance on the training rows.

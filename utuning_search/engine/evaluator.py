@@ -88,7 +88,9 @@ class Evaluator:
         self._views = [name for name in sources if name != "validation"]
         self.cache = FeatureCache(self._model, sources, runtime.autocast())
 
-    def evaluate(self, design: Design, seed: int, clock: Callable[[], float] = time.monotonic) -> Iterator[Report | Result]:
+    def evaluate(
+        self, design: Design, seed: int, clock: Callable[[], float] = time.monotonic
+    ) -> Iterator[Report | Result]:
         """Reports at the rungs, the last one's included, then the result. Leave the iterator to prune."""
         spent, started = 0.0, clock()
         model = self._fresh(design, seed)

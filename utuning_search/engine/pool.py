@@ -4,6 +4,7 @@ The caller starts a job on an idle worker, waits for events and answers each run
 caller decides and stores; workers hold a backbone, data and caches, and may be killed at any time.
 """
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -100,9 +101,11 @@ class InlinePool(Pool):
         return 1
 
     def start(self, worker: int, job: Job) -> None:
+        del worker
         self._run = self._evaluator.evaluate(job.design, job.seed)
 
     def wait(self, seconds: float) -> list[tuple[int, Event]]:
+        del seconds
         if self._run is None:
             return []
         try:
@@ -116,6 +119,7 @@ class InlinePool(Pool):
         return [(0, Rung(item))]
 
     def answer(self, worker: int, go_on: bool) -> None:
+        del worker
         if not go_on:
             self._run = None
 
@@ -150,7 +154,7 @@ class ProcessPool(Pool):
         pipes = {pipe: i for i, (_, pipe) in enumerate(self._workers)}
         events: list[tuple[int, Event]] = []
         for ready in multiprocessing.connection.wait(list(pipes), timeout=seconds):
-            worker = pipes[ready]  # type: ignore[index]  # wait returns what it was given
+            worker = pipes[ready]
             try:
                 events.append((worker, self._workers[worker][1].recv()))
             except (EOFError, OSError):
@@ -175,10 +179,9 @@ class ProcessPool(Pool):
         return process, ours
 
     def _send(self, worker: int, message: Job | bool) -> None:
-        try:
+        # If the worker is gone, the next wait finds its pipe closed and reports the loss.
+        with contextlib.suppress(OSError):
             self._workers[worker][1].send(message)
-        except (BrokenPipeError, OSError):
-            pass  # the next wait finds the pipe closed and reports the loss
 
 
 def _serve(pipe: Any, task: Task, runtime: Runtime) -> None:

@@ -145,6 +145,11 @@ class Tuner(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} defines forward")
 
+    @property
+    def borrows_attention(self) -> bool:
+        """Whether it computes with the block's frozen norm1, qkv and proj, which then must not change."""
+        return False
+
     def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
         """(M, c) with U(x) = x Mᵀ + c, M of (out_dim, in_dim), c of (out_dim,); None if U is not affine."""
         return None

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 def heads(x: Tensor, attention: Any) -> Tensor:
     """Split (..., tokens, heads * head_dim) into (..., heads, tokens, head_dim)."""
-    return x.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(-3, -2)
+    split: Tensor = x.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(-3, -2)
+    return split
 
 
 def query(block: Any, x: Tensor) -> Tensor:

@@ -107,6 +107,10 @@ class ParallelPrefix(Tuner):
         self.keys = _keys(config, site) if config.has_keys else None
         self.values = zeros(site.num_heads, config.length, site.head_dim)
 
+    @property
+    def borrows_attention(self) -> bool:
+        return True
+
     def forward(self, x: Tensor, block: nn.Module) -> Tensor:
         keys = torch.zeros_like(self.values) if self.keys is None else self.keys
         return attend(block, x, keys, self.values)

@@ -105,6 +105,10 @@ class ParallelPrompt(Tuner):
         super().__init__()
         self.tokens = _tokens(config, site)
 
+    @property
+    def borrows_attention(self) -> bool:
+        return True
+
     def forward(self, x: Tensor, block: nn.Module) -> Tensor:
         k, v = keys_values(block, self.tokens)
         return attend(block, x, k, v)
