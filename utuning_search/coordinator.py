@@ -130,7 +130,10 @@ class Coordinator:
         peers = [
             Peer(r.rungs[report.epoch], r.parameters)
             for r in self.records()
-            if report.epoch in r.rungs and r.number != running.trial.number and r.state != "interrupted"
+            if report.epoch in r.rungs
+            and r.number != running.trial.number
+            and r.reused is None
+            and r.state != "interrupted"
         ]
         return not self.spec.pruner.prunes(report.accuracy, running.parameters, peers)
 

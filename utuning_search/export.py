@@ -17,8 +17,8 @@ from utuning_search.files import make_folder, write_atomically
 from utuning_search.front import knee
 from utuning_search.loading import FORMAT, TUNER_TOML, TUNER_WEIGHTS, load_tuned, weights_digest
 from utuning_search.sampling import derive_seed
-from utuning_search.study import Study, front_of
-from utuning_search.trials import TrialRecord
+from utuning_search.study import Study
+from utuning_search.trials import TrialRecord, front_of
 
 README = "README.md"
 PACKAGES = ("utuning-search", "torch", "timm", "optuna")

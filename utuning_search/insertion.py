@@ -50,7 +50,8 @@ class PlacedTuner(nn.Module):
             if tuner is not None:
                 scale, out = self.scale(form), tuner(tokens, block)
                 parts.append(out if isinstance(scale, float) and scale == 1.0 else scale * out)
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        total: Tensor = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        return total
 
 
 class TunedBlock(nn.Module):

@@ -5,11 +5,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from utuning_search.files import write_atomically
-from utuning_search.study import front_of
-from utuning_search.trials import TrialRecord
+from utuning_search.trials import TrialRecord, front_of
 
 FRONT, OTHER, PRUNED, PRESET = "#c2185b", "#607d8b", "#b0bec5", "#1565c0"
 
@@ -36,6 +35,7 @@ def draw_front(records: list[TrialRecord], title: str) -> Figure:
         _scatter(axes, presets, "known methods", marker="D", facecolors="none", edgecolors=PRESET, s=58, zorder=5)
         _name_presets(axes, presets)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     _zoom(axes, complete)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from utuning_search.files import write_atomically
-from utuning_search.study import Study, front_of
-from utuning_search.trials import TrialRecord
+from utuning_search.study import Study
+from utuning_search.trials import TrialRecord, front_of
 
 COLUMNS = (
     "trial",

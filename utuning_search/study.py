@@ -1,12 +1,11 @@
 """Studies: create, load, run, resume. All of a study lies in one folder."""
 
-import time
 import tomllib
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,12 @@ import filelock
 import optuna
 import tomli_w
 
-from utuning_search.coordinator import Coordinator, Running
+from utuning_search.coordinator import Coordinator
 from utuning_search.engine import (
-    Done,
     Evaluator,
-    Event,
-    Failed,
     InlinePool,
-    Lost,
     Pool,
     ProcessPool,
-    Rung,
     Runtime,
     default_workers,
     load_search,
@@ -33,56 +27,16 @@ from utuning_search.engine import (
 )
 from utuning_search.errors import StudyError
 from utuning_search.files import make_folder, write_atomically
-from utuning_search.front import front, hypervolume
 from utuning_search.pruning import ParetoPruner
+from utuning_search.runner import Budget, Runner, Snapshot, spent
 from utuning_search.space import Space
 from utuning_search.spec import StudySpec
 from utuning_search.storage import JOURNAL, mask, open_storage
 from utuning_search.task import Task
-from utuning_search.trials import TrialRecord
+from utuning_search.trials import TrialRecord, front_of, volume_of
 from utuning_search.tuners import BackboneShape
 
-TRIALS = 48
 SPEC, LOCAL, LOCK, WEIGHTS = "spec.toml", "run.toml", ".lock", "weights"
-WAIT = 0.5  # seconds between looks at the clock while trials run
-
-
-@dataclass(frozen=True)
-class Budget:
-    """When to stop starting trials; the first limit reached counts, and running trials still end.
-
-    Attributes:
-        trials: Settled trials in the whole study; None for no limit.
-        epochs: Trained in the whole study.
-        seconds: Of this run.
-    """
-
-    trials: int | None = TRIALS
-    epochs: int | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Where a running study stands, for a display.
-
-    Attributes:
-        records: All trials.
-        running: Trials on their way.
-        front: Numbers of the front's trials, by parameters ascending.
-        hypervolume: Of the front, in [0, 1]; see `front.hypervolume`.
-        target: Trials to reach, or None.
-        elapsed: Seconds of this run.
-        remaining: Seconds to the target at this run's pace, or None.
-    """
-
-    records: list[TrialRecord]
-    running: list[Running]
-    front: list[int]
-    hypervolume: float
-    target: int | None
-    elapsed: float
-    remaining: float | None
 
 
 class Study:
@@ -117,7 +71,7 @@ class Study:
         storage: str | None = None,
         seed: int = 0,
         sampler: str = "tpe",
-        pruner: ParetoPruner | None = ParetoPruner(),  # noqa: B008  # a frozen value
+        pruner: ParetoPruner | None = ParetoPruner(),
         precision: str = "auto",
         device: str = "auto",
         data_dir: str | None = None,
@@ -207,8 +161,7 @@ class Study:
 
     def hypervolume(self) -> float:
         """Of the front, against full fine-tuning: share in [0, 1] of the box up to the backbone's size."""
-        best = self.front()
-        return hypervolume([r.accuracy or 0 for r in best], [r.parameters for r in best], reference=self.reference)
+        return volume_of(self.front(), self.reference)
 
     @property
     def reference(self) -> int:
@@ -221,7 +174,7 @@ class Study:
 
     def run(
         self,
-        budget: Budget = Budget(),  # a frozen value
+        budget: Budget = Budget(),
         *,
         workers: int | None = None,
         device: str | None = None,
@@ -242,13 +195,13 @@ class Study:
         """
         with self._locked():
             self.coordinator.reap()
-            if self._spent(budget, 0.0, 0):
+            if spent(self.coordinator, budget, 0.0, 0):
                 return True
             pool = self._pool(
                 workers, device or self.local.get("device", "auto"), data_dir or self.local.get("data_dir")
             )
             try:
-                return _Run(self, pool, budget, on_change).loop()
+                return Runner(self.coordinator, pool, budget, self.reference, on_change).loop()
             finally:
                 pool.close()
 
@@ -256,25 +209,6 @@ class Study:
         """Keep settings of this machine or user, such as the budget, for a later resume."""
         self.local |= settings
         write_atomically(self.folder / LOCAL, tomli_w.dumps(self.local))
-
-    def snapshot(self, running: list[Running], budget: Budget, elapsed: float, done_here: int) -> Snapshot:
-        """Where the study stands now."""
-        records = self.trials()
-        best = front_of(records)
-        volume = hypervolume([r.accuracy or 0 for r in best], [r.parameters for r in best], reference=self.reference)
-        left = None if budget.trials is None else max(budget.trials - sum(r.settled for r in records), 0)
-        remaining = None if left is None or not done_here else elapsed / done_here * left
-        return Snapshot(records, running, [r.number for r in best], volume, budget.trials, elapsed, remaining)
-
-    def _spent(self, budget: Budget, elapsed: float, running: int) -> bool:
-        records = self.coordinator.records()
-        settled = sum(r.settled for r in records) + running
-        epochs = sum(r.epochs for r in records) + running * self.spec.task.recipe.epochs
-        return (
-            (budget.trials is not None and settled >= budget.trials)
-            or (budget.epochs is not None and epochs >= budget.epochs)
-            or (budget.seconds is not None and elapsed >= budget.seconds)
-        )
 
     def _pool(self, workers: int | None, device: str, data_dir: str | None) -> Pool:
         kind = resolve_device(device)
@@ -307,109 +241,6 @@ class Study:
         except filelock.Timeout:
             todo = "Wait for it, or stop it; --workers N uses more cores in one process."
             raise StudyError(f"study '{self.name}'", "one process runs it", "another one", todo) from None
-
-
-class _Run:
-    """One stretch of running a study."""
-
-    def __init__(self, study: Study, pool: Pool, budget: Budget, on_change: Callable[[Snapshot], None] | None) -> None:
-        self.study, self.pool, self.budget, self.on_change = study, pool, budget, on_change
-        self.coordinator = study.coordinator
-        self.busy: dict[int, Running] = {}
-        self.started: dict[int, float] = {}
-        self.held: list[Running] = []  # designs that another trial is training right now
-        self.began = time.monotonic()
-        self.settled = 0
-
-    def loop(self) -> bool:
-        try:
-            while True:
-                self._settle_held()
-                changed = self._fill()
-                if not self.busy and not self.held:
-                    self._changed()
-                    return True
-                for worker, event in self.pool.wait(WAIT):
-                    self._handle(worker, event)
-                    changed = True
-                if changed:
-                    self._changed()
-        except KeyboardInterrupt:
-            return False
-        finally:
-            for running in [*self.busy.values(), *self.held]:
-                self.coordinator.interrupted(running)
-
-    def _fill(self) -> bool:
-        """Start trials on idle workers; whether any was."""
-        changed = False
-        for worker in range(self.pool.size):
-            while worker not in self.busy and not self._spent():
-                running = self.coordinator.ask()
-                outcome = self.coordinator.settle_duplicate(running)
-                changed = True
-                if outcome is False:
-                    self._start(worker, running)
-                elif outcome is None:
-                    self.held.append(running)
-                else:
-                    self.settled += 1
-        return changed
-
-    def _spent(self) -> bool:
-        waiting = len(self.busy) + len(self.held)
-        return self.study._spent(self.budget, time.monotonic() - self.began, waiting)
-
-    def _start(self, worker: int, running: Running) -> None:
-        self.busy[worker] = running
-        self.started[worker] = time.monotonic()
-        self.pool.start(worker, running.job)
-
-    def _settle_held(self) -> None:
-        for running in list(self.held):
-            outcome = self.coordinator.settle_duplicate(running)
-            idle = next((w for w in range(self.pool.size) if w not in self.busy), None)
-            if outcome is True:
-                self.settled += 1
-                self.held.remove(running)
-            elif outcome is False and idle is not None:
-                self.held.remove(running)
-                self._start(idle, running)
-
-    def _handle(self, worker: int, event: Event) -> None:
-        running = self.busy.get(worker)
-        if running is None:  # an idle worker died and was replaced
-            if isinstance(event, Lost):
-                raise StudyError("worker", "a worker process starts and stays", event.reason, "See the messages above.")
-            return
-        seconds = time.monotonic() - self.started[worker]
-        if isinstance(event, Rung):
-            go_on = self.coordinator.rung(running, event.report)
-            if not go_on:
-                self.coordinator.pruned(running, seconds)
-            self.pool.answer(worker, go_on)
-            if go_on:
-                return
-        elif isinstance(event, Done):
-            self.coordinator.done(running, event.result)
-        elif isinstance(event, Failed):
-            self.coordinator.failed(running, event.reason, seconds)
-        else:
-            self.coordinator.lost(running, event.reason, seconds)
-        del self.busy[worker]
-        self.settled += 1
-
-    def _changed(self) -> None:
-        if self.on_change is not None:
-            running = [*self.busy.values(), *self.held]
-            elapsed = time.monotonic() - self.began
-            self.on_change(self.study.snapshot(running, self.budget, elapsed, self.settled))
-
-
-def front_of(records: list[TrialRecord]) -> list[TrialRecord]:
-    """The non-dominated complete trials, by parameters ascending; of equal ones the earliest."""
-    complete = [r for r in records if r.state == "complete" and r.accuracy is not None]
-    return [complete[i] for i in front([r.accuracy or 0.0 for r in complete], [r.parameters for r in complete])]
 
 
 def _check_name(name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from utuning_search.design import Design
+from utuning_search.front import front, hypervolume
 
 RUNG = "rung:"
 STATES = {
@@ -94,3 +95,14 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
         reused=attributes.get("reused"),
         reason=attributes.get("reason", ""),
     )
+
+
+def front_of(records: list[TrialRecord]) -> list[TrialRecord]:
+    """The non-dominated complete trials, by parameters ascending; of equal ones the earliest."""
+    complete = [r for r in records if r.state == "complete" and r.accuracy is not None]
+    return [complete[i] for i in front([r.accuracy or 0.0 for r in complete], [r.parameters for r in complete])]
+
+
+def volume_of(best: list[TrialRecord], reference: int) -> float:
+    """Hypervolume of a front in [0, 1]; `reference` is full fine-tuning's number of parameters."""
+    return hypervolume([r.accuracy or 0 for r in best], [r.parameters for r in best], reference=reference)

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from utuning_search.plots import short
-from utuning_search.study import Snapshot, Study, front_of
-from utuning_search.trials import TrialRecord
+from utuning_search.runner import Snapshot
+from utuning_search.study import Study
+from utuning_search.trials import TrialRecord, front_of
 
 console = Console()
 

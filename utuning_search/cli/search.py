@@ -9,9 +9,10 @@ from utuning_search.cli.options import add_place, add_running, positive, seconds
 from utuning_search.plots import save_front
 from utuning_search.pruning import ParetoPruner
 from utuning_search.record import write_tables
+from utuning_search.runner import TRIALS, Budget
 from utuning_search.sampling import SAMPLERS
 from utuning_search.space import Space
-from utuning_search.study import TRIALS, Budget, Study
+from utuning_search.study import Study
 from utuning_search.task import Task
 
 FRONT_PNG = "front.png"

@@ -1,0 +1,533 @@
+"""Every bundled space meets one contract; sizes against brute force; what cannot be a space is refused."""
+
+import copy
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from timm.models.vision_transformer import VisionTransformer
+
+from utuning_search.backbone import load_backbone, shape_of
+from utuning_search.design import Design, Placement
+from utuning_search.domains import IntRange, Value
+from utuning_search.errors import InputError
+from utuning_search.insertion import TunedModel
+from utuning_search.presets import PRESETS
+from utuning_search.resources import bundled
+from utuning_search.space import Space
+from utuning_search.tuners import AdapterConfig, LoraConfig
+
+SPACES = tuple(bundled("space"))
+DEPTH = 6  # of the embedded backbone
+RATE = 0.005
+WORDS = {"Eighteen": 18}
+MOST_VARIABLES = 21
+
+
+def sampled(space: Space, count: int, depth: int = DEPTH, seed: int = 0) -> Iterator[tuple[Design, dict[str, Any]]]:
+    """Designs that Optuna's random sampler draws, each with the values it chose."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    for _ in range(count):
+        trial = study.ask()
+        design = space.suggest(trial, depth, RATE)
+        yield design, dict(trial.params)
+
+
+class Odometer:
+    """A suggester that walks through every combination of choices, one run after another."""
+
+    def __init__(self) -> None:
+        self.path: list[int] = []
+        self.restart()
+
+    def restart(self) -> None:
+        self.sizes: list[int] = []
+        self.chosen: dict[str, tuple[tuple[Value, ...], Value]] = {}
+
+    def _pick(self, name: str, values: tuple[Value, ...]) -> Value:
+        if name in self.chosen:  # as in Optuna: one name, one set of choices, one value
+            assert self.chosen[name][0] == values, f"{name} is suggested from two sets"
+            return self.chosen[name][1]
+        position = len(self.sizes)
+        if position == len(self.path):
+            self.path.append(0)
+        self.sizes.append(len(values))
+        value = values[self.path[position]]
+        self.chosen[name] = (values, value)
+        return value
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        return self._pick(name, tuple(choices))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:  # noqa: ARG002  # of the protocol
+        value = self._pick(name, tuple(range(low, high + 1)))
+        assert isinstance(value, int)
+        return value
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:  # noqa: ARG002  # of the protocol
+        raise AssertionError(f"{name} is a continuum; it cannot be enumerated")
+
+    def advance(self) -> bool:
+        """Turn to the next combination; False after the last one."""
+        del self.path[len(self.sizes) :]
+        while self.path and self.path[-1] == self.sizes[len(self.path) - 1] - 1:
+            self.path.pop()
+        if not self.path:
+            return False
+        self.path[-1] += 1
+        return True
+
+
+def enumerated(space: Space, depth: int) -> list[Design]:
+    """What every combination of choices gives; equal designs as often as they come."""
+    found, odometer = [], Odometer()
+    while True:
+        odometer.restart()
+        found.append(space.suggest(odometer, depth, RATE))
+        if not odometer.advance():
+            return found
+
+
+def one_slot(**slot: Any) -> dict[str, Any]:
+    return {"name": "small", "slots": [{"name": "a", **slot}]}
+
+
+def without(raw: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {k: v for k, v in raw.items() if k not in keys}
+
+
+# The contract of a bundled space.
+
+
+def test_there_are_bundled_spaces() -> None:
+    assert {"full", "smoke"} <= set(SPACES)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_loads_under_its_own_name(name: str) -> None:
+    space = Space.load(name)
+    assert space.name == name
+    assert space.description
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_header_states_the_size_and_the_cost(name: str) -> None:
+    lines = bundled("space")[name].read_text(encoding="utf-8").splitlines()
+    header = " ".join(line.lstrip("# ") for line in lines[: next(i for i, s in enumerate(lines) if s[:1] != "#")])
+    space = Space.load(name)
+    variables = re.search(r"(\d+) search variables", header)
+    designs = re.search(r"(\w+) designs", header)
+    assert variables or designs, "the header states neither search variables nor designs"
+    if variables:
+        assert int(variables[1]) == len(space.variables(DEPTH))
+    if designs and (designs[1].isdigit() or designs[1] in WORDS):
+        assert int(WORDS.get(designs[1], designs[1])) == space.size(DEPTH)
+    slots = re.search(r"(\d+) slots", header)
+    if slots:
+        assert int(slots[1]) == len(space.slots)
+    assert "Cost" in header
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(("depth", "count"), [(1, 30), (DEPTH, 120), (12, 30), (24, 20)])
+def test_sampled_designs_lie_in_it(name: str, depth: int, count: int) -> None:
+    space = Space.load(name)
+    for design, params in sampled(space, count, depth):
+        assert space.contains(design, depth), str(design)
+        found = space.params_of(design, depth)
+        assert found is not None
+        assert found.keys() == params.keys(), str(design)
+        assert space.suggest(optuna.trial.FixedTrial(found), depth, RATE).key == design.key
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_designs_outside_are_not_in_it(name: str) -> None:
+    space = Space.load(name)
+    for outside in (
+        Design((Placement("mlp", AdapterConfig(64), "parallel"),)),
+        Design((Placement("mlp", AdapterConfig(4), "parallel", scale=0.3),)),
+        Design((Placement("mlp", AdapterConfig(4), "parallel", blocks=(2, 5)), Placement("qkv", LoraConfig(99)))),
+        Design((Placement("mlp", AdapterConfig(1)), Placement("mlp", AdapterConfig(4)))),
+    ):
+        assert not space.contains(outside, DEPTH), str(outside)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_an_addition_to_a_sampled_design_leaves_the_space(name: str) -> None:
+    space = Space.load(name)
+    extra = Placement("fc2", LoraConfig(33))
+    for design, _ in sampled(space, 10):
+        assert not space.contains(Design((*design.placements, extra), design.learning_rate), DEPTH)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_variables_exist_only_under_their_parent(name: str) -> None:
+    space = Space.load(name)
+    variables = {v.name: v.exists_if for v in space.variables(DEPTH)}
+    for _, params in sampled(space, 120):
+        assert params.keys() <= variables.keys()
+        for variable, condition in variables.items():
+            parents = [c.split(" = ") for c in condition.split("; ") if c != "always"]
+            due = "always" in condition or any(params[tuner] == label for tuner, label in parents)
+            assert (variable in params) == due, f"{variable} exists if {condition}"
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_nothing_but_the_tuners_is_chosen_where_nothing_is_placed(name: str) -> None:
+    space = Space.load(name)
+    params = space.params_of(Design(learning_rate=RATE), DEPTH)
+    assert params is not None
+    assert all(variable.endswith(".tuner") or variable == "learning_rate" for variable in params)
+    assert {v for k, v in params.items() if k.endswith(".tuner")} == {"none"}
+
+
+@pytest.fixture(scope="module")
+def glyph() -> VisionTransformer:
+    return load_backbone("glyph_vit")
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_sampled_designs_build_and_count_right(name: str, glyph: VisionTransformer) -> None:
+    shape = shape_of(glyph)
+    for design, _ in sampled(Space.load(name), 8, seed=1):
+        model = TunedModel(glyph, design, 10)
+        counted = sum(p.numel() for p in model.parameters_trained())
+        assert counted == design.num_parameters(shape, 10), str(design)
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("depth", [DEPTH, 12, 24])
+def test_its_presets_lie_in_it(name: str, depth: int) -> None:
+    space = Space.load(name)
+    designs = space.preset_designs(depth, RATE)
+    assert list(designs) == [p.name for p in space.presets]
+    for title, design in designs.items():
+        params = space.params_of(design, depth)
+        assert params is not None, title
+        assert space.suggest(optuna.trial.FixedTrial(params), depth, RATE).key == design.key
+
+
+def test_full_covers_the_published_methods() -> None:
+    names = {p.name for p in Space.load("full").presets}
+    left_out = {p.name for p in PRESETS} - names
+    space = Space.load("full")
+    for preset in PRESETS:
+        inside = space.contains(Design(preset.design().placements, RATE).resolve(DEPTH), DEPTH)
+        assert inside == (preset.name not in left_out) or preset.name == "vpt-shallow"
+    assert {"linear-probe", "adapter", "lora", "vpt-deep", "prefix", "u-tuning-dual", "u-tuning-tri"} <= names
+
+
+@pytest.mark.parametrize("depth", [DEPTH, 12, 24])
+def test_full_stays_compact(depth: int) -> None:
+    assert len(Space.load("full").variables(depth)) <= MOST_VARIABLES
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_found_by_name_from_anywhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Space.load(name)
+    monkeypatch.chdir(tmp_path)
+    assert Space.load(name) == here
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\n[[slots]]\nname = "a"\noperation = "mlp"\ntuner = "norm"\n', encoding="utf-8")
+    assert Space.load(str(path)).size(DEPTH) == 1
+
+
+def test_digest_changes_with_content_and_not_with_the_description() -> None:
+    raw = dict(Space.load("smoke").raw)
+    digests = {
+        Space.from_dict(raw).digest,
+        Space.from_dict({**raw, "description": "another"}).digest,
+        Space.from_dict(without(raw, "presets")).digest,
+        Space.from_dict({**raw, "slots": raw["slots"][:1]}).digest,
+    }
+    assert len(digests) == 3
+
+
+# Sizes against brute force.
+
+SHARED = {
+    "name": "shared",
+    "shared": {"blocks": ["all", "first 1", "every 2"], "scale": ["none", "channel"], "form": ["parallel", "mixed"]},
+    "slots": [
+        {"name": "a", "operation": "attention", "tuner": ["none", "adapter", "norm"], "rank": [1, 2]},
+        {"name": "m", "operation": "mlp", "tuner": ["none", "adapter", "bias"], "rank": {"low": 1, "high": 3}},
+    ],
+}
+ONCE = one_slot(
+    operation="block",
+    tuner=["none", {"kind": "prompt", "reading": "shallow"}, {"kind": "prompt", "reading": "deep"}],
+    length=[1, 2, 4],
+    blocks=["all", "first 1/2", "last 1/3"],
+)
+EACH = {
+    "name": "each",
+    "shared": {"scale": ["none", "scalar"]},
+    "slots": [
+        {
+            "name": "a",
+            "operation": ["attention", "mlp"],
+            "tuner": ["none", "adapter", {"kind": "prefix", "reading": "parallel"}],
+            "rank": [1, 2],
+            "length": 3,
+            "blocks": "each",
+        },
+        {"name": "l", "operation": ["qkv", "fc1+fc2"], "tuner": ["none", "lora"], "rank": 2, "blocks": ["all", "1"]},
+    ],
+}
+ONCE_EACH = one_slot(
+    operation="block", tuner=["none", {"kind": "prompt", "reading": "shallow"}], length=[1, 2], blocks="each"
+)
+SUBSETS = {
+    "name": "subsets",
+    "shared": {"form": ["mixed", "sequential", "parallel"], "blocks": ["all", "last 1"]},
+    "slots": [
+        {
+            "name": "a",
+            "operation": "attention",
+            "tuner": ["none", "adapter", {"kind": "prefix", "reading": "parallel"}, "norm", "scale_shift"],
+            "rank": 1,
+            "length": 2,
+        },
+        {"name": "m", "operation": ["mlp"], "tuner": ["adapter", {"kind": "prompt", "reading": "parallel"}],
+         "rank": [1, 2], "length": 2, "scale": ["none", 0.1, 4.0]},
+    ],
+}  # fmt: skip
+COINCIDE = one_slot(
+    operation="mlp", tuner=["none", "norm", "adapter"], rank=[1, 2], blocks=["all", "first 1", "first 1/2", "last 1/2"]
+)
+
+
+@pytest.mark.parametrize("raw", [SHARED, ONCE, EACH, ONCE_EACH, SUBSETS, COINCIDE, dict(Space.load("smoke").raw)])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_size_is_the_number_of_distinct_designs(raw: dict[str, Any], depth: int) -> None:
+    depth = max(depth, 2) if "every 2" in str(raw) else depth
+    space = Space.from_dict(copy.deepcopy(raw))
+    designs = enumerated(space, depth)
+    assert space.size(depth) == len({d.key for d in designs})
+    for design in designs:
+        params = space.params_of(design, depth)
+        assert params is not None, str(design)
+        assert space.suggest(optuna.trial.FixedTrial(params), depth, RATE).key == design.key
+
+
+def test_size_leaves_learning_rates_out() -> None:
+    assert Space.from_dict({**SHARED, "learning_rate": {"low": 0.001, "high": 0.1}}).size(2) == (
+        Space.from_dict(SHARED).size(2)
+    )
+
+
+def test_a_constant_scale_of_one_is_no_second_design() -> None:
+    space = Space.from_dict(one_slot(operation="mlp", tuner="adapter", rank=1, scale=["none", 1, 2]))
+    assert space.size(2) == len({d.key for d in enumerated(space, 2)}) == 2
+
+
+def test_conditions_are_told_apart_where_one_name_ends_in_another() -> None:
+    slot = {"tuner": ["none", "adapter"], "rank": 1}
+    slots = [{"name": "late_mlp", "operation": "mlp", **slot}, {"name": "mlp", "operation": "block", **slot}]
+    space = Space.from_dict({"name": "names", "shared": {"scale": ["none", "channel"]}, "slots": slots})
+    (scale,) = (v for v in space.variables(DEPTH) if v.name == "scale")
+    assert scale.exists_if.split("; ") == ["late_mlp.tuner = adapter", "mlp.tuner = adapter"]
+
+
+# Spaces that are legal but not bundled: whatever loads can be searched.
+
+LEGAL: dict[str, dict[str, Any]] = {
+    "rates-of-two-digits": {**without(SHARED), "learning_rate": {"low": 0.0012, "high": 0.0014}},
+    "listed-rates": {**without(SHARED), "learning_rate": [0.0025, 0.015]},
+    "one-rate": {**without(SHARED), "learning_rate": 0.0125},
+    "two-slots-at-one-operation": {
+        "name": "two",
+        "slots": [
+            {"name": "a", "operation": "mlp", "tuner": "adapter", "rank": [1, 2]},
+            {"name": "b", "operation": "mlp", "tuner": "adapter", "rank": [1, 2], "blocks": ["all", "last 1/2"]},
+        ],
+    },
+    "free-reading": one_slot(
+        operation="attention", tuner="prefix", reading=["exact", "parallel"], length=2, form=["parallel", "mixed"]
+    ),
+    "readings-of-unlike-places": one_slot(
+        operation="block", tuner="prompt", reading=["parallel", "deep"], length=[1, 2]
+    ),
+    "once-in-a-list-of-blocks": one_slot(
+        operation="block", tuner={"kind": "prompt", "reading": "shallow"}, length=2, blocks=["2", "all"]
+    ),
+    "once-at-numbered-blocks": one_slot(
+        operation="block", tuner={"kind": "prompt", "reading": "shallow"}, length=2, blocks=["2", "3"]
+    ),
+    "blocks-as-numbers": one_slot(operation="mlp", tuner="norm", blocks=[1, 2]),
+    "an-operation-twice-in-a-group": one_slot(operation=["qkv", "proj+proj"], tuner="lora", rank=2),
+    "one-group-spelled-twice": one_slot(operation=["qkv+proj", "proj+qkv"], tuner="lora", rank=2),
+    "one-pattern-twice": one_slot(operation="mlp", tuner="norm", blocks=["all", "all"]),
+    "one-scale-twice": one_slot(operation="mlp", tuner="adapter", rank=2, scale=[2, 2.0]),
+    "text-for-a-rate": {**without(SHARED), "learning_rate": ["high", "low"]},
+    "a-negative-rate": {**without(SHARED), "learning_rate": [-0.1, 0.1]},
+    "a-range-of-rates-from-zero": {**without(SHARED), "learning_rate": {"low": 0.0, "high": 0.1}},
+    "a-range-of-shared-blocks": {**SHARED, "shared": {"blocks": {"low": 1, "high": 3}}},
+    "a-range-for-a-reading": one_slot(operation="attention", tuner="prefix", reading={"low": 1, "high": 2}, length=2),
+    "a-fractional-rank": one_slot(operation="mlp", tuner="adapter", rank={"low": 1.0, "high": 2.5}),
+}
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_whatever_loads_can_be_searched(name: str) -> None:
+    """A space is refused when it is read, or else every design it proposes is legal and lies in it."""
+    try:
+        space = Space.from_dict(copy.deepcopy(LEGAL[name]))
+    except InputError:
+        return
+    assert all(v.domain.size is None or v.domain.size > 1 for v in space.variables(DEPTH))
+    assert space.size(DEPTH) >= 1
+    for design, _ in sampled(space, 25):
+        params = space.params_of(design, DEPTH)
+        assert params is not None, str(design)
+        assert space.suggest(optuna.trial.FixedTrial(params), DEPTH, RATE).key == design.key
+
+
+@pytest.mark.parametrize(
+    "rate", [{"low": 0.0072, "high": 0.019, "log": True}, {"low": 0.0001, "high": 0.0012}, [0.0125]]
+)
+def test_presets_lie_in_a_space_with_any_rates(rate: object) -> None:
+    raw = {**Space.load("smoke").raw, "learning_rate": rate}
+    space = Space.from_dict(raw)
+    for design in space.preset_designs(DEPTH, RATE).values():
+        assert space.contains(design, DEPTH), str(design)
+
+
+# What is refused.
+
+
+def refusal(raw: object) -> str:
+    with pytest.raises(InputError) as caught:
+        Space.from_dict(raw)  # type: ignore[arg-type]  # the point of some cases
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ({**SHARED, "slot": []}, "'slots'"),
+        ({**SHARED, "shared": {"scales": ["none"]}}, "'scale'"),
+        (one_slot(operation="mlp", tuner="adapter", rnak=4), "'rank'"),
+        (one_slot(operation="mlp", tuner="adaptor", rank=4), "'adapter'"),
+        (one_slot(operation="mpl", tuner="adapter", rank=4), "'mlp'"),
+        (one_slot(operation=["qkv+prj"], tuner="lora", rank=4), "'proj'"),
+        ({**SHARED, "presets": ["u-tuning-duel"]}, "'u-tuning-dual'"),
+        (one_slot(operation="attention", tuner={"kind": "prefix", "readin": "exact"}, length=1), "'reading'"),
+        (one_slot(operation="mlp", tuner="adapter", rank={"low": 1, "hihg": 4}), "'high'"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(raw: dict[str, Any], told: str) -> None:
+    assert f"Did you mean {told}?" in refusal(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "parts"),
+    [
+        (one_slot(operation="mlp", tuner="adapter", rank=0), ("rank", "from 1 to", "got 0")),
+        (one_slot(operation="mlp", tuner="adapter", rank={"low": 0, "high": 4}), ("rank", "got 0")),
+        (one_slot(operation="mlp", tuner="adapter", rank=[1, 0]), ("rank", "got 0")),
+        (one_slot(operation="attention", tuner="prefix", length=513), ("length", "512", "got 513")),
+        (one_slot(operation="attention", tuner="prefix", length={"low": 1, "high": 513}), ("length", "got 513")),
+        (one_slot(operation="attention", tuner="lora", rank=4), ("lora", "legal at", "qkv", "'attention'")),
+        (one_slot(operation=["qkv", "mlp"], tuner="lora", rank=4), ("lora", "'mlp'")),
+        (one_slot(operation="mlp", tuner="adapter", rank=1, form=["sideways"]), ("form", "parallel", "'sideways'")),
+        (one_slot(operation="mlp", tuner="adapter", rank=1, form="inside"), ("form", "'inside'")),
+        (one_slot(operation="mlp", tuner="adapter", rank=1, form={"low": 1, "high": 2}), ("form", "a range")),
+        (one_slot(operation="mlp", tuner="adapter", rank=1, scale=["chanel"]), ("scale", "'chanel'")),
+        (one_slot(operation="mlp", tuner="adapter", rank=1, scale=[0]), ("scale", "other than 0")),
+        (one_slot(operation="mlp", tuner="norm", blocks="half"), ("slot 'a', blocks", "'half'")),
+        (one_slot(operation="mlp", tuner="norm", blocks=["all", "last 3/2"]), ("blocks", "'last 3/2'")),
+        (one_slot(operation="mlp", tuner="norm", blocks=["each", "all"]), ("blocks", "'each'")),
+        (one_slot(operation="mlp", tuner="norm", blocks=[]), ("blocks", "nothing")),
+        (one_slot(operation="mlp", tuner=[]), ("tuner", "nothing")),
+        (one_slot(tuner="norm"), ("operation", "nothing", "Add operation")),
+        (one_slot(operation="mlp"), ("tuner", "nothing", "Add tuner")),
+        (one_slot(operation="mlp", tuner=["norm", "norm"]), ("distinct",)),
+        (one_slot(operation="mlp", tuner="adapter"), ("rank is given",)),
+        (one_slot(operation="mlp", tuner="adapter", rank=[]), ("rank", "not empty")),
+        (one_slot(operation="mlp", tuner="adapter", rank={"low": 4, "high": 1}), ("rank", "low is at most high")),
+        (one_slot(operation="mlp", tuner="adapter", rank={"low": 0, "high": 1, "log": True}), ("rank", "above 0")),
+        (one_slot(operation="mlp", tuner="adapter", rank={"low": 1}), ("rank", "a number high")),
+        (one_slot(operation="mlp", tuner="adapter", rank=[[1]]), ("rank", "[1]")),
+        ({"name": "empty"}, ("slots", "none")),
+        ({"name": "twins", "slots": one_slot(operation="mlp", tuner="norm")["slots"] * 2}, ("name of its own",)),
+        ({"name": "two words", "slots": []}, ("name", "'two words'")),
+        ({"slots": []}, ("name", "None")),
+        ({"name": "n", "slots": [{"operation": "mlp", "tuner": "norm"}]}, ("name is a word", "None")),
+    ],
+)
+def test_what_is_no_space_is_refused(raw: dict[str, Any], parts: tuple[str, ...]) -> None:
+    message = refusal(raw)
+    for part in parts:
+        assert part in message, message
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        one_slot(operation="mlp", tuner=[3]),
+        one_slot(operation="mlp", tuner=[["adapter"]], rank=1),
+        {"name": "n", "slots": 3},
+        {"name": "n", "slots": ["mlp"]},
+        {"name": "n", "slots": {"name": "a", "operation": "mlp", "tuner": "norm"}},
+        {**SHARED, "shared": 3},
+        {**SHARED, "presets": "lora"},
+        {**SHARED, "presets": [["lora"]]},
+        {**SHARED, "learning_rate": {"low": "a", "high": "b"}},
+    ],
+)
+def test_wrong_types_are_refused_as_such(raw: dict[str, Any]) -> None:
+    assert "got" in refusal(raw)
+
+
+def test_blocks_beyond_the_backbone_are_named() -> None:
+    space = Space.from_dict(one_slot(operation="mlp", tuner="norm", blocks=["all", "first 8"]))
+    assert space.size(12) == 2
+    with pytest.raises(InputError, match=r"within the backbone's 6.*'first 8'"):
+        space.size(DEPTH)
+
+
+def test_an_unknown_space_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"Did you mean 'full'\?.*path/to/file\.toml"):
+        Space.load("ful")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        Space.load(str(tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize("text", ['name = "x"\nslots = [1, \n= 3', "name = \n", 'name = "x"\nname = "y"\n'])
+def test_what_is_not_toml_is_refused_with_line_and_column(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"broken\.toml.*line \d+, column \d+"):
+        Space.load(str(path))
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_bytes(b"name = \xff\xfe")
+    with pytest.raises(InputError, match=r"broken\.toml.*valid TOML"):
+        Space.load(str(path))
+
+
+def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nslot = 3\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"mine\.toml: only known keys are allowed; got 'slot'"):
+        Space.load(str(path))
+
+
+def test_int_ranges_are_counted_inclusively() -> None:
+    space = Space.from_dict(one_slot(operation="mlp", tuner="adapter", rank={"low": 2, "high": 5}))
+    (rank,) = space.variables(DEPTH)
+    assert rank.domain == IntRange(2, 5)
+    assert space.size(DEPTH) == 4
