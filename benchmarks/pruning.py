@@ -1,0 +1,61 @@
+"""What rungs know of the end, and what the Pareto-aware pruner saves and loses, replayed on an unpruned study.
+
+    utuning-search run --space full --sampler random --no-pruning --name unpruned
+    python benchmarks/pruning.py studies/unpruned [--orders 200]
+
+Spearman's rank correlation of each rung with the end; then, over random orders of the same trials, the share of
+trials pruned, the share of epochs spent, and how many designs of the true front were lost.
+"""
+
+import argparse
+import random
+import statistics
+from pathlib import Path
+
+from utuning_search import Study
+from utuning_search.pruning import ParetoPruner, Peer
+from utuning_search.record import table
+from utuning_search.trials import TrialRecord
+
+
+def replay(records: list[TrialRecord], pruner: ParetoPruner, front: set[int]) -> tuple[float, float, int]:
+    """(share pruned, share of epochs spent, front designs lost) for one order of the trials."""
+    peers: dict[int, list[Peer]] = {}
+    pruned, epochs, lost = 0, 0, 0
+    last = max(records[0].rungs)
+    for record in records:
+        spent = last
+        for epoch, accuracy in sorted(record.rungs.items())[:-1]:
+            stops = pruner.prunes(accuracy, record.parameters, peers.get(epoch, []))
+            peers.setdefault(epoch, []).append(Peer(accuracy, record.parameters))
+            if stops:
+                spent, pruned, lost = epoch, pruned + 1, lost + (record.number in front)
+                break
+        epochs += spent
+    return pruned / len(records), epochs / (last * len(records)), lost
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--orders", type=int, default=200)
+    arguments = parser.parse_args()
+    study = Study.load(arguments.study.name, studies_dir=arguments.study.parent)
+    records = [r for r in study.trials() if r.state == "complete" and r.reused is None]
+    frame = table(records)
+    rungs = [c for c in frame.columns if c.startswith("accuracy_epoch_")]
+    print(f"{len(records)} trials, a front of {len(study.front())}; rank correlation with the end:")
+    correlations = frame[[*rungs, "parameters"]].corrwith(frame["accuracy"], method="spearman")
+    for name, value in correlations.items():
+        print(f"  {name}: {value:.2f}")
+    front, shuffled = {r.number for r in study.front()}, random.Random(0)
+    for pruner in (ParetoPruner(), ParetoPruner(ahead=1), ParetoPruner(ahead=3, share=0), ParetoPruner(ahead=5)):
+        outcomes = [replay(shuffled.sample(records, len(records)), pruner, front) for _ in range(arguments.orders)]
+        pruned, epochs, lost = (statistics.mean(column) for column in zip(*outcomes, strict=True))
+        print(
+            f"{pruner}: {pruned:.0%} pruned, {epochs:.0%} of the epochs, {lost:.2f} of {len(front)} front designs lost"
+        )
+
+
+if __name__ == "__main__":
+    main()
