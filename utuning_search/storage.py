@@ -12,7 +12,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from utuning_search.errors import StudyError
 
 JOURNAL = "journal.log"
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*(@)")
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(@)")  # up to the last @: a password may hold one, or a slash
+_IN_QUERY = re.compile(r"(password=)[^&\s]*", re.IGNORECASE)
 
 
 def quiet_optuna() -> None:
@@ -22,7 +23,7 @@ def quiet_optuna() -> None:
 
 def mask(url: str) -> str:
     """A storage URL fit for screens and files: the password replaced by ***."""
-    return _PASSWORD.sub(r"\1***\2", url)
+    return _IN_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***\2", url))
 
 
 def open_storage(url: str | None, folder: Path) -> BaseStorage:
