@@ -20,7 +20,10 @@ IMAGE, PATCH, DIM, DEPTH, HEADS, CLASSES = 8, 2, 16, 2, 2, 5
 # Options at the corners of each tuner: the smallest size, a larger one, and each named value at least once.
 CORNERS: dict[str, tuple[dict[str, Any], ...]] = {
     "adapter": ({"rank": 1, "activation": "gelu"}, {"rank": 3, "activation": "relu"}),
+    "conv": ({"rank": 1, "depthwise": True}, {"rank": 3, "depthwise": False}),
     "lora": ({"rank": 1}, {"rank": 3}),
+    "experts": ({"rank": 1, "dropout": 0.0}, {"rank": 3, "dropout": 0.25}),
+    "fact": ({"rank": 1}, {"rank": 3}),
     "prefix": (
         {"length": 1, "reading": "exact"},
         {"length": 3, "reading": "exact"},
@@ -39,7 +42,7 @@ CORNERS: dict[str, tuple[dict[str, Any], ...]] = {
     "bias": ({},),
     "norm": ({},),
 }
-SCALES: tuple[Scale, ...] = ("none", "scalar", "channel", 0.5)
+SCALES: tuple[Scale, ...] = ("none", "scalar", "channel", 0.5, "gate")
 
 
 def tiny_vit(**settings: Any) -> VisionTransformer:
@@ -113,7 +116,7 @@ def cases() -> Iterator[Case]:
             blocks = "first 1" if tuner.once else "all"
             scales = SCALES if len(corners) == 1 else SCALES[i % 2 :: 2]
             for operation in tuner.operations:
-                for form in tuner.forms:
+                for form in tuner.forms_at(operation):
                     for scale in scales if tuner.scalable else SCALES[:1]:
                         parts = (tuner.kind, *options.values(), operation, form, scale)
                         yield Case("-".join(map(str, parts)), Placement(operation, tuner, form, scale, blocks))

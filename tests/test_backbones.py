@@ -34,7 +34,15 @@ from utuning_search.design import Design, Placement
 from utuning_search.errors import BackboneError, InputError
 from utuning_search.insertion import TunedModel, drop, insert
 from utuning_search.merging import merge
-from utuning_search.tuners import TOKEN_OPERATIONS, AdapterConfig, LoraConfig, NormConfig, PrefixConfig, PromptConfig
+from utuning_search.tuners import (
+    OPERATIONS,
+    TOKEN_OPERATIONS,
+    AdapterConfig,
+    LoraConfig,
+    NormConfig,
+    PrefixConfig,
+    PromptConfig,
+)
 
 from .helpers import CASES, CLASSES, DIM, HEADS, IMAGE, bare_logits, randomise, tiny_vit, tuned
 
@@ -96,7 +104,7 @@ EVERYTHING = tuple(
     {
         (p.operation, type(p.tuner), p.tuner.label, p.form): p
         for p in (c.placement for c in CASES)
-        if p.scale in ("none", "scalar") and p.form != "mixed"
+        if p.scale in ("none", "scalar") and p.form not in ("mixed", "bypass")
     }.values()
 )
 
@@ -114,7 +122,7 @@ def test_zero_starts_are_exact(settings: dict[str, Any], fused: bool) -> None:
     assert {b.attn.fused_attn for b in backbone.blocks} == {fused}
     images = pictures(backbone)
     zero = [p for p in EVERYTHING if Design((p,)).starts_as_backbone]
-    assert {p.operation for p in zero} == {"attention", "mlp", "block", "qkv", "proj", "fc1", "fc2"}
+    assert {p.operation for p in zero} == set(OPERATIONS)
     with torch.no_grad():
         # At linear operations the block is run step by step, at tokens' ones by timm's own attention and MLP.
         tokens = [p for p in zero if p.operation in TOKEN_OPERATIONS]

@@ -17,6 +17,7 @@ from utuning_search.tuners import (
     AdapterConfig,
     BackboneShape,
     BiasConfig,
+    FactConfig,
     LoraConfig,
     NormConfig,
     PrefixConfig,
@@ -35,7 +36,10 @@ SHAPE = BackboneShape(dim=16, depth=DEPTH, num_heads=2, head_dim=8, hidden=64, h
 @st.composite
 def designs(draw: st.DrawFn) -> Design:
     """Resolved designs of up to four tuners, each in its own set of blocks."""
-    chosen = draw(st.lists(st.sampled_from(CASES), max_size=4, unique_by=lambda c: c.name))
+    beside = [c for c in CASES if c.placement.form != "bypass"]  # a bypass stands alone
+    side = [c for c in CASES if c.placement.form == "bypass"]
+    several = st.lists(st.sampled_from(beside), max_size=4, unique_by=lambda c: c.name)
+    chosen = draw(st.one_of(several, st.lists(st.sampled_from(side), max_size=1)))
     placements = []
     for case in chosen:
         p = case.placement
@@ -109,8 +113,50 @@ def test_size_is_the_sum_over_blocks(design: Design) -> None:
         for p in design.placements
         for b in p.block_numbers()
     ]
-    assert design.num_parameters(SHAPE) == sum(single)
-    assert design.num_parameters(SHAPE, 10) == sum(single) + 170
+    sites = [(p.tuner, site) for p in design.placements for site in p.sites(SHAPE)]
+    shared = sum({t.shared_name(s): t.num_shared(s) for t, s in sites}.values())
+    assert design.num_parameters(SHAPE) == sum(single) + shared
+    assert design.num_parameters(SHAPE, 10) == sum(single) + shared + 170
+
+
+def test_what_is_shared_counts_once() -> None:
+    """FacT's outer factors are those of the whole design: of all maps, forms apart, and all blocks."""
+    maps = [Placement(at, FactConfig(4)) for at in ("qkv", "proj", "fc1", "fc2")]
+    cores = 4 * 4 * (3 + 1 + 4 + 4) * DEPTH
+    assert Design(tuple(maps)).num_parameters(SHAPE) == cores + 2 * 4 * 16
+    assert Design((*maps[:3], Placement("fc2", FactConfig(2)))).num_parameters(SHAPE) == (
+        (4 * 4 * 8 + 2 * 2 * 4) * DEPTH + 2 * 4 * 16 + 2 * 2 * 16
+    )
+
+
+def test_a_tuner_on_the_residual_is_the_parallel_one_at_attention() -> None:
+    """SCEdit's skip, OP = identity: (x + U(x)) + attention(x) has one spelling and one key."""
+    skip = Design((Placement("skip", AdapterConfig(3)),))  # type: ignore[arg-type]  # another name, rewritten
+    assert skip == Design((Placement("attention", AdapterConfig(3), "parallel"),))
+    assert (
+        Placement.from_dict({"operation": "skip", "tuner": "adapter", "rank": 3, "form": "sequential"})
+        == (skip.placements[0])
+    )
+    with pytest.raises(InputError, match=r"at 'skip': form is parallel or left out; got 'mixed'"):
+        Placement("skip", AdapterConfig(3), "mixed")  # type: ignore[arg-type]  # the point of the test
+
+
+def test_a_bypass_stands_alone() -> None:
+    side = Placement("block", AdapterConfig(2), "bypass")
+    for other in (Placement("mlp", NormConfig()), Placement("block", AdapterConfig(2), "sequential")):
+        with pytest.raises(InputError, match="a bypass stands alone"):
+            Design((side, other))
+    with pytest.raises(InputError, match="a block has one bypass"):
+        Design((side, Placement("block", AdapterConfig(3), "bypass", blocks="last 1"))).resolve(DEPTH)
+
+
+def test_presets_by_name_and_option() -> None:
+    assert Design.preset("adapter-plus", rank=4).placements == (
+        Placement("block", AdapterConfig(4), "sequential", "channel"),
+    )
+    assert Design.preset("linear-probe") == Design()
+    with pytest.raises(InputError, match=r"preset 'lora': only its own options can be set; got 'rang'.*'rank'"):
+        Design.preset("lora", rang=4)
 
 
 PATTERNS = st.one_of(
@@ -328,7 +374,7 @@ ILLEGAL: dict[str, tuple[Callable[[], Any], str]] = {
     "reading": (lambda: PrefixConfig(1, "deep"), r"reading is one of exact, parallel; got 'deep'"),
     "lora at attention": (
         lambda: Placement("attention", LoraConfig(1)),
-        r"placement of 'lora' at 'attention': a LoRA is legal at: qkv, proj, fc1, fc2; got 'attention'",
+        r"placement of 'lora' at 'attention': a LoRA is legal at: qkv, q, k, v, proj, fc1, fc2; got 'attention'",
     ),
     "exact prefix at mlp": (
         lambda: Placement("mlp", PrefixConfig(1, "exact")),

@@ -18,7 +18,16 @@ from utuning_search.design import Design, Placement
 from utuning_search.errors import InputError
 from utuning_search.insertion import TunedModel
 from utuning_search.merging import merge
-from utuning_search.tuners import FORMS, LINEAR_OPERATIONS, OPERATIONS, TUNERS, Site, TunerConfig, tuner_class
+from utuning_search.tuners import (
+    FORMS,
+    LINEAR_OPERATIONS,
+    NORM_OPERATIONS,
+    OPERATIONS,
+    TUNERS,
+    Site,
+    TunerConfig,
+    tuner_class,
+)
 
 from .helpers import (
     CASES,
@@ -105,10 +114,11 @@ def _refused() -> Iterator[tuple[str, TunerConfig, dict[str, Any]]]:
             name = "-".join(map(str, (tuner.kind, *options.values())))
             for operation in set(OPERATIONS) - set(tuner.operations):
                 yield f"{name} at {operation}", tuner, {**home, "operation": operation}
-            for form in set(FORMS) - set(tuner.forms):
-                yield f"{name} {form}", tuner, {**home, "form": form}
+            for operation in tuner.operations:
+                for form in set(FORMS) - set(tuner.forms_at(operation)):
+                    yield f"{name} {form} at {operation}", tuner, {"operation": operation, "form": form}
             if not tuner.scalable:
-                for scale in ("scalar", "channel", 0.5):
+                for scale in ("scalar", "channel", "gate", 0.5):
                     yield f"{name} x {scale}", tuner, {**home, "scale": scale}
 
 
@@ -128,8 +138,10 @@ def test_what_is_not_claimed_cannot_be_built(tuner: TunerConfig, where: dict[str
 def test_claims_are_legal_and_dict_round_trips(case: Case) -> None:
     claims = case.claims
     assert set(claims.operations) <= set(OPERATIONS)
-    assert set(claims.forms) <= set(FORMS)
-    assert Placement(case.placement.operation, claims, blocks=case.placement.blocks).form == claims.forms[0]
+    forms = claims.forms_at(case.placement.operation)
+    assert set(forms) <= set(FORMS)
+    assert case.placement.form in forms
+    assert Placement(case.placement.operation, claims, blocks=case.placement.blocks).form == forms[0]
     design = Design((case.placement,), learning_rate=1e-3)
     assert Placement.from_dict(case.placement.to_dict()) == case.placement
     assert Design.from_dict(design.to_dict()) == design
@@ -158,6 +170,9 @@ def test_closed_form_holds_at_any_width(tuner: type[TunerConfig], site: Site) ->
         config = tuner(**options)
         if site.in_dim == site.out_dim or set(config.operations) & set(LINEAR_OPERATIONS):
             assert sum(p.numel() for p in config.build(site).parameters()) == config.num_parameters(site)
+            if config.shared_name(site) is not None:
+                shared = config.build_shared(site)
+                assert sum(p.numel() for p in shared.parameters()) == config.num_shared(site) > 0
 
 
 # Function
@@ -170,7 +185,7 @@ def test_starts_as_claimed(case: Case, shared: VisionTransformer, images: Tensor
     with torch.no_grad():
         same = torch.equal(model(images), bare_logits(model, images))
     assert same == model.design.starts_as_backbone
-    assert case.claims.starts_at_zero <= same
+    assert (case.claims.starts_at_zero and case.placement.form != "bypass") <= same
 
 
 @every_case
@@ -272,10 +287,10 @@ def test_merge_computes_the_same(case: Case, shared64: VisionTransformer, images
     with torch.no_grad():
         assert torch.allclose(merged(images.double()), model(images.double()), rtol=0, atol=1e-9)
     assert same_snapshot(snapshot(model), before)
-    linear_or_norm = case.placement.operation in LINEAR_OPERATIONS or case.claims.forms == ("inside",)
-    if case.claims.mergeable and linear_or_norm:
+    foldable = case.placement.operation in LINEAR_OPERATIONS + NORM_OPERATIONS or case.claims.forms == ("inside",)
+    if case.claims.mergeable and foldable and case.placement.scale != "gate":
         assert len(merged.tuners) == 0
-    if not case.claims.mergeable:
+    if not case.claims.mergeable or case.placement.scale == "gate":
         assert merged.tuners.state_dict().keys() == model.tuners.state_dict().keys()
 
 
@@ -286,7 +301,7 @@ DISTINCT = tuple(
     {
         (p.operation, type(p.tuner), p.tuner.label, p.form): Case(c.name, p)
         for c in CASES
-        if (p := c.placement).scale in ("scalar", "none") and p.form != "mixed"
+        if (p := c.placement).scale in ("scalar", "none") and p.form not in ("mixed", "bypass")
     }.values()
 )
 MERGEABLE = tuple(c for c in DISTINCT if c.claims.mergeable)
@@ -316,7 +331,8 @@ def test_tuners_of_one_operation_add_up_in_any_order(seed: int, images: Tensor) 
     forward, backward = Design(tuple(picked)), Design(tuple(reversed(picked)))
     assert forward == backward
     assert forward.key == backward.key
-    assert forward.num_parameters(shape) == sum(p.num_parameters(shape) for p in picked)
+    shared = {p.tuner.shared_name(s): p.tuner.num_shared(s) for p in picked for s in p.sites(shape)}
+    assert forward.num_parameters(shape) == sum(p.num_parameters(shape) for p in picked) + sum(shared.values())
     model, other = tuned(tiny_vit(), *picked, random=True), tuned(tiny_vit(), *reversed(picked))
     other.load_tuner_state_dict(model.tuner_state_dict())
     with torch.no_grad():

@@ -156,6 +156,7 @@ def shape_of(model: nn.Module) -> BackboneShape:
         hidden=block.mlp.fc1.out_features,
         hidden_in=block.mlp.fc2.in_features,
         parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith(HEAD)),
+        grid=tuple(vit.patch_embed.grid_size),
     )
 
 

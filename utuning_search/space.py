@@ -122,7 +122,7 @@ class Space:
             domain = self.learning_rate
             ends = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
             rate = min((float(v) for v in ends), key=lambda v: abs(math.log(v / learning_rate)))
-        return {p.name: Design(p.design().placements, _rounded(rate)).resolve(depth) for p in self.presets}
+        return {p.name: Design(p.placements(), _rounded(rate)).resolve(depth) for p in self.presets}
 
     def contains(self, design: Design, depth: int) -> bool:
         return self.params_of(design, depth) is not None

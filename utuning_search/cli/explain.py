@@ -5,10 +5,11 @@ from typing import Any
 
 from rich.table import Table
 
-from utuning_search.backbone import load_backbone, shape_of
 from utuning_search.cli.display import console
+from utuning_search.design import Design
 from utuning_search.domains import Choice, Domain
-from utuning_search.presets import PRESETS
+from utuning_search.presets import PRESETS, Preset, preset
+from utuning_search.published import PUBLISHED, VIT_B
 from utuning_search.resources import bundled, find
 from utuning_search.space import Space
 from utuning_search.task import Task
@@ -24,7 +25,9 @@ def add_commands(commands: Any) -> None:
     spaces.set_defaults(run=spaces_command)
     tasks = commands.add_parser("tasks", help="list the tasks")
     tasks.set_defaults(run=tasks_command)
-    presets = commands.add_parser("presets", help="list the known methods")
+    presets = commands.add_parser("presets", help="list the known methods, or explain one")
+    presets.add_argument("name", nargs="?", metavar="PRESET", help="explain one")
+    presets.add_argument("--sizes", action="store_true", help="their sizes beside those that papers print")
     presets.set_defaults(run=presets_command)
 
 
@@ -57,15 +60,47 @@ def tasks_command(arguments: argparse.Namespace) -> int:
 
 
 def presets_command(arguments: argparse.Namespace) -> int:
-    del arguments
-    shape = shape_of(load_backbone("glyph_vit"))
-    table = Table("preset", "design", "parameters on digits", "reference", box=None, pad_edge=False)
-    for preset in PRESETS:
-        design = preset.design()
-        size = design.resolve(shape.depth).num_parameters(shape, 10)
-        table.add_row(preset.name, str(design), f"{size:,}", "; ".join(map(str, preset.references)))
-    console.print(table)
+    if arguments.sizes:
+        console.print(_sizes())
+    elif arguments.name:
+        _explain_preset(preset(arguments.name))
+    else:
+        table = Table("preset", "method", "options", "tuners on ViT-B/16", "reference", box=None, pad_edge=False)
+        for known in PRESETS:
+            options = " ".join(f"{k}={v}" for k, v in known.options.items())
+            size = Design.preset(known.name).num_parameters(VIT_B)
+            source = str(known.references[0]) if known.references else ""
+            table.add_row(known.name, known.title, options, f"{size:,}", source)
+        console.print(table)
+        console.print(
+            "Explain one: utuning-search presets NAME. Against the papers' tables: utuning-search presets --sizes"
+        )
     return 0
+
+
+def _explain_preset(known: Preset) -> None:
+    console.print(f"{known.name}: {known.title}", highlight=False)
+    for option, value in known.options.items():
+        console.print(f"  {option} = {value}", highlight=False)
+    for placement in known.placements():
+        console.print(f"  {placement}", highlight=False, soft_wrap=True)
+    size = Design.preset(known.name).num_parameters(VIT_B)
+    console.print(f"Trainable parameters on ViT-B/16, without a head: {size:,}", highlight=False)
+    if known.note:
+        console.print(f"Note: {known.note}.", highlight=False, soft_wrap=True)
+    console.print("\n\n".join(r.bibtex() for r in known.references), highlight=False, markup=False)
+
+
+def _sizes() -> Table:
+    table = Table("method", "preset", "printed (M)", "computed", "head", "printed by", "", box=None, pad_edge=False)
+    for row in PUBLISHED:
+        options = ":".join(["", *(f"{k}={v}" for k, v in row.options.items())])
+        head = "none" if not row.classes else f"{row.classes:.4g} classes"
+        computed = f"{row.rounded} ({row.computed:,.0f})"
+        table.add_row(
+            preset(row.preset).title, row.preset + options, row.printed, computed, head, row.source, row.remark
+        )
+    return table
 
 
 def _explain(space: Space, arguments: argparse.Namespace) -> None:

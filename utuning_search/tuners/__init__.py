@@ -3,10 +3,14 @@
 from utuning_search.tuners.adapter import AdapterConfig
 from utuning_search.tuners.base import (
     ADDITIVE_FORMS,
+    CORE_OPERATIONS,
     FORMS,
+    GATE,
     LEARNED_SCALES,
     LINEAR_OPERATIONS,
+    NORM_OPERATIONS,
     OPERATIONS,
+    QKV_PARTS,
     TOKEN_OPERATIONS,
     BackboneShape,
     Form,
@@ -18,6 +22,9 @@ from utuning_search.tuners.base import (
     TunerConfig,
 )
 from utuning_search.tuners.bias import BiasConfig
+from utuning_search.tuners.conv import ConvConfig
+from utuning_search.tuners.experts import ExpertsConfig
+from utuning_search.tuners.fact import FactConfig
 from utuning_search.tuners.lora import LoraConfig
 from utuning_search.tuners.norm import NormConfig
 from utuning_search.tuners.prefix import PrefixConfig
@@ -28,15 +35,22 @@ from utuning_search.tuners.scale_shift import ScaleShiftConfig
 
 __all__ = [
     "ADDITIVE_FORMS",
+    "CORE_OPERATIONS",
     "FORMS",
+    "GATE",
     "LEARNED_SCALES",
     "LINEAR_OPERATIONS",
+    "NORM_OPERATIONS",
     "OPERATIONS",
+    "QKV_PARTS",
     "TOKEN_OPERATIONS",
     "TUNERS",
     "AdapterConfig",
     "BackboneShape",
     "BiasConfig",
+    "ConvConfig",
+    "ExpertsConfig",
+    "FactConfig",
     "Form",
     "InsideTuner",
     "LoraConfig",

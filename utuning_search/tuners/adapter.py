@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from utuning_search.tuners.base import (
     ADDITIVE_FORMS,
-    OPERATIONS,
+    CORE_OPERATIONS,
+    LINEAR_OPERATIONS,
+    TOKEN_OPERATIONS,
     Form,
     Operation,
     Site,
@@ -17,7 +19,7 @@ from utuning_search.tuners.base import (
     check_choice,
     check_count,
 )
-from utuning_search.tuners.references import ADAPTER, U_TUNING, Reference
+from utuning_search.tuners.references import ADAPTER, RES_TUNING, U_TUNING, UNIFIED_VIEW, Reference
 
 MAX_RANK = 4096
 ACTIVATIONS = ("gelu", "relu")
@@ -32,7 +34,7 @@ class AdapterConfig(TunerConfig):
 
     kind: ClassVar[str] = "adapter"
     summary: ClassVar[str] = "W_up act(W_down x), W_up starts at zero"
-    references: ClassVar[tuple[Reference, ...]] = (ADAPTER, U_TUNING)
+    references: ClassVar[tuple[Reference, ...]] = (ADAPTER, UNIFIED_VIEW, U_TUNING, RES_TUNING)
 
     def __post_init__(self) -> None:
         check_count(self.kind, "rank", self.rank, MAX_RANK)
@@ -40,11 +42,23 @@ class AdapterConfig(TunerConfig):
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        return OPERATIONS
+        return TOKEN_OPERATIONS + CORE_OPERATIONS + LINEAR_OPERATIONS
 
     @property
     def forms(self) -> tuple[Form, ...]:
         return ADDITIVE_FORMS
+
+    def forms_at(self, operation: Operation) -> tuple[Form, ...]:
+        forms = super().forms_at(operation)
+        return (*forms, "bypass") if operation == "block" else forms
+
+    def cited(self, form: Form) -> tuple[Reference, ...]:
+        by_form: dict[Form, tuple[Reference, ...]] = {
+            "parallel": (UNIFIED_VIEW, U_TUNING),
+            "sequential": (ADAPTER,),
+            "bypass": (RES_TUNING,),
+        }
+        return by_form.get(form, (ADAPTER, UNIFIED_VIEW, U_TUNING))
 
     @property
     def starts_at_zero(self) -> bool:

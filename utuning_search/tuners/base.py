@@ -10,16 +10,24 @@ from torch import Tensor, nn
 from utuning_search.errors import InputError
 from utuning_search.tuners.references import Reference
 
-Operation = Literal["attention", "mlp", "block", "qkv", "proj", "fc1", "fc2"]
-Form = Literal["parallel", "sequential", "mixed", "inside"]
-Scale = Literal["none", "scalar", "channel"] | float
+Operation = Literal[
+    "attention", "mlp", "block", "mhsa", "ffn", "norm1", "norm2", "qkv", "q", "k", "v", "proj", "fc1", "fc2"
+]
+Form = Literal["parallel", "sequential", "mixed", "inside", "bypass"]
+Scale = Literal["none", "scalar", "channel", "gate"] | float
 
-LINEAR_OPERATIONS: tuple[Operation, ...] = ("qkv", "proj", "fc1", "fc2")
 TOKEN_OPERATIONS: tuple[Operation, ...] = ("attention", "mlp", "block")
-OPERATIONS: tuple[Operation, ...] = TOKEN_OPERATIONS + LINEAR_OPERATIONS
+# Attention and MLP without their LayerNorm: a parallel tuner there reads normalised tokens. What it adds joins the
+# residual stream like any other, so only the parallel form differs from that at `attention` and `mlp`.
+CORE_OPERATIONS: tuple[Operation, ...] = ("mhsa", "ffn")
+NORM_OPERATIONS: tuple[Operation, ...] = ("norm1", "norm2")
+QKV_PARTS: tuple[Operation, ...] = ("q", "k", "v")
+LINEAR_OPERATIONS: tuple[Operation, ...] = ("qkv", *QKV_PARTS, "proj", "fc1", "fc2")
+OPERATIONS: tuple[Operation, ...] = TOKEN_OPERATIONS + CORE_OPERATIONS + NORM_OPERATIONS + LINEAR_OPERATIONS
 ADDITIVE_FORMS: tuple[Form, ...] = ("parallel", "sequential", "mixed")
-FORMS: tuple[Form, ...] = (*ADDITIVE_FORMS, "inside")
-LEARNED_SCALES = ("scalar", "channel")
+FORMS: tuple[Form, ...] = (*ADDITIVE_FORMS, "inside", "bypass")
+LEARNED_SCALES = ("scalar", "channel")  # start at 0 where the tuner does not
+GATE = "gate"  # σ(w·t + b), averaged over the tokens t that the tuner reads: one number an image
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class BackboneShape:
         hidden: Output width of `fc1`.
         hidden_in: Input width of `fc2`; less than `hidden` in gated MLPs.
         parameters: All parameters of the backbone without a head.
+        grid: Patches along the height and the width of an image.
     """
 
     dim: int
@@ -43,12 +52,17 @@ class BackboneShape:
     hidden: int
     hidden_in: int
     parameters: int
+    grid: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid", tuple(self.grid))  # a storage gives it back as a list
 
     def widths(self, operation: Operation) -> tuple[int, int]:
         """(input width, output width) of an operation."""
         heads = self.num_heads * self.head_dim
         linear = {
             "qkv": (self.dim, 3 * heads),
+            **dict.fromkeys(QKV_PARTS, (self.dim, heads)),
             "proj": (heads, self.dim),
             "fc1": (self.dim, self.hidden),
             "fc2": (self.hidden_in, self.dim),
@@ -58,12 +72,17 @@ class BackboneShape:
 
 @dataclass(frozen=True)
 class Site:
-    """Where one tuner module works: it maps (batch, tokens, in_dim) to (batch, tokens, out_dim)."""
+    """Where one tuner module works: it maps (batch, tokens, in_dim) to (batch, tokens, out_dim).
+
+    The last grid[0] * grid[1] tokens are an image's patches, row by row; class, register and prompt tokens come
+    before them.
+    """
 
     in_dim: int
     out_dim: int
     num_heads: int
     head_dim: int
+    grid: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -73,7 +92,7 @@ class TunerConfig(ABC):
     Attributes:
         kind: The name in TOML files and on the command line.
         summary: What it computes, in one line.
-        references: The papers it comes from.
+        references: The papers its kind comes from; those of one form or reading are in `cited`.
     """
 
     kind: ClassVar[str]
@@ -89,6 +108,15 @@ class TunerConfig(ABC):
     @abstractmethod
     def forms(self) -> tuple[Form, ...]:
         """Legal forms, the customary one first; ("inside",) where it works within the operation."""
+
+    def forms_at(self, operation: Operation) -> tuple[Form, ...]:
+        """Legal forms at one of its operations, the customary one first."""
+        return tuple(f for f in self.forms if f == "parallel") if operation in CORE_OPERATIONS else self.forms
+
+    def cited(self, form: Form) -> tuple[Reference, ...]:
+        """The papers of this very tuner in this form."""
+        del form
+        return self.references
 
     @property
     @abstractmethod
@@ -128,13 +156,33 @@ class TunerConfig(ABC):
     def build(self, site: Site) -> nn.Module:
         """A fresh `Tuner` (or `InsideTuner` where forms are ("inside",)) for `site`."""
 
+    def shared_name(self, site: Site) -> str | None:
+        """Name of what all modules of this config and width share in a design; None where they share nothing."""
+        del site
+        return None
+
+    def num_shared(self, site: Site) -> int:
+        """Closed-form number of shared trainable parameters, which count once a design."""
+        del site
+        return 0
+
+    def build_shared(self, site: Site) -> nn.Module:
+        """A fresh module that holds what is shared; see `Tuner.connect`."""
+        raise TypeError(f"a {self.label} shares nothing, at {site}")
+
     def options(self) -> dict[str, Any]:
         """Field names and values, as in TOML."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 class Tuner(nn.Module):
-    """U of x' = OP(x) + s U(.): added to the output of a frozen operation."""
+    """U of x' = OP(x) + s U(.): added to the output of a frozen operation.
+
+    Attributes:
+        shares: Name of the module that it needs by `connect`; see `TunerConfig.shared_name`.
+    """
+
+    shares: str | None = None
 
     def forward(self, x: Tensor, block: nn.Module) -> Tensor:
         """Map x (batch, tokens, in_dim) to (batch, tokens, out_dim).
@@ -144,6 +192,10 @@ class Tuner(nn.Module):
             block: The frozen timm block, for tuners that use its projections; never registered here.
         """
         raise NotImplementedError(f"{type(self).__name__} defines forward")
+
+    def connect(self, shared: nn.Module) -> None:
+        """Take the module of `TunerConfig.build_shared`, which stays registered where it is."""
+        raise TypeError(f"{type(self).__name__} shares nothing with {type(shared).__name__}")
 
     @property
     def borrows_attention(self) -> bool:

@@ -5,7 +5,17 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from utuning_search.tuners.base import OPERATIONS, Form, Operation, Site, Tuner, TunerConfig, zeros
+from utuning_search.tuners.base import (
+    LINEAR_OPERATIONS,
+    NORM_OPERATIONS,
+    TOKEN_OPERATIONS,
+    Form,
+    Operation,
+    Site,
+    Tuner,
+    TunerConfig,
+    zeros,
+)
 from utuning_search.tuners.references import BITFIT, Reference
 
 
@@ -19,7 +29,8 @@ class BiasConfig(TunerConfig):
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        return OPERATIONS
+        # A bias of all keys shifts each query's logits alike, and softmax does not see it: nothing to learn at `k`.
+        return TOKEN_OPERATIONS + NORM_OPERATIONS + tuple(o for o in LINEAR_OPERATIONS if o != "k")
 
     @property
     def forms(self) -> tuple[Form, ...]:

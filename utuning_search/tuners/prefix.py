@@ -58,6 +58,10 @@ class PrefixConfig(TunerConfig):
     def forms(self) -> tuple[Form, ...]:
         return ("inside",) if self.reading == "exact" else ADDITIVE_FORMS
 
+    def cited(self, form: Form) -> tuple[Reference, ...]:
+        del form
+        return (PREFIX,) if self.reading == "exact" else (PREFIX, U_TUNING)
+
     @property
     def starts_at_zero(self) -> bool:
         # The exact reading's rows take softmax mass from the first step on, whatever their values.

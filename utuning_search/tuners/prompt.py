@@ -57,6 +57,10 @@ class PromptConfig(TunerConfig):
     def forms(self) -> tuple[Form, ...]:
         return ADDITIVE_FORMS if self.reading == "parallel" else ("inside",)
 
+    def cited(self, form: Form) -> tuple[Reference, ...]:
+        del form
+        return (VPT, U_TUNING) if self.reading == "parallel" else (VPT,)
+
     @property
     def starts_at_zero(self) -> bool:
         return False

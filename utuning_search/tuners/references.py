@@ -104,3 +104,88 @@ LN_TUNING = Reference(
     2022,
     "2211.08682",
 )
+PFEIFFER = Reference(
+    "pfeiffer2021adapterfusion",
+    "AdapterFusion: Non-Destructive Task Composition for Transfer Learning",
+    "Pfeiffer, Jonas and Kamath, Aishwarya and Rücklé, Andreas and Cho, Kyunghyun and Gurevych, Iryna",
+    2021,
+    "2005.00247",
+    "EACL",
+)
+ADAPTFORMER = Reference(
+    "chen2022adaptformer",
+    "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition",
+    "Chen, Shoufa and Ge, Chongjian and Tong, Zhan and Wang, Jiangliu and others",
+    2022,
+    "2205.13535",
+    "NeurIPS",
+)
+ADAPTER_PLUS = Reference(
+    "steitz2024adapters",
+    "Adapters Strike Back",
+    "Steitz, Jan-Martin O. and Roth, Stefan",
+    2024,
+    "2406.06820",
+    "CVPR",
+)
+FACT = Reference(
+    "jie2023fact",
+    "FacT: Factor-Tuning for Lightweight Adaptation on Vision Transformer",
+    "Jie, Shibo and Deng, Zhi-Hong",
+    2023,
+    "2212.03145",
+    "AAAI",
+)
+UNIPELT = Reference(
+    "mao2022unipelt",
+    "UniPELT: A Unified Framework for Parameter-Efficient Language Model Tuning",
+    "Mao, Yuning and Mathias, Lambert and Hou, Rui and Almahairi, Amjad and others",
+    2022,
+    "2110.07577",
+    "ACL",
+)
+CONVPASS = Reference(
+    "jie2022convpass",
+    "Convolutional Bypasses Are Better Vision Transformer Adapters",
+    "Jie, Shibo and Deng, Zhi-Hong",
+    2022,
+    "2207.07039",
+)
+RES_TUNING = Reference(
+    "jiang2023restuning",
+    "Res-Tuning: A Flexible and Efficient Tuning Paradigm via Unbinding Tuner from Backbone",
+    "Jiang, Zeyinzi and Mao, Chaojie and Huang, Ziyuan and Ma, Ao and others",
+    2023,
+    "2310.19859",
+    "NeurIPS",
+)
+SCEDIT = Reference(
+    "jiang2024scedit",
+    "SCEdit: Efficient and Controllable Image Diffusion Generation via Skip Connection Editing",
+    "Jiang, Zeyinzi and Mao, Chaojie and Pan, Yulin and Han, Zhen and Zhang, Jingfeng",
+    2024,
+    "2312.11392",
+    "CVPR",
+)
+MLAE = Reference(
+    "wang2024mlae",
+    "MLAE: Masked LoRA Experts for Visual Parameter-Efficient Fine-Tuning",
+    "Wang, Junjie and Yang, Guangjing and Chen, Wentao and Yi, Huahui and others",
+    2024,
+    "2405.18897",
+)
+NOAH = Reference(
+    "zhang2022noah",
+    "Neural Prompt Search",
+    "Zhang, Yuanhan and Zhou, Kaiyang and Liu, Ziwei",
+    2022,
+    "2206.04673",
+)
+AUTOPEFT = Reference(
+    "zhou2024autopeft",
+    "AutoPEFT: Automatic Configuration Search for Parameter-Efficient Fine-Tuning",
+    "Zhou, Han and Wan, Xingchen and Vulić, Ivan and Korhonen, Anna",
+    2024,
+    "2301.12132",
+    "TACL",
+)

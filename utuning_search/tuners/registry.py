@@ -8,6 +8,9 @@ from utuning_search.errors import InputError, nearest, refuse_unknown_keys
 from utuning_search.tuners.adapter import AdapterConfig
 from utuning_search.tuners.base import TunerConfig
 from utuning_search.tuners.bias import BiasConfig
+from utuning_search.tuners.conv import ConvConfig
+from utuning_search.tuners.experts import ExpertsConfig
+from utuning_search.tuners.fact import FactConfig
 from utuning_search.tuners.lora import LoraConfig
 from utuning_search.tuners.norm import NormConfig
 from utuning_search.tuners.prefix import PrefixConfig
@@ -16,7 +19,10 @@ from utuning_search.tuners.scale_shift import ScaleShiftConfig
 
 TUNERS: tuple[type[TunerConfig], ...] = (
     AdapterConfig,
+    ConvConfig,
     LoraConfig,
+    ExpertsConfig,
+    FactConfig,
     PrefixConfig,
     PromptConfig,
     ScaleShiftConfig,

@@ -6,7 +6,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from utuning_search.tuners.base import OPERATIONS, Form, Operation, Site, Tuner, TunerConfig, zeros
+from utuning_search.tuners.base import (
+    LINEAR_OPERATIONS,
+    NORM_OPERATIONS,
+    TOKEN_OPERATIONS,
+    Form,
+    Operation,
+    Site,
+    Tuner,
+    TunerConfig,
+    zeros,
+)
 from utuning_search.tuners.references import SSF, Reference
 
 
@@ -20,7 +30,7 @@ class ScaleShiftConfig(TunerConfig):
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        return OPERATIONS
+        return TOKEN_OPERATIONS + NORM_OPERATIONS + LINEAR_OPERATIONS
 
     @property
     def forms(self) -> tuple[Form, ...]:

@@ -1,0 +1,74 @@
+"""What papers print about the sizes of their methods on ViT-B/16, beside what the closed form gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from utuning_search.design import Design
+from utuning_search.tuners import BackboneShape
+
+VIT_B = BackboneShape(
+    dim=768, depth=12, num_heads=12, head_dim=64, hidden=3072, hidden_in=3072, parameters=85_798_656, grid=(14, 14)
+)
+NO_HEAD, CIFAR = 0, 100
+VTAB = 940 / 19  # mean number of classes over the 19 tasks of VTAB-1k
+FGVC = 180_000 / 769  # of a mean head of .18 M over the five FGVC sets, as printed
+U_TUNING, RES_TUNING = "U-Tuning 2303.00690", "Res-Tuning 2310.19859"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One printed size.
+
+    Attributes:
+        preset: Name.
+        options: Where they are not the preset's own.
+        printed: Millions of trainable parameters, as printed, without a leading zero.
+        classes: Of the head that is counted in, a mean over several sets where it is not whole; 0 without a head.
+        source: The table's paper.
+        remark: Why it disagrees with the closed form; empty where both are equal to the printed digits.
+    """
+
+    preset: str
+    printed: str
+    classes: float
+    source: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    remark: str = ""
+
+    @property
+    def computed(self) -> float:
+        """Trainable parameters by the closed form; a fraction where the head is a mean."""
+        return Design.preset(self.preset, **self.options).num_parameters(VIT_B) + (VIT_B.dim + 1) * self.classes
+
+    @property
+    def rounded(self) -> str:
+        """`computed` in millions to the digits printed."""
+        digits = len(self.printed.partition(".")[2])
+        return f"{self.computed / 1e6:.{digits}f}".removeprefix("0")
+
+
+PUBLISHED: tuple[Published, ...] = (
+    Published("linear-probe", ".07", CIFAR, U_TUNING, remark="76,900: cut, not rounded"),
+    Published("prefix", ".26", CIFAR, U_TUNING),
+    Published("prefix", ".36", FGVC, U_TUNING),
+    Published("vpt-shallow", ".08", CIFAR, U_TUNING),
+    Published("vpt-deep", ".17", CIFAR, U_TUNING),
+    Published("adapter", ".27", CIFAR, U_TUNING),
+    Published("adaptformer", "1.26", CIFAR, U_TUNING, remark="1.2665: cut, not rounded"),
+    Published("adaptformer", "1.19", NO_HEAD, "DyT's table"),
+    Published("bitfit", ".28", FGVC, U_TUNING),
+    Published("u-tuning-1", ".11", CIFAR, U_TUNING),
+    Published("u-tuning-tri", ".67", CIFAR, U_TUNING),
+    Published(
+        "u-tuning-dual", ".59", CIFAR, U_TUNING, remark="no rank gives it; the same paper's tri without a head is .59"
+    ),
+    Published("res-tuning", ".48", CIFAR, RES_TUNING),
+    Published("u-tuning-dual", ".36", FGVC, U_TUNING, {"size": 4}),
+    Published("u-tuning-single", ".17", CIFAR, RES_TUNING, remark="its dual of .48 is two singles of .27 and one head"),
+    Published("u-tuning-tri", ".67", CIFAR, RES_TUNING),
+    Published("res-tuning-bypass", ".46", CIFAR, RES_TUNING),
+    Published("lora", ".29", NO_HEAD, "NOAH 2206.04673"),
+    Published("convpass", ".33", NO_HEAD, "Convpass 2207.07039"),
+    Published("adapter-plus", ".20", VTAB, "Adapter+ 2406.06820"),
+    Published("adapter-plus", ".07", VTAB, "Adapter+ 2406.06820", {"rank": 1}),
+)
