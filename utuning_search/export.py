@@ -3,6 +3,7 @@
 import platform
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from utuning_search.engine import CHECK, load_search
 from utuning_search.errors import InputError, StudyError
 from utuning_search.files import make_folder, write_atomically
 from utuning_search.front import knee
+from utuning_search.kinship import references
 from utuning_search.loading import FORMAT, TUNER_TOML, TUNER_WEIGHTS, load_tuned, weights_digest
 from utuning_search.sampling import derive_seed
 from utuning_search.study import Study
@@ -89,6 +91,7 @@ def tuner_table(study: Study, record: TrialRecord, backbone_digest: str) -> dict
         "classes": study.classes,
         "design": record.design.to_dict(),
         "backbone": {**task.pop("backbone"), "digest": backbone_digest},
+        "shape": {**asdict(study.shape), "grid": list(study.shape.grid)},
         "task": task,
         "metrics": {
             "validation_accuracy": record.accuracy,
@@ -107,7 +110,7 @@ def tuner_table(study: Study, record: TrialRecord, backbone_digest: str) -> dict
             "training_seed": derive_seed(study.spec.seed, f"training {record.key}"),
             "precision": study.spec.precision,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-            "cite": [r.bibtex() for r in record.design.references],
+            "cite": [r.bibtex() for r in references(record.design, study.shape.depth)],
         },
     }
 

@@ -98,6 +98,14 @@ def load_tuned(
     return TunedClassifier(model, preprocessing, tuple(table["classes"])).to(kind).eval()
 
 
+def read_design(folder: Path) -> tuple[Design, int]:
+    """The design of an exported folder, and the depth of its backbone; neither weights nor backbone are loaded."""
+    table = _read_table(folder)
+    design = Design.from_dict(table["design"], str(folder / TUNER_TOML))
+    last = max((block for p in design.placements for block in p.block_numbers()), default=1)
+    return design, table.get("shape", {}).get("depth", last)  # the first exports did not keep it
+
+
 def weights_digest(backbone: nn.Module) -> str:
     """Twelve hexadecimal digits of all parameters and buffers of a backbone."""
     content = hashlib.sha256()
@@ -113,12 +121,22 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             todo = "Make one with: utuning-search export NAME"
             raise InputError(f"exported tuner {folder}", f"{name} is in it", "no such file", todo)
     try:
-        table = tomllib.loads((folder / TUNER_TOML).read_text(encoding="utf-8"))
         tensors = safetensors.torch.load_file(folder / TUNER_WEIGHTS)
     except Exception as error:
         raise InputError(
             f"exported tuner {folder}", "its files are readable", f"{type(error).__name__}: {error}"
         ) from None
+    return _read_table(folder), tensors
+
+
+def _read_table(folder: Path) -> dict[str, Any]:
+    path = folder / TUNER_TOML
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except Exception as error:
+        raise InputError(
+            f"exported tuner {folder}", "its files are readable", f"{type(error).__name__}: {error}"
+        ) from None
     if table.get("format") != FORMAT:
-        raise InputError(str(folder / TUNER_TOML), f"its format is {FORMAT}", table.get("format"))
-    return table, tensors
+        raise InputError(str(path), f"its format is {FORMAT}", table.get("format"))
+    return table

@@ -62,20 +62,20 @@ class Placement:
         where = f"{where} at '{self.operation}'"
         if self.operation not in self.tuner.operations:
             legal = ", ".join(self.tuner.operations)
-            raise InputError(where, f"a {self.tuner.label} is legal at: {legal}", f"'{self.operation}'")
+            raise InputError(where, f"{self.tuner.named} is legal at: {legal}", f"'{self.operation}'")
         forms = self.tuner.forms_at(self.operation)
         if self.form is None:
             object.__setattr__(self, "form", forms[0])
         if self.form not in forms:
             legal = ", ".join(forms)
-            raise InputError(where, f"the form of a {self.tuner.label} is one of: {legal}", f"'{self.form}'")
+            raise InputError(where, f"the form of {self.tuner.named} is one of: {legal}", f"'{self.form}'")
         object.__setattr__(self, "scale", _canonical_scale(self.scale, where))
         if self.scale != "none" and not self.tuner.scalable:
-            raise InputError(where, f"a {self.tuner.label} has no scale", f"'{self.scale}'", "Leave scale out.")
+            raise InputError(where, f"{self.tuner.named} has no scale", f"'{self.scale}'", "Leave scale out.")
         object.__setattr__(self, "blocks", _canonical_blocks(self.blocks, where))
         if self.tuner.once and not isinstance(self.blocks, str) and len(self.blocks) > 1:
             todo = 'Name one block, such as blocks = "first 1".'
-            raise InputError(where, f"a {self.tuner.label} enters at one block and stays", list(self.blocks), todo)
+            raise InputError(where, f"{self.tuner.named} enters at one block and stays", list(self.blocks), todo)
 
     def _as_parallel_attention(self, where: str) -> None:
         """Rewrite a placement at the residual around attention: equal designs have one canonical key."""

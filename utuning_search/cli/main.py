@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
-from utuning_search.cli import explain, results, search
+from utuning_search.cli import cite, explain, results, search
 from utuning_search.errors import UTuningError
 from utuning_search.storage import quiet_optuna
 
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_commands(commands)
     results.add_commands(commands)
     explain.add_commands(commands)
+    cite.add_commands(commands)
     return parser
 
 

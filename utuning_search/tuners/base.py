@@ -144,6 +144,11 @@ class TunerConfig(ABC):
         return self.kind.replace("_", " ")
 
     @property
+    def named(self) -> str:
+        """The label with its article, such as "an exact prefix"."""
+        return f"{'an' if self.label[0] in 'aeiou' else 'a'} {self.label}"
+
+    @property
     def size_label(self) -> str:
         """The size in the field's shorthand, such as "r=8"; empty where it has none."""
         return ""
@@ -168,7 +173,7 @@ class TunerConfig(ABC):
 
     def build_shared(self, site: Site) -> nn.Module:
         """A fresh module that holds what is shared; see `Tuner.connect`."""
-        raise TypeError(f"a {self.label} shares nothing, at {site}")
+        raise TypeError(f"{self.named} shares nothing, at {site}")
 
     def options(self) -> dict[str, Any]:
         """Field names and values, as in TOML."""

@@ -1,0 +1,41 @@
+"""`cite`: the BibTeX of exactly the methods that a design uses."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from utuning_search.errors import InputError, nearest
+from utuning_search.kinship import references
+from utuning_search.loading import TUNER_TOML, read_design
+from utuning_search.presets import PRESETS, preset
+from utuning_search.tuners import TUNERS, Reference
+
+
+def add_commands(commands: Any) -> None:
+    cite = commands.add_parser("cite", help="print the BibTeX of the methods that a design uses")
+    cite.add_argument("what", metavar="NAME|FOLDER", help="a preset, a tuner kind, or the folder of an exported tuner")
+    cite.set_defaults(run=cite_command)
+
+
+def cite_command(arguments: argparse.Namespace) -> int:
+    found = _references(arguments.what)
+    if found:
+        print("\n\n".join(reference.bibtex() for reference in found))
+    else:
+        print("% A linear probe has no tuner: nothing to cite.")
+    return 0
+
+
+def _references(what: str) -> tuple[Reference, ...]:
+    folder = Path(what)
+    if folder.is_dir() or (folder.name == TUNER_TOML and folder.is_file()):
+        design, depth = read_design(folder if folder.is_dir() else folder.parent)
+        return references(design, depth)
+    if what in {p.name for p in PRESETS}:
+        return preset(what).references
+    kinds = {t.kind: t for t in TUNERS}
+    if what not in kinds:
+        known = {*(p.name for p in PRESETS), *kinds}
+        rule = f"it is a preset, a tuner kind or a folder with a {TUNER_TOML}"
+        raise InputError("cite", rule, f"'{what}'", nearest(what, known))
+    return kinds[what].references
