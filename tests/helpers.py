@@ -108,18 +108,20 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """Every registered tuner x legal operations x forms x scales, the corner options taking turns."""
+    """Every registered tuner x corner options x legal operations x forms.
+
+    Of two corners of a tuner one has no scale, and in the other the scales take turns over operations and forms.
+    """
     for tuner_class in TUNERS:
-        corners = CORNERS.get(tuner_class.kind, ())
-        for i, options in enumerate(corners):
+        for i, options in enumerate(CORNERS.get(tuner_class.kind, ())):
             tuner = tuner_class(**options)
             blocks = "first 1" if tuner.once else "all"
-            scales = SCALES if len(corners) == 1 else SCALES[i % 2 :: 2]
-            for operation in tuner.operations:
-                for form in tuner.forms_at(operation):
-                    for scale in scales if tuner.scalable else SCALES[:1]:
-                        parts = (tuner.kind, *options.values(), operation, form, scale)
-                        yield Case("-".join(map(str, parts)), Placement(operation, tuner, form, scale, blocks))
+            for j, operation in enumerate(tuner.operations):
+                for k, form in enumerate(tuner.forms_at(operation)):
+                    scaled = tuner.scalable and i % 2 == 1
+                    scale = SCALES[1 + (j + k) % (len(SCALES) - 1)] if scaled else "none"
+                    parts = (tuner.kind, *options.values(), operation, form, scale)
+                    yield Case("-".join(map(str, parts)), Placement(operation, tuner, form, scale, blocks))
 
 
 CASES = tuple(cases())
