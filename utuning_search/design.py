@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
@@ -63,7 +64,7 @@ class Placement:
         if self.form not in self.tuner.forms:
             legal = ", ".join(self.tuner.forms)
             raise InputError(where, f"the form of a {self.tuner.label} is one of: {legal}", f"'{self.form}'")
-        object.__setattr__(self, "scale", _canonical_scale(self.scale, where))
+        object.__setattr__(self, "scale", canonical_scale(self.scale, where))
         if self.scale != "none" and not self.tuner.scalable:
             raise InputError(where, f"a {self.tuner.label} has no scale", f"'{self.scale}'", "Leave scale out.")
         object.__setattr__(self, "blocks", _canonical_blocks(self.blocks, where))
@@ -221,10 +222,11 @@ def _canonical_blocks(blocks: object, where: str) -> str | tuple[int, ...]:
     return tuple(sorted(set(blocks)))
 
 
-def _canonical_scale(scale: object, where: str) -> Scale:
+def canonical_scale(scale: object, where: str) -> Scale:
+    """The one spelling of a scale: constants are floats, and a constant of 1 is "none"."""
     if isinstance(scale, str) and scale in ("none", *LEARNED_SCALES):
         return cast(Scale, scale)
-    if isinstance(scale, (int, float)) and not isinstance(scale, bool) and 0 < abs(scale) < float("inf"):
+    if isinstance(scale, (int, float)) and not isinstance(scale, bool) and 0 < abs(scale) <= sys.float_info.max:
         return "none" if scale == 1 else float(scale)
     raise InputError(where, 'scale is "none", "scalar", "channel" or a constant other than 0', repr(scale))
 
