@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 from utuning_search.errors import InputError
 
@@ -24,6 +25,7 @@ def check_pattern(pattern: str, where: str) -> None:
         raise InputError(where, RULE, repr(pattern))
 
 
+@lru_cache(maxsize=4096)
 def resolve(pattern: str, depth: int, where: str) -> tuple[int, ...]:
     """The blocks, 1 to `depth` ascending, that a pattern names in a backbone of that depth.
 
@@ -51,6 +53,35 @@ def resolve(pattern: str, depth: int, where: str) -> tuple[int, ...]:
     return blocks
 
 
+def distinct(patterns: Sequence[str], depth: int, where: str) -> tuple[str, ...]:
+    """The patterns to choose from in a backbone of that depth: for each set of blocks the first that names it.
+
+    "every N" of fewer than N blocks names none and is left out; an error where no pattern is left.
+    """
+    matching = [p for p in patterns if not _names_none(p, depth)] or patterns
+    first: dict[tuple[int, ...], str] = {}
+    for pattern in matching:
+        first.setdefault(resolve(pattern, depth, where), pattern)
+    return tuple(first.values())
+
+
+def names_one(pattern: str) -> bool:
+    """Whether a pattern names a single block whatever the depth: a number, "first 1" or "last 1"."""
+    return pattern.isdecimal() or pattern in ("first 1", "last 1")
+
+
+def names_zero(pattern: str) -> bool:
+    """Whether a list of numbers holds block 0, which no backbone has."""
+    return _RANGES.fullmatch(pattern) is not None and any(low == 0 for low, _ in _runs(pattern))
+
+
+def disjoint(a: str, b: str) -> bool:
+    """Whether two patterns share no block at any depth; only lists of numbers are known to."""
+    if _RANGES.fullmatch(a) is None or _RANGES.fullmatch(b) is None:
+        return False
+    return all(end < low or high < start for low, high in _runs(a) for start, end in _runs(b))
+
+
 def text(blocks: Iterable[int]) -> str:
     """The explicit form of some blocks: (1, 2, 3, 7) is "1-3,7"."""
     runs: list[list[int]] = []
@@ -67,6 +98,11 @@ def explicit(pattern: str) -> tuple[int, ...]:
     if _RANGES.fullmatch(pattern) is None:
         return ()
     return tuple(sorted({n for low, high in _runs(pattern) for n in range(low, high + 1)}))
+
+
+def _names_none(pattern: str, depth: int) -> bool:
+    match = _PATTERN.fullmatch(pattern)
+    return match is not None and match[1] == "every" and int(match[2]) > depth
 
 
 def _runs(pattern: str) -> list[tuple[int, int]]:

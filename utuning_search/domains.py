@@ -102,6 +102,13 @@ class FloatRange:
 Domain = Choice | IntRange | FloatRange
 
 
+def overlap(a: Domain, b: Domain) -> bool:
+    """Whether two domains have a value in common."""
+    if isinstance(a, Choice):
+        return any(b.contains(value) for value in a.values)
+    return overlap(b, a) if isinstance(b, Choice) else a.low <= b.high and b.low <= a.high
+
+
 def parse_domain(raw: object, where: str) -> Domain:
     """A domain from its TOML form: a value, a list of values, or a table with low, high and log."""
     try:
@@ -120,6 +127,8 @@ def parse_domain(raw: object, where: str) -> Domain:
                 raise InputError(where, "a choice is a string, number or boolean", repr(value))
             values.append(value)
         return Choice(tuple(values))
+    except OverflowError:
+        raise InputError(where, "numbers are small enough for a float", "a larger one") from None
     except InputError as error:
         if error.where == where:
             raise

@@ -1,79 +1,104 @@
-"""Whether slots hold a design, and by which values of their variables: the inverse of suggesting one."""
+"""Whether slots hold a design, and by which values of their variables: the inverse of suggesting one.
+
+No search is needed: slots and their alternatives place different tuners (`slots` refuses others), so what is placed
+tells which slot placed it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import cast
+from typing import NamedTuple, cast
 
 from utuning_search import blocks as block_sets
-from utuning_search.design import Design, Placement
-from utuning_search.domains import Value
+from utuning_search.design import Design
+from utuning_search.domains import Choice, Value
 from utuning_search.slots import Slot, Variant
+from utuning_search.tuners import Form, Scale, TunerConfig
 
-# What is placed, by (operation, block); the placements' own blocks are set to "all" so that they compare by content.
-Atoms = Mapping[tuple[str, int], list[Placement]]
+
+class Atom(NamedTuple):
+    """What a placement puts into one cell, the place apart."""
+
+    tuner: TunerConfig
+    form: Form
+    scale: Scale
+
+
+Cell = tuple[str, int]  # operation and block
+Atoms = Mapping[Cell, list[Atom]]
 Params = dict[str, Value]
 
 
 def explain(slots: Sequence[Slot], design: Design, depth: int) -> Params | None:
     """Values of the slots' variables that give a resolved design's placements; None where there are none."""
-    atoms: dict[tuple[str, int], list[Placement]] = {}
+    atoms: dict[Cell, list[Atom]] = {}
     for placement in design.placements:
+        atom = Atom(placement.tuner, cast(Form, placement.form), placement.scale)
         for block in placement.block_numbers():
-            atoms.setdefault((placement.operation, block), []).append(replace(placement, blocks="all"))
-    return _explain(slots, atoms, {}, depth)
+            atoms.setdefault((placement.operation, block), []).append(atom)
+    params: Params = {}
+    for slot in slots:
+        found = _explain(slot, atoms, depth)
+        if found is None:
+            return None
+        values, placed = found
+        if any(params.get(name, value) != value for name, value in values.items()):
+            return None  # slots disagree about a shared variable
+        params.update(values)
+        for cell, atom in placed:
+            atoms[cell].remove(atom)
+    return None if any(atoms.values()) else params
 
 
-def _explain(slots: Sequence[Slot], atoms: Atoms, params: Params, depth: int) -> Params | None:
-    """Backtrack over slots: choose for each what it placed, until every atom is accounted for once."""
-    if not slots:
-        return params if not any(atoms.values()) else None
-    for new, left in _explanations(slots[0], atoms, depth):
-        if all(params.get(name, value) == value for name, value in new.items()):
-            found = _explain(slots[1:], left, {**params, **new}, depth)
-            if found is not None:
-                return found
+def _explain(slot: Slot, atoms: Atoms, depth: int) -> tuple[Params, list[tuple[Cell, Atom]]] | None:
+    """The variables' values of one slot, and what it placed where; None where no values place that."""
+    found = list(_placed(slot, atoms, depth))
+    if not found:
+        none = next((v for v in slot.variants if v.kind is None), None)
+        return None if none is None else (_tuner(slot, none), [])
+    variant, _, atom = found[0]
+    if any(other != atom for _, _, other in found):
+        return None
+    cells = {cell for _, cell, _ in found}
+    leaves = slot.choices(variant, depth)
+    for label, group in zip(slot.operation_labels(), slot.operations, strict=True):
+        for pattern, blocks in _block_sets(slot, variant, depth).items():
+            if len(group) * len(blocks) == len(cells) and all((o, b) in cells for o in group for b in blocks):
+                chosen = {"operation": label, "blocks": pattern, "form": atom.form, "scale": atom.scale}
+                chosen |= atom.tuner.options()
+                values = {v.variable: cast(Value, chosen[key]) for key, v in leaves.items() if v.domain.size != 1}
+                return {**_tuner(slot, variant), **values}, [(cell, atom) for cell in cells]
     return None
 
 
-def _explanations(slot: Slot, atoms: Atoms, depth: int) -> Iterator[tuple[Params, Atoms]]:
-    """Each way in which a slot accounts for some atoms: its variables' values, and the atoms left over."""
+def _placed(slot: Slot, atoms: Atoms, depth: int) -> Iterator[tuple[Variant, Cell, Atom]]:
+    """The atoms that only this slot can have placed, each with the variant that did."""
+    operations = {operation for group in slot.operations for operation in group}
+    near = [(cell, atom) for cell, placed in atoms.items() if cell[0] in operations for atom in placed]
     for variant in slot.variants:
-        chosen: Params = {} if len(slot.variants) == 1 else {f"{slot.name}.tuner": variant.label}
-        if variant.kind is None:
-            yield chosen, atoms
-            continue
-        for label, group in zip(slot.operation_labels(), slot.operations, strict=True):
-            for pattern in slot.patterns(slot.smallest(variant)):
-                blocks = block_sets.resolve(pattern, depth, slot.name)
-                cells = [(operation, block) for operation in group for block in blocks]
-                for atom in atoms.get(cells[0], []):
-                    values = _values(slot, variant, atom, label, pattern)
-                    matches = [_like(atom, atoms.get(cell, [])) for cell in cells]
-                    if values is not None and all(matches):
-                        left = {cell: list(placed) for cell, placed in atoms.items()}
-                        for cell, match in zip(cells, matches, strict=True):
-                            left[cell].remove(match[0])
-                        yield {**chosen, **values}, left
+        fitting = [(cell, atom) for cell, atom in near if _fits(slot, variant, atom)]
+        if fitting:
+            blocks = {block for found in _block_sets(slot, variant, depth).values() for block in found}
+            yield from ((variant, cell, atom) for cell, atom in fitting if cell[1] in blocks)
 
 
-def _like(atom: Placement, placed: list[Placement]) -> list[Placement]:
-    return [p for p in placed if (p.tuner, p.form, p.scale) == (atom.tuner, atom.form, atom.scale)]
+def _block_sets(slot: Slot, variant: Variant, depth: int) -> dict[str, tuple[int, ...]]:
+    """The blocks of each pattern that the variant chooses from."""
+    patterns = cast(Choice, slot.choices(variant, depth)["blocks"].domain).values
+    return {str(p): block_sets.resolve(str(p), depth, slot.name) for p in patterns}
 
 
-def _values(slot: Slot, variant: Variant, atom: Placement, label: str, pattern: str) -> Params | None:
-    """The slot's variables that give this atom, or None where it cannot."""
+def _tuner(slot: Slot, variant: Variant) -> Params:
+    return {} if len(slot.variants) == 1 else {f"{slot.name}.tuner": variant.label}
+
+
+def _fits(slot: Slot, variant: Variant, atom: Atom) -> bool:
+    """Whether a variant can place an atom, wherever that is."""
     if atom.tuner.kind != variant.kind:
-        return None
+        return False
     options, free = atom.tuner.options(), slot.option_leaves(variant)
     fixed = {k: v for k, v in slot.smallest(variant).options().items() if k not in free}
-    fits = (
+    return (
         all(options[name] == value for name, value in fixed.items())
         and all(leaf.domain.contains(options[name]) for name, leaf in free.items())
         and atom.form in slot.forms(atom.tuner)
         and atom.scale in slot.scales(atom.tuner)
     )
-    if not fits:
-        return None
-    chosen = {**options, "operation": label, "blocks": pattern, "form": atom.form, "scale": atom.scale}
-    leaves = slot.choices(variant)
-    return {leaf.variable: cast(Value, chosen[key]) for key, leaf in leaves.items() if leaf.domain.size != 1}

@@ -1,5 +1,6 @@
 """Placements: one tuner, of one size and form, at one operation, in a set of blocks."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
@@ -69,7 +70,7 @@ class Placement:
         if self.form not in forms:
             legal = ", ".join(forms)
             raise InputError(where, f"the form of {self.tuner.named} is one of: {legal}", f"'{self.form}'")
-        object.__setattr__(self, "scale", _canonical_scale(self.scale, where))
+        object.__setattr__(self, "scale", canonical_scale(self.scale, where))
         if self.scale != "none" and not self.tuner.scalable:
             raise InputError(where, f"{self.tuner.named} has no scale", f"'{self.scale}'", "Leave scale out.")
         object.__setattr__(self, "blocks", _canonical_blocks(self.blocks, where))
@@ -166,10 +167,11 @@ def _canonical_blocks(blocks: object, where: str) -> str | tuple[int, ...]:
     return tuple(sorted(set(blocks)))
 
 
-def _canonical_scale(scale: object, where: str) -> Scale:
+def canonical_scale(scale: object, where: str) -> Scale:
+    """The one spelling of a scale: constants are floats, and a constant of 1 is "none"."""
     if isinstance(scale, str) and scale in ("none", *LEARNED_SCALES, GATE):
         return cast(Scale, scale)
-    if isinstance(scale, (int, float)) and not isinstance(scale, bool) and 0 < abs(scale) < float("inf"):
+    if isinstance(scale, (int, float)) and not isinstance(scale, bool) and 0 < abs(scale) <= sys.float_info.max:
         return "none" if scale == 1 else float(scale)
     raise InputError(where, 'scale is "none", "scalar", "channel", "gate" or a constant other than 0', repr(scale))
 

@@ -5,21 +5,21 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
-from utuning_search import blocks as block_sets
 from utuning_search import resources
 from utuning_search.design import Design, Placement
-from utuning_search.domains import Choice, Domain, Suggester, Value, parse_domain
+from utuning_search.domains import Choice, Domain, FloatRange, Suggester, Value, parse_domain
 from utuning_search.errors import InputError, refuse_unknown_keys
 from utuning_search.membership import explain
 from utuning_search.presets import Preset, preset
-from utuning_search.slots import EACH, Leaf, Slot, Variant, parse_slot
+from utuning_search.slots import EACH, Leaf, Slot, Variant, parse_leaf, parse_slot, refuse_equal_tuners
 from utuning_search.tuners import Form, Scale, tuner_config
 
 KEYS = ("name", "description", "presets", "learning_rate", "shared", "slots")
+ALWAYS = "always"
 SHARED_KEYS = ("blocks", "form", "scale", "rank", "length", "activation")
-DIGITS = 1  # significant digits of a learning rate: finer ones only hide that two designs are the same
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Space:
         description: What it covers, in a sentence.
         presets: Known methods that lie in it and are tried first.
         slots: Placements with sets.
-        learning_rate: The range of the peak learning rate; None leaves it to the task.
+        learning_rate: The range of the peak learning rate, or listed ones; None leaves it to the task.
         raw: The TOML tables it was read from.
     """
 
@@ -59,24 +59,35 @@ class Space:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], where: str = "space") -> "Space":
+        if not isinstance(raw, Mapping):
+            raise InputError(where, "a space is a table", repr(raw))
         refuse_unknown_keys(raw, KEYS, where)
         name = raw.get("name")
         if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
             raise InputError(where, "name is a word of letters, digits, - and _", repr(name))
-        shared_raw = raw.get("shared", {})
+        shared_raw, slots_raw, presets = raw.get("shared", {}), raw.get("slots", []), raw.get("presets", [])
+        if not isinstance(shared_raw, Mapping):
+            raise InputError(f"{where}, shared", "shared is a table", repr(shared_raw))
+        if not isinstance(slots_raw, list):
+            raise InputError(
+                f"{where}, slots", "slots is a list of tables", repr(slots_raw), "Write each as [[slots]]."
+            )
+        if not isinstance(presets, list) or not all(isinstance(p, str) for p in presets):
+            raise InputError(f"{where}, presets", "presets is a list of names", repr(presets))
         refuse_unknown_keys(shared_raw, SHARED_KEYS, f"{where}, shared")
-        shared = {k: Leaf(k, parse_domain(v, f"{where}, shared.{k}")) for k, v in shared_raw.items()}
+        shared = {k: Leaf(k, parse_leaf(k, v, f"{where}, shared.{k}")) for k, v in shared_raw.items()}
         rate = raw.get("learning_rate")
-        slots = tuple(parse_slot(s, shared, f"{where}, slot") for s in raw.get("slots", []))
+        slots = tuple(parse_slot(s, shared, f"{where}, slot") for s in slots_raw)
         names = [s.name for s in slots]
         if not slots or len(set(names)) < len(names):
             raise InputError(where, "it has slots, each with a name of its own", names or "none")
+        refuse_equal_tuners(slots, where)
         return cls(
             name=name,
             description=str(raw.get("description", "")),
-            presets=tuple(preset(p) for p in raw.get("presets", [])),
+            presets=tuple(preset(p) for p in presets),
             slots=slots,
-            learning_rate=None if rate is None else parse_domain(rate, f"{where}, learning_rate"),
+            learning_rate=None if rate is None else _parse_rates(rate, f"{where}, learning_rate"),
             raw=raw,
         )
 
@@ -88,10 +99,17 @@ class Space:
 
     def slots_at(self, depth: int) -> tuple[Slot, ...]:
         """The slots for a backbone of `depth` blocks, with "each" expanded into one slot a block."""
-        found: list[Slot] = []
-        for slot in self.slots:
-            found += [slot.at_block(b) for b in range(1, depth + 1)] if slot.blocks == (EACH,) else [slot]
-        return tuple(found)
+        if depth not in self._slots_at:
+            found: list[Slot] = []
+            for slot in self.slots:
+                found += [slot.at_block(b) for b in range(1, depth + 1)] if slot.blocks == (EACH,) else [slot]
+            self._slots_at[depth] = tuple(found)
+        return self._slots_at[depth]
+
+    @cached_property
+    def _slots_at(self) -> dict[int, tuple[Slot, ...]]:
+        """What `slots_at` found, by depth."""
+        return {}
 
     def suggest(self, trial: Suggester, depth: int, learning_rate: float) -> Design:
         """A design chosen by an Optuna trial.
@@ -110,19 +128,21 @@ class Space:
             labels = tuple(v.label for v in slot.variants)
             variant = slot.variant(str(choose(Leaf(f"{slot.name}.tuner", Choice(labels)))))
             if variant.kind is not None:
-                placements += [p.resolve(depth) for p in _place(slot, variant, choose)]
+                placements += [p.resolve(depth) for p in _place(slot, variant, depth, choose)]
         if self.learning_rate is not None:
-            learning_rate = float(choose(Leaf("learning_rate", self.learning_rate)))
-        return Design(tuple(placements), _rounded(learning_rate))
+            chosen = float(choose(Leaf("learning_rate", self.learning_rate)))
+            learning_rate = _rounded(chosen, self.learning_rate)
+        return Design(tuple(placements), learning_rate)
 
     def preset_designs(self, depth: int, learning_rate: float) -> dict[str, Design]:
         """The presets of the space at the task's learning rate, which is moved into the space's range if need be."""
-        rate = learning_rate
-        if self.learning_rate is not None and not self.learning_rate.contains(rate):
-            domain = self.learning_rate
-            ends = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
-            rate = min((float(v) for v in ends), key=lambda v: abs(math.log(v / learning_rate)))
-        return {p.name: Design(p.placements(), _rounded(rate)).resolve(depth) for p in self.presets}
+        rate, domain = float(learning_rate), self.learning_rate
+        if domain is not None:
+            if not domain.contains(rate):
+                ends = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
+                rate = min((float(v) for v in ends), key=lambda v: abs(math.log(v / learning_rate)))
+            rate = _rounded(rate, domain)
+        return {p.name: Design(p.placements(), rate).resolve(depth) for p in self.presets}
 
     def contains(self, design: Design, depth: int) -> bool:
         return self.params_of(design, depth) is not None
@@ -131,7 +151,8 @@ class Space:
         """Values of the search variables that give `design`; None where the space does not hold it."""
         from_rate: dict[str, Value] = {}
         if self.learning_rate is not None and design.learning_rate is not None:
-            if not self.learning_rate.contains(design.learning_rate):
+            domain, rate = self.learning_rate, design.learning_rate
+            if not domain.contains(rate) or _rounded(rate, domain) != rate:
                 return None
             if self.learning_rate.size != 1:
                 from_rate["learning_rate"] = design.learning_rate
@@ -140,30 +161,31 @@ class Space:
 
     def variables(self, depth: int) -> tuple[Variable, ...]:
         """Every search variable that can exist for a backbone of `depth` blocks, with the condition for it."""
-        found: dict[str, Variable] = {}
+        found: dict[str, tuple[Domain, list[str]]] = {}
 
         def note(name: str, domain: Domain, condition: str) -> None:
-            if domain.size == 1:
-                return
-            before = found.get(name)
-            if before is not None and condition not in before.exists_if:
-                condition = f"{before.exists_if}; {condition}"
-            found[name] = Variable(name, domain, before.exists_if if before and not condition else condition)
+            if domain.size != 1:
+                conditions = found.setdefault(name, (domain, []))[1]
+                if condition not in conditions:
+                    conditions.append(condition)
 
         for slot in self.slots_at(depth):
-            note(f"{slot.name}.tuner", Choice(tuple(v.label for v in slot.variants)), "always")
+            note(f"{slot.name}.tuner", Choice(tuple(v.label for v in slot.variants)), ALWAYS)
             for variant, _ in slot.placements():
-                for leaf in slot.choices(variant).values():
-                    note(leaf.variable, leaf.domain, f"{slot.name}.tuner = {variant.label}")
+                condition = ALWAYS if len(slot.variants) == 1 else f"{slot.name}.tuner = {variant.label}"
+                for leaf in slot.choices(variant, depth).values():
+                    note(leaf.variable, leaf.domain, condition)
         if self.learning_rate is not None:
-            note("learning_rate", self.learning_rate, "always")
-        return tuple(found.values())
+            note("learning_rate", self.learning_rate, ALWAYS)
+        return tuple(
+            Variable(name, domain, ALWAYS if ALWAYS in conditions else "; ".join(conditions))
+            for name, (domain, conditions) in found.items()
+        )
 
     def size(self, depth: int) -> int:
         """Exact number of designs for a backbone of `depth` blocks, learning rates apart.
 
-        Shared variables are counted only for designs that use them. Slots are taken to have operations of
-        their own, as they do in every bundled space; otherwise this counts choices rather than designs.
+        Shared variables are counted only for designs that use them.
         """
         totals: dict[frozenset[str], int] = {frozenset(): 1}
         shared: dict[str, int] = {}
@@ -177,8 +199,8 @@ class Space:
         return sum(n * math.prod(shared[v] for v in used) for used, n in totals.items())
 
 
-def _place(slot: Slot, variant: Variant, choose: Callable[[Leaf], Value]) -> list[Placement]:
-    chosen = {key: choose(leaf) for key, leaf in slot.choices(variant).items()}
+def _place(slot: Slot, variant: Variant, depth: int, choose: Callable[[Leaf], Value]) -> list[Placement]:
+    chosen = {key: choose(leaf) for key, leaf in slot.choices(variant, depth).items()}
     options = {**dict(variant.fixed), **{k: chosen[k] for k in slot.option_leaves(variant)}}
     config = tuner_config(variant.kind, options, f"slot '{slot.name}'")
     group = slot.operations[slot.operation_labels().index(str(chosen["operation"]))]
@@ -191,14 +213,11 @@ def _count(slot: Slot, depth: int, shared: dict[str, int]) -> dict[frozenset[str
     counts: dict[frozenset[str], int] = {}
     for variant in slot.variants:
         own, used = 1, set()
-        for key, leaf in slot.choices(variant).items() if variant.kind is not None else ():
+        for key, leaf in slot.choices(variant, depth).items() if variant.kind is not None else ():
             size = leaf.domain.size
-            if key == "blocks":  # patterns that name the same blocks at this depth are one choice
-                patterns = cast(Choice, leaf.domain).values
-                size = len({block_sets.resolve(str(p), depth, slot.name) for p in patterns})
             if size is None:
                 raise InputError(f"slot '{slot.name}'", "the values of an option can be counted", leaf.variable)
-            if leaf.variable.startswith(f"{slot.name}."):
+            if leaf.variable.startswith(f"{slot.name}.{key}"):
                 own *= size
             elif size > 1:
                 used.add(leaf.variable)
@@ -207,5 +226,29 @@ def _count(slot: Slot, depth: int, shared: dict[str, int]) -> dict[frozenset[str
     return counts
 
 
-def _rounded(rate: float) -> float:
-    return float(f"{rate:.{DIGITS}g}")
+def _parse_rates(raw: object, where: str) -> Domain:
+    """Learning rates that a design can have, as floats."""
+    domain = parse_domain(raw, where)
+    ends = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
+    for rate in ends:
+        try:
+            Design(learning_rate=cast(float, rate))
+        except InputError:
+            raise InputError(where, "learning rates are numbers above 0 and below 1000", repr(rate)) from None
+    if isinstance(domain, Choice):
+        return parse_domain([float(rate) for rate in ends], where)
+    return FloatRange(float(domain.low), float(domain.high), domain.log)
+
+
+def _rounded(rate: float, domain: Domain) -> float:
+    """A rate of a range with as few significant digits as keep it there; a listed rate as it is.
+
+    More digits would only hide that two designs are the same.
+    """
+    while not isinstance(domain, Choice):
+        fewer = (float(f"{rate:.{digits}g}") for digits in range(1, 18))
+        shorter = next((r for r in fewer if domain.contains(r)), rate)
+        if shorter == rate:
+            break
+        rate = shorter  # rounded once more, it may need fewer digits yet
+    return rate
