@@ -34,7 +34,7 @@ def mask(url: str) -> str:
     return _IN_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***\2", url))
 
 
-class _Lock(JournalFileOpenLock):
+class JournalLock(JournalFileOpenLock):
     """A lock that the kernel gives back when its holder dies, however it dies.
 
     Optuna's own lock is a file: it outlives a killed process, and everyone else waits half a minute for it.
@@ -55,7 +55,7 @@ class _Journal(JournalFileBackend):
     """A journal file whose trouble is a StudyError, and which ends with a whole line after it."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._guard = path, _Lock(path)
+        self._path, self._guard = path, JournalLock(path)
         super().__init__(str(path), self._guard)
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
@@ -156,7 +156,7 @@ def repair_journal(path: Path) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    lock = _Lock(path)
+    lock = JournalLock(path)
     try:
         lock.acquire()
     except OSError as error:
