@@ -165,9 +165,6 @@ class Coordinator:
             running.trial.set_user_attr("reason", reason)
             self._interrupt(running.trial.number)
 
-    def interrupted(self, running: Running) -> None:
-        self._interrupt(running.trial.number)
-
     def _reuse(self, running: Running, record: TrialRecord) -> None:
         trial = running.trial
         trial.set_user_attr("reused", record.number)

@@ -1,8 +1,13 @@
 """Keep workers busy: one stretch of running a study, from the first ask to the spent budget or Ctrl-C."""
 
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
 
 from utuning_search.coordinator import Coordinator, Running
 from utuning_search.engine import Done, Event, Failed, Lost, Pool, Rung
@@ -11,11 +16,17 @@ from utuning_search.trials import TrialRecord, front_of, volume_of
 
 TRIALS = 48
 WAIT = 0.5  # seconds between looks at the clock while trials run
+STALE = 50  # a space of five designs has been tried as a whole by then but once in thousands of studies
 
 
 @dataclass(frozen=True)
 class Budget:
     """When to stop starting trials; the first limit reached counts, and running trials still end.
+
+    Reused trials train no epochs and take no time, so in a small space limits of those alone might never be
+    reached. Without a limit of trials, a study therefore ends too once the last 50 trials in a row are all of
+    designs that were tried before: a rule about its history, so that a resumed study ends at the same trial. It
+    then goes on with a limit of trials only.
 
     Attributes:
         trials: Settled trials in the whole study; None for no limit.
@@ -51,6 +62,50 @@ class Snapshot:
     remaining: float | None
 
 
+class Interrupts:
+    """Lets signals that raise, such as Ctrl-C, strike only where they are let in: never in the middle of a write.
+
+    What comes at another time strikes at the next such place. Outside the main thread, and for signals without
+    a handler in Python, nothing is changed.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Callable[[int, Any], Any]] = {}
+        self._open, self._pending = False, 0
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    self._handlers[number] = handler
+                    signal.signal(number, self._arrived)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def let_in(self) -> Iterator[None]:
+        self._open = True
+        try:
+            if self._pending:
+                self._arrived(self._pending, None)
+            yield
+        finally:
+            self._open = False
+
+    def _arrived(self, number: int, frame: object) -> None:
+        if self._open:
+            self._open, self._pending = False, 0
+            self._handlers[number](number, frame)
+        else:
+            self._pending = number
+
+
 class Runner:
     """Runs trials until a budget is spent.
 
@@ -59,6 +114,7 @@ class Runner:
         pool: Trains.
         budget: When to stop.
         reference: Parameters of full fine-tuning, for the hypervolume.
+        interrupts: Entered by the caller; Ctrl-C is let in while trials are waited for.
         on_change: Called with each change.
     """
 
@@ -68,10 +124,11 @@ class Runner:
         pool: Pool,
         budget: Budget,
         reference: int,
+        interrupts: Interrupts,
         on_change: Callable[[Snapshot], None] | None,
     ) -> None:
         self.coordinator, self.pool, self.budget = coordinator, pool, budget
-        self.reference, self.on_change = reference, on_change
+        self.reference, self.interrupts, self.on_change = reference, interrupts, on_change
         self.busy: dict[int, Running] = {}
         self.started: dict[int, float] = {}
         self.held: list[Running] = []  # designs that another trial is training right now
@@ -79,15 +136,19 @@ class Runner:
         self.settled = 0
 
     def loop(self) -> bool:
-        """Run; whether the budget was spent, rather than Ctrl-C pressed."""
+        """Run; whether the budget was spent, rather than Ctrl-C pressed. No trial is left running in any case."""
+        ended = False
         try:
             while True:
                 self._settle_held()
                 changed = self._fill()
                 if not self.busy and not self.held:
                     self._changed()
+                    ended = True
                     return True
-                for worker, event in self.pool.wait(WAIT):
+                with self.interrupts.let_in():
+                    events = self.pool.wait(WAIT)
+                for worker, event in events:
                     self._handle(worker, event)
                     changed = True
                 if changed:
@@ -95,8 +156,8 @@ class Runner:
         except KeyboardInterrupt:
             return False
         finally:
-            for running in [*self.busy.values(), *self.held]:
-                self.coordinator.interrupted(running)
+            if not ended:
+                self.coordinator.reap()
 
     def _fill(self) -> bool:
         """Start trials on idle workers; whether any was."""
@@ -181,4 +242,16 @@ def spent(coordinator: Coordinator, budget: Budget, elapsed: float, running: int
         (budget.trials is not None and settled >= budget.trials)
         or (budget.epochs is not None and epochs >= budget.epochs)
         or (budget.seconds is not None and elapsed >= budget.seconds)
+        or (budget.trials is None and _stale(records) >= STALE)
     )
+
+
+def _stale(records: list[TrialRecord]) -> int:
+    """How many of the last trials in a row are of designs that were tried before them."""
+    seen: set[str] = set()
+    count = 0
+    for record in records:
+        if record.key and record.state != "interrupted":
+            count = count + 1 if record.key in seen else 0
+            seen.add(record.key)
+    return count

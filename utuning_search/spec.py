@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from utuning_search.space import Space
 from utuning_search.task import Task
 
 FORMAT = 1
+RESTORE = "Put it back as it was written, or start a new study."
 
 
 @dataclass(frozen=True)
@@ -55,27 +55,35 @@ class StudySpec:
         return {**head, "pruner": pruner, "task": self.task.to_dict(), "space": dict(self.space.raw)}
 
     @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> "StudySpec":
+    def from_dict(cls, table: Mapping[str, Any], where: str = "study spec") -> "StudySpec":
+        """The spec of `to_dict`.
+
+        Raises:
+            StudyError: It has another format, or lacks a part.
+            InputError: Its space or task breaks a rule.
+        """
         if table.get("format") != FORMAT:
             todo = "Use the version of utuning-search that made the study."
-            raise StudyError("study spec", f"its format is {FORMAT}", table.get("format"), todo)
-        pruner = {k: v for k, v in table["pruner"].items() if k != "kind"}
-        return cls(
-            space=Space.from_dict(table["space"], "study spec, space"),
-            task=Task.from_dict(table["task"], "study spec, task"),
-            seed=table["seed"],
-            sampler=table["sampler"],
-            pruner=None if table["pruner"]["kind"] == "none" else ParetoPruner(**pruner),
-            precision=table["precision"],
-            data=table["data"],
-        )
+            raise StudyError(where, f"its format is {FORMAT}", table.get("format", "none"), todo)
+        try:
+            pruner = dict(table["pruner"])
+            kind = pruner.pop("kind")
+            return cls(
+                space=Space.from_dict(table["space"], f"{where}, space"),
+                task=Task.from_dict(table["task"], f"{where}, task"),
+                seed=table["seed"],
+                sampler=table["sampler"],
+                pruner=None if kind == "none" else ParetoPruner(**pruner),
+                precision=table["precision"],
+                data=table["data"],
+            )
+        except KeyError as error:
+            raise StudyError(where, f"it has {error}", "nothing", RESTORE) from None
+        except (AttributeError, TypeError) as error:
+            raise StudyError(where, "it is what the study was created with", error, RESTORE) from None
 
     def to_toml(self) -> str:
         return tomli_w.dumps(self.to_dict())
-
-    @classmethod
-    def from_toml(cls, text: str) -> "StudySpec":
-        return cls.from_dict(tomllib.loads(text))
 
     @property
     def digest(self) -> str:

@@ -1,17 +1,25 @@
 """Optuna storages: the journal file in a study's folder, or any URL; checks, repair, masking."""
 
+import contextlib
 import json
+import os
 import re
 import warnings
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
+import filelock
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from utuning_search.errors import StudyError
 
 JOURNAL = "journal.log"
+SAFE = "Everything finished before is safe; mend the cause, then resume."
+SHOWN = 200  # characters of a database's message
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(@)")  # up to the last @: a password may hold one, or a slash
 _IN_QUERY = re.compile(r"(password=)[^&\s]*", re.IGNORECASE)
 
@@ -26,38 +34,106 @@ def mask(url: str) -> str:
     return _IN_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***\2", url))
 
 
+class JournalLock(JournalFileOpenLock):
+    """A lock that the kernel gives back when its holder dies, however it dies.
+
+    Optuna's own lock is a file: it outlives a killed process, and everyone else waits half a minute for it.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._held = filelock.FileLock(journal.with_name(f".{journal.name}.lock"))
+
+    def acquire(self) -> bool:
+        self._held.acquire()
+        return True
+
+    def release(self) -> None:
+        self._held.release()
+
+
+class _Journal(JournalFileBackend):
+    """A journal file whose trouble is a StudyError, and which ends with a whole line after it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._guard = path, JournalLock(path)
+        super().__init__(str(path), self._guard)
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        try:
+            yield from super().read_logs(log_number_from)
+        except OSError as error:
+            raise StudyError(f"journal {self._path}", "it can be read", error.strerror or error, SAFE) from None
+        except ValueError as error:
+            raise StudyError(f"journal {self._path}", "every line is whole", error, _repair(self._path)) from None
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            self._guard.acquire()  # the same process may acquire it again
+            try:
+                before = self._path.stat().st_size
+                try:
+                    super().append_logs(logs)
+                except OSError:
+                    os.truncate(self._path, before)  # a full disk takes the first half of a line
+                    raise
+            finally:
+                self._guard.release()
+        except OSError as error:
+            raise StudyError(f"journal {self._path}", "it can be written", error.strerror or error, SAFE) from None
+
+
+def place_of(url: str | None, folder: Path) -> str:
+    """A study's storage in the words of an error."""
+    return f"--storage {mask(url)}" if url else f"journal {folder / JOURNAL}"
+
+
 def open_storage(url: str | None, folder: Path) -> BaseStorage:
-    """The storage of a URL, or without one the journal in `folder`.
+    """The storage of a URL, or without one the journal in `folder`, which is created if need be.
 
     Raises:
         StudyError: The journal is damaged, or the storage cannot be reached.
     """
-    # Not every message of a database driver hides the password, so none is shown as it is.
-    if url is None:
+    if not url:
         path = folder / JOURNAL
         check_journal(path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return JournalStorage(JournalFileBackend(str(path)))
+                return JournalStorage(_Journal(path))
         except OSError as error:
             raise StudyError(f"journal {path}", "it can be read and written", error.strerror) from None
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:
+        raise StudyError(place_of(url, folder), "the storage can be opened", _said(error)) from None
+
+
+@contextlib.contextmanager
+def storage_errors(url: str | None, folder: Path) -> Iterator[None]:
+    """Make one StudyError of what a database raises while it is used."""
+    try:
+        yield
+    except StorageInternalError as error:
         raise StudyError(
-            f"--storage {mask(url)}", "the storage can be opened", f"{type(error).__name__}: {mask(str(error))[:200]}"
+            place_of(url, folder), "it can be read and written", _said(error.__cause__ or error), SAFE
         ) from None
+
+
+def _said(error: BaseException) -> str:
+    # Not every message of a database driver hides the password, so none is shown as it is; some have many lines.
+    return f"{type(error).__name__}: {' '.join(mask(str(error)).split())[:SHOWN]}"
 
 
 def check_journal(path: Path) -> None:
     """Raise StudyError if a journal file has a torn or unreadable line; a file that is not there is fine."""
     if path.exists():
         whole, total = _sound_bytes(path)
+        if whole < total:  # or another process is writing its last line right now
+            with _locked(path):
+                whole, total = _sound_bytes(path)
         if whole < total:
-            todo = f"Run: utuning-search repair {path.parent.name} --studies-dir {path.parent.parent}"
             got = f"{total - whole} unreadable bytes after {whole} good ones"
-            raise StudyError(f"journal {path}", "every line is whole", got, todo)
+            raise StudyError(f"journal {path}", "every line is whole", got, _repair(path))
 
 
 def repair_journal(path: Path) -> tuple[int, int]:
@@ -68,18 +144,31 @@ def repair_journal(path: Path) -> tuple[int, int]:
     """
     if not path.exists():
         raise StudyError(f"journal {path}", "it exists", "no such file")
-    lock = JournalFileSymlinkLock(str(path))
-    lock.acquire()
-    try:
+    with _locked(path):
         whole, total = _sound_bytes(path)
         if whole < total:
             content = path.read_bytes()
             path.with_suffix(".damaged").write_bytes(content[whole:])
             with path.open("r+b") as file:
                 file.truncate(whole)
+    return whole, total - whole
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = JournalLock(path)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise StudyError(f"journal {path}", "it can be locked", error.strerror or error) from None
+    try:
+        yield
     finally:
         lock.release()
-    return whole, total - whole
+
+
+def _repair(path: Path) -> str:
+    return f"Run: utuning-search repair {path.parent.name} --studies-dir {path.parent.parent}"
 
 
 def _sound_bytes(path: Path) -> tuple[int, int]:

@@ -1,10 +1,9 @@
 """Studies: create, load, run, resume. All of a study lies in one folder."""
 
-import tomllib
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import filelock
 import optuna
 import tomli_w
+from optuna.storages import BaseStorage
 
 from utuning_search.coordinator import Coordinator
 from utuning_search.engine import (
@@ -20,6 +20,7 @@ from utuning_search.engine import (
     Pool,
     ProcessPool,
     Runtime,
+    SearchContext,
     default_workers,
     load_search,
     resolve_device,
@@ -28,10 +29,11 @@ from utuning_search.engine import (
 from utuning_search.errors import StudyError
 from utuning_search.files import make_folder, write_atomically
 from utuning_search.pruning import ParetoPruner
-from utuning_search.runner import Budget, Runner, Snapshot, spent
+from utuning_search.resources import read_toml
+from utuning_search.runner import Budget, Interrupts, Runner, Snapshot, spent
 from utuning_search.space import Space
-from utuning_search.spec import StudySpec
-from utuning_search.storage import JOURNAL, mask, open_storage
+from utuning_search.spec import RESTORE, StudySpec
+from utuning_search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
 from utuning_search.task import Task
 from utuning_search.trials import TrialRecord, front_of, volume_of
 from utuning_search.tuners import BackboneShape
@@ -47,11 +49,20 @@ class Study:
 
     def __init__(self, folder: Path, spec: StudySpec, storage_url: str | None, local: dict[str, Any]) -> None:
         self.folder, self.spec, self.local = folder, spec, local
-        self._storage = open_storage(storage_url, folder)
-        self._optuna = optuna.load_study(study_name=folder.name, storage=self._storage)
-        attributes = self._optuna.user_attrs
-        self.shape = BackboneShape(**attributes["shape"])
-        self.classes: list[str] = attributes["classes"]
+        self._url = storage_url
+        with storage_errors(storage_url, folder):
+            self._storage = open_storage(storage_url, folder)
+            try:
+                self._optuna = optuna.load_study(study_name=folder.name, storage=self._storage)
+                attributes = self._optuna.user_attrs
+                self.shape = BackboneShape(**attributes["shape"])
+                self.classes: list[str] = attributes["classes"]
+                stored: dict[str, Any] = attributes["spec"]
+            except KeyError:
+                raise StudyError(
+                    place_of(storage_url, folder), f"it holds the study '{folder.name}'", "nothing of it", RESTORE
+                ) from None
+        self._stored = StudySpec.from_dict(stored, f"{place_of(storage_url, folder)}, spec")
         self.coordinator = Coordinator(
             self._optuna, self._storage, spec, self.shape, len(self.classes), local["owner"], self._keep_weights
         )
@@ -84,35 +95,24 @@ class Study:
         """
         space = Space.load(space) if isinstance(space, str) else space
         task = Task.load(task) if isinstance(task, str) else task
-        folder = Path(studies_dir) / (name or f"{space.name}-{task.name}")
-        _check_name(folder.name)
-        if (folder / SPEC).exists() or (folder / JOURNAL).exists():
-            todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)}  Or choose another --name."
-            raise StudyError(f"study '{folder.name}'", "a new study has a new name", f"one in {folder}", todo)
+        name = name or f"{space.name}-{task.name}"
+        _check_name(name)
+        folder = Path(studies_dir) / name
+        _check_new(folder)
         resolved = resolve_device(device)
         context = load_search(task, data_dir)
         precision = resolve_precision(precision, resolved, task.backbone.name)
         spec = StudySpec(space, task, seed, sampler, pruner, precision, context.data.digest)
         local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
         local |= {"data_dir": str(Path(data_dir).resolve())} if data_dir else {}
+        opened = open_storage(storage, folder) if storage else None  # before the folder: if it fails, there is none
         make_folder(folder)
-        opened = open_storage(storage, folder)
-        try:
-            created = optuna.create_study(study_name=folder.name, storage=opened, directions=["maximize", "minimize"])
-        except optuna.exceptions.DuplicatedStudyError:
-            todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)} --storage URL"
-            raise StudyError(
-                f"--storage {mask(storage or '')}", "a new study has a new name", folder.name, todo
-            ) from None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            created.set_metric_names(["accuracy", "parameters"])  # for Optuna's dashboard
-        created.set_user_attr("shape", vars(context.shape))
-        created.set_user_attr("classes", list(context.data.classes))
-        created.set_user_attr("digest", spec.digest)
-        created.set_user_attr("spec", spec.to_dict())
-        write_atomically(folder / LOCAL, tomli_w.dumps(local))
-        write_atomically(folder / SPEC, spec.to_toml())
+        with _locked(folder), storage_errors(storage, folder):
+            _check_new(folder)  # again: another process may have been faster
+            (folder / JOURNAL).unlink(missing_ok=True)  # of a creation that was killed; see _check_new
+            with _recorded(opened or open_storage(None, folder), folder, storage, spec, context):
+                write_atomically(folder / LOCAL, tomli_w.dumps(local))
+                write_atomically(folder / SPEC, spec.to_toml())  # last: from here on there is a study
         return cls(folder, spec, storage, local)
 
     @classmethod
@@ -129,20 +129,22 @@ class Study:
 
         Raises:
             StudyError: There is none, it is damaged, or its spec is another one (shows the difference).
+            InputError: Its spec.toml or run.toml is no TOML.
         """
         folder = Path(studies_dir) / name
         if not (folder / SPEC).exists():
             known = sorted(p.parent.name for p in Path(studies_dir).glob(f"*/{SPEC}"))
             todo = f"Known: {', '.join(known)}." if known else "Start one with: utuning-search run"
             raise StudyError(f"study '{name}'", f"it lies in {studies_dir}", "no such study", todo)
-        spec = StudySpec.from_toml((folder / SPEC).read_text(encoding="utf-8"))
-        local_file = folder / LOCAL
-        local = tomllib.loads(local_file.read_text(encoding="utf-8")) if local_file.exists() else {"owner": name}
-        if local.get("storage") and storage is None:
+        spec = StudySpec.from_dict(read_toml(folder / SPEC), str(folder / SPEC))
+        local = {"owner": name, **(read_toml(folder / LOCAL) if (folder / LOCAL).exists() else {})}
+        if local.get("storage") and not storage:
             todo = f"Give --storage {local['storage']} with its password."
             raise StudyError(f"study '{name}'", "its storage is given", "none", todo)
+        if not storage and not (folder / JOURNAL).exists():
+            raise StudyError(f"journal {folder / JOURNAL}", "it holds the study's trials", "no such file", RESTORE)
         study = cls(folder, spec, storage, local)
-        stored = StudySpec.from_dict(study._optuna.user_attrs["spec"])
+        stored = study._stored
         for wanted, place in ((spec, f"{folder / SPEC}"), (replace(spec, **changed), "what was asked for")):
             if wanted.digest != stored.digest:
                 lines = wanted.differences(stored)
@@ -153,7 +155,8 @@ class Study:
 
     def trials(self) -> list[TrialRecord]:
         """All trials but those still waiting."""
-        return [r for r in self.coordinator.records() if r.state != "waiting"]
+        with storage_errors(self._url, self.folder):
+            return [r for r in self.coordinator.records() if r.state != "waiting"]
 
     def front(self) -> list[TrialRecord]:
         """The non-dominated complete trials, by parameters ascending."""
@@ -192,16 +195,23 @@ class Study:
 
         Returns:
             Whether it ran to its end; False after Ctrl-C.
+
+        Raises:
+            StudyError: Another process runs it, its data changed, or the disk is full; what was finished is kept.
         """
-        with self._locked():
+        with _locked(self.folder), storage_errors(self._url, self.folder), Interrupts() as interrupts:
             self.coordinator.reap()
             if spent(self.coordinator, budget, 0.0, 0):
                 return True
-            pool = self._pool(
-                workers, device or self.local.get("device", "auto"), data_dir or self.local.get("data_dir")
-            )
             try:
-                return Runner(self.coordinator, pool, budget, self.reference, on_change).loop()
+                with interrupts.let_in():
+                    pool = self._pool(
+                        workers, device or self.local.get("device", "auto"), data_dir or self.local.get("data_dir")
+                    )
+            except KeyboardInterrupt:
+                return False
+            try:
+                return Runner(self.coordinator, pool, budget, self.reference, interrupts, on_change).loop()
             finally:
                 pool.close()
 
@@ -231,16 +241,61 @@ class Study:
         make_folder(path.parent)
         write_atomically(path, weights)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        # The kernel gives the lock back when its holder dies, however it dies.
-        lock = filelock.FileLock(self.folder / LOCK, blocking=False)
-        try:
-            with lock:
-                yield
-        except filelock.Timeout:
-            todo = "Wait for it, or stop it; --workers N uses more cores in one process."
-            raise StudyError(f"study '{self.name}'", "one process runs it", "another one", todo) from None
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    # The kernel gives the lock back when its holder dies, however it dies.
+    lock = filelock.FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        todo = "Wait for it, or stop it; --workers N uses more cores in one process."
+        raise StudyError(f"study '{folder.name}'", "one process runs it", "another one", todo) from None
+    except OSError as error:
+        raise StudyError(f"study '{folder.name}'", "its folder can be locked", error.strerror or error) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _recorded(
+    storage: BaseStorage, folder: Path, url: str | None, spec: StudySpec, context: SearchContext
+) -> Iterator[None]:
+    """Create the study in its storage; after an error here or inside, nothing of it is left."""
+    try:
+        created = optuna.create_study(study_name=folder.name, storage=storage, directions=["maximize", "minimize"])
+    except optuna.exceptions.DuplicatedStudyError:
+        todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)} --storage URL  Or choose another --name."
+        raise StudyError(place_of(url, folder), "a new study has a new name", folder.name, todo) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            created.set_metric_names(["accuracy", "parameters"])  # for Optuna's dashboard
+        created.set_user_attr("shape", vars(context.shape))
+        created.set_user_attr("classes", list(context.data.classes))
+        created.set_user_attr("digest", spec.digest)
+        created.set_user_attr("spec", spec.to_dict())
+        yield
+    except BaseException:
+        with suppress(Exception):  # the first error says more
+            optuna.delete_study(study_name=folder.name, storage=storage)
+        for file in (SPEC, LOCAL, JOURNAL):
+            (folder / file).unlink(missing_ok=True)
+        raise
+
+
+def _check_new(folder: Path) -> None:
+    """Refuse a folder that holds a study. One that was killed while it was created has no spec and no trials."""
+    todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)}  Or choose another --name."
+    if (folder / SPEC).exists():
+        raise StudyError(f"study '{folder.name}'", "a new study has a new name", f"one in {folder}", todo)
+    if (folder / JOURNAL).exists():
+        storage = open_storage(None, folder)
+        if any(s.n_trials for s in optuna.get_all_study_summaries(storage)):
+            todo = f"Put {SPEC} back, or choose another --name."
+            raise StudyError(f"study '{folder.name}'", f"it has its {SPEC}", f"trials in {folder} without it", todo)
 
 
 def _check_name(name: str) -> None:

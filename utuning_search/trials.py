@@ -31,7 +31,7 @@ class TrialRecord:
         preset: Name of the known method it is, or empty.
         parameters: Trainable, head included.
         accuracy: On validation, in [0, 1]; of the last rung where the trial was pruned, None without any.
-        epochs: Trained by this trial; 0 where its values were reused.
+        epochs: Trained by this trial; 0 where its values were reused or it was interrupted.
         seconds: Training and measuring.
         rungs: Accuracy by epoch.
         reused: Number of the trial that trained this design before, or None.
@@ -79,20 +79,22 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
     attributes = trial.user_attrs
     rungs = {int(k.removeprefix(RUNG)): float(v) for k, v in attributes.items() if k.startswith(RUNG)}
     complete = trial.state == TrialState.COMPLETE
+    # It may have been stopped between any two of its last writes; whatever stands counts for nothing.
+    interrupted = bool(attributes.get("interrupted"))
     accuracy = float(trial.values[0]) if complete else rungs[max(rungs)] if rungs else None
     table = attributes.get("design")
     return TrialRecord(
         number=trial.number,
-        state="interrupted" if attributes.get("interrupted") else STATES[trial.state],
+        state="interrupted" if interrupted else STATES[trial.state],
         key=attributes.get("key", ""),
         design=None if table is None else Design.from_dict(table, f"trial {trial.number}"),
         preset=attributes.get("preset", ""),
         parameters=attributes.get("parameters", 0),
         accuracy=accuracy,
-        epochs=attributes.get("epochs", 0),
+        epochs=0 if interrupted else attributes.get("epochs", 0),
         seconds=attributes.get("seconds", 0.0),
         rungs=rungs,
-        reused=attributes.get("reused"),
+        reused=None if interrupted else attributes.get("reused"),
         reason=attributes.get("reason", ""),
     )
 

@@ -1,6 +1,6 @@
 """Many designs on one frozen backbone: what is frozen is computed once and shared."""
 
-from utuning_search.engine.evaluator import CHECK, Evaluator, Result, load_search
+from utuning_search.engine.evaluator import CHECK, Evaluator, Result, SearchContext, load_search
 from utuning_search.engine.features import FeatureCache
 from utuning_search.engine.pool import Done, Event, Failed, InlinePool, Job, Lost, Pool, ProcessPool, Rung
 from utuning_search.engine.precision import Runtime, default_workers, resolve_device, resolve_precision
@@ -20,6 +20,7 @@ __all__ = [
     "Result",
     "Rung",
     "Runtime",
+    "SearchContext",
     "default_workers",
     "load_search",
     "resolve_device",

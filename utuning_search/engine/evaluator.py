@@ -52,7 +52,8 @@ def load_backbone(task: Task, data_dir: str | None) -> tuple[vit.VisionTransform
     """A task's frozen backbone on the CPU, and how its images are prepared."""
     spec, path = task.backbone, Runtime(data_dir=data_dir).data_path
     checkpoint = find_data(spec.checkpoint, path, "task backbone, checkpoint") if spec.checkpoint else None
-    model = vit.load_backbone(spec.name, checkpoint, spec.image_size or None)
+    with torch.random.fork_rng(devices=[]):  # timm draws fresh weights before it loads the real ones
+        model = vit.load_backbone(spec.name, checkpoint, spec.image_size or None)
     return model, vit.preprocessing_of(model, spec.name)
 
 
@@ -119,7 +120,8 @@ class Evaluator:
 
     def _fresh(self, design: Design, seed: int) -> TunedModel:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # inside the fork: the caller's random state is not touched
+            # Inside the fork, and on the CPU only: the caller's random state is not touched on any device.
+            torch.default_generator.manual_seed(seed)
             model = TunedModel(self._model, design, self.data.num_classes)
         # The backbone stays in evaluation mode: frozen operations are functions, which caches rely on.
         model.to(self.runtime.device).train()

@@ -9,6 +9,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -138,7 +139,13 @@ class ProcessPool(Pool):
     def __init__(self, task: Task, runtimes: list[Runtime]) -> None:
         self._task, self._runtimes = task, runtimes
         self._context = multiprocessing.get_context("spawn")
-        self._workers = [self._launch(runtime) for runtime in runtimes]
+        self._workers: list[tuple[Any, Any]] = []
+        try:
+            for runtime in runtimes:
+                self._workers.append(self._launch(runtime))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def size(self) -> int:
@@ -174,7 +181,8 @@ class ProcessPool(Pool):
     def _launch(self, runtime: Runtime) -> tuple[Any, Any]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._task, runtime), daemon=True)
-        process.start()
+        with _signals_blocked():
+            process.start()
         theirs.close()  # so that the worker's death closes the pipe for us
         return process, ours
 
@@ -184,9 +192,35 @@ class ProcessPool(Pool):
             self._workers[worker][1].send(message)
 
 
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A process started in here never gets SIGINT; the terminal sends Ctrl-C to it too, but it is the parent's.
+
+    From its first moment on: it takes seconds to import torch before it could ask to be spared. This process
+    gets what came meanwhile when this ends.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end, however it ends, and end at once: nobody is left to train for."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
+
+
 def _serve(pipe: Any, task: Task, runtime: Runtime) -> None:
-    """A worker's life: jobs in, events out, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    """A worker's life: jobs in, events out, until the pipe closes or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(runtime.threads)
     try:
         evaluator = Evaluator(task, runtime)

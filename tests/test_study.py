@@ -1,5 +1,6 @@
 """Studies: what is tried, what is reused, what is pruned, and that being stopped at any moment changes nothing."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from utuning_search.coordinator import Running
 from utuning_search.engine import Result
 from utuning_search.errors import InputError, StudyError
 from utuning_search.pruning import ParetoPruner
+from utuning_search.runner import STALE, Budget, Snapshot
 from utuning_search.space import Space
-from utuning_search.study import Budget, Snapshot, Study
+from utuning_search.study import Study
 from utuning_search.task import Task
 from utuning_search.training import Report
 from utuning_search.trials import TrialRecord
@@ -248,7 +250,7 @@ def test_seeds_propose_different_designs(inputs: Inputs, sampler: str) -> None:
         ("tpe", "mini", TRIALS, (1, 2, 4, 7, 6, 9)),
         ("random", "mini", 9, (2, 3, 8)),
         # More than one population of NSGA-II (50), so that later trials are children of earlier ones.
-        ("nsga2", "five", 54, (3, 6)),
+        ("nsga2", "five", 54, (2, 4)),
     ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(
@@ -287,12 +289,10 @@ def test_crash_between_any_two_writes(inputs: Inputs, finished: Study, monkeypat
 
     study = inputs.create("crashed")
     monkeypatch.setattr(JournalFileBackend, "append_logs", append_logs)
-    crashes = 0
     for writes in (1, 2, 3, 5, 6, 8, 9, 11, 13, 16, 18, 21, 25, 31):
         left[0] = writes
         with pytest.raises(Crash):
             study.run(Budget(trials=TRIALS), workers=0)
-        crashes += 1
         study = inputs.load("crashed")
     monkeypatch.undo()
     assert inputs.load("crashed").run(Budget(trials=TRIALS), workers=0)
@@ -344,7 +344,7 @@ def test_two_workers(inputs: Inputs) -> None:
 def test_a_loss_that_is_not_finite_fails_its_trial_only(inputs: Inputs) -> None:
     text = (
         FIVE_DESIGNS.replace('"norm", "bias"', '"adapter"')
-        + 'form = ["parallel", "sequential"]\nrank = 1\nscale = 1e38\n'
+        + 'form = ["parallel", "sequential"]\nrank = 1\nscale = 1e20\n'
     )
     inputs.write("diverging", text)
     study = inputs.create("diverging", "diverging", pruner=None)
@@ -406,7 +406,37 @@ def test_budget_of_epochs_ends_where_all_designs_are_trained(inputs: Inputs, mon
 
     monkeypatch.setattr(study.coordinator, "ask", ask)
     assert study.run(Budget(trials=None, epochs=1000), workers=0)
-    check_reuse(study.trials())
+    records = study.trials()
+    check_reuse(records)
+    assert len({r.key for r in records}) == 5
+    assert all(r.reused is not None for r in records[-STALE:])
+    assert records[-STALE - 1].reused is None, "it went on for longer than its rule says"
+    again = inputs.load("exhausted")
+    assert again.run(Budget(trials=None, seconds=1e9), workers=0)
+    assert len(again.trials()) == len(records), "the end is a matter of the history, not of the run"
+    assert again.run(Budget(trials=len(records) + 1), workers=0)
+    assert len(again.trials()) == len(records) + 1
+
+
+def test_epochs_of_a_lost_trial_are_not_spent(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between its last two writes, a trial has its epochs on record and is trained again."""
+    budget = Budget(trials=None, epochs=3 * EPOCHS)
+    whole = inputs.create("epochs-whole", pruner=None)
+    assert whole.run(budget, workers=0)
+    study = inputs.create("epochs-killed", pruner=None)
+
+    def tell(*arguments: object, **options: object) -> None:
+        del arguments, options
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "tell", tell)
+        with pytest.raises(Crash):
+            study.run(budget, workers=0)
+    study = inputs.load("epochs-killed")
+    assert study.run(budget, workers=0)
+    assert outcomes(study) == outcomes(whole)
+    assert [r.epochs for r in study.trials() if r.state == "interrupted"] == [0]
 
 
 def test_budget_of_seconds_is_one_run_s(inputs: Inputs) -> None:
@@ -486,13 +516,15 @@ def test_an_edited_spec_file_is_refused(inputs: Inputs) -> None:
         inputs.load("edited")
 
 
-@pytest.mark.parametrize("content", ["nonsense [", "format = 1", ""])
-def test_a_damaged_spec_file_is_refused(inputs: Inputs, content: str) -> None:
-    name = f"damaged-{len(content)}"
+@pytest.mark.parametrize(
+    ("name", "content"), [("no-toml", "nonsense ["), ("keys-missing", "format = 1"), ("empty", "")]
+)
+def test_a_damaged_spec_file_is_refused(inputs: Inputs, name: str, content: str) -> None:
     study = inputs.create(name)
     (study.folder / "spec.toml").write_text(content)
-    with pytest.raises((StudyError, InputError)):
+    with pytest.raises((StudyError, InputError), match=r"spec\.toml") as caught:
         inputs.load(name)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("empty", [True, False], ids=["empty", "missing"])
@@ -505,6 +537,51 @@ def test_a_lost_journal_is_refused(inputs: Inputs, empty: bool) -> None:
         journal.touch()
     with pytest.raises(StudyError, match=r"journal|storage"):
         inputs.load(name)
+
+
+@pytest.mark.parametrize("kept", range(1, 7))
+def test_a_journal_cut_back_to_its_beginning_is_refused(inputs: Inputs, kept: int) -> None:
+    """As a repair may leave it: the study is there, some or all of what it was created with is not."""
+    study = inputs.create(f"cut-{kept}")
+    journal = study.folder / "journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 6, "a created study has other lines than this test cuts"
+    journal.write_bytes(b"".join(lines[:kept]))
+    if kept == 6:
+        assert inputs.load(study.name).trials() == []
+    else:
+        with pytest.raises(StudyError, match=rf"journal .*cut-{kept}.*it holds the study") as caught:
+            inputs.load(study.name)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_creation_that_was_killed_is_in_nobody_s_way(inputs: Inputs) -> None:
+    study = inputs.create("half")
+    (study.folder / "spec.toml").unlink()  # written last
+    assert inputs.create("half").run(Budget(trials=1), workers=0)
+    (study.folder / "spec.toml").unlink()
+    with pytest.raises(StudyError, match=r"it has its spec\.toml; got trials"):
+        inputs.create("half")
+    assert b'"state":1' in (study.folder / "journal.log").read_bytes(), "a finished trial was thrown away"
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite"])
+def test_creation_on_a_full_disk_leaves_no_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str | None
+) -> None:
+    own = Inputs(tmp_path)
+    url = f"sqlite:///{tmp_path}/poor.db" if storage else None
+
+    def write(path: Path, content: object) -> None:
+        del content
+        raise StudyError(f"file {path}", "it can be written", "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("utuning_search.study.write_atomically", write)
+        with pytest.raises(StudyError, match="No space left"):
+            own.create("poor", storage=url)
+    assert [p.name for p in (tmp_path / "studies" / "poor").iterdir() if not p.name.startswith(".")] == []
+    assert own.create("poor", storage=url).trials() == []
 
 
 def test_one_process_runs_a_study(inputs: Inputs) -> None:
@@ -582,6 +659,19 @@ def test_a_sqlite_file_that_cannot_be_written(tmp_path: Path) -> None:
     assert not (tmp_path / "studies").exists()
 
 
+def test_a_sqlite_file_that_is_read_only(tmp_path: Path) -> None:
+    own = Inputs(tmp_path)
+    own.create("there", storage=f"sqlite:///{tmp_path}/x.db")
+    url = f"sqlite:///file:{tmp_path}/x.db?mode=ro&uri=true"
+    with pytest.raises(StudyError, match=r"--storage sqlite.*readonly") as caught:
+        own.create("nowhere", storage=url)
+    assert len(str(caught.value).splitlines()) == 1
+    study = own.load("there", storage=url)
+    with pytest.raises(StudyError, match=r"--storage sqlite.*readonly") as caught:
+        study.run(Budget(trials=1), workers=0)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_password_is_not_kept(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The storage works, so the study is created; no file of it may hold the password."""
     journal = optuna.storages.InMemoryStorage()
@@ -594,7 +684,11 @@ def test_a_password_is_not_kept(inputs: Inputs, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_run_leaves_the_random_state_alone(inputs: Inputs) -> None:
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1:3]  # noqa: NPY002  # the global one
     study = inputs.create("random-state", "five")
-    before = torch.get_rng_state()
-    study.run(Budget(trials=1), workers=0)
-    assert torch.equal(torch.get_rng_state(), before)
+    study.run(Budget(trials=3), workers=0)
+    inputs.load("random-state").run(Budget(trials=4), workers=0)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    keys, position = np.random.get_state()[1:3]  # noqa: NPY002  # the global one
+    assert (keys.tolist(), position) == (before[2][0].tolist(), before[2][1])
