@@ -7,6 +7,7 @@ from rich.table import Table
 
 from utuning_search.backbone import load_backbone, shape_of
 from utuning_search.cli.display import console
+from utuning_search.cli.options import positive
 from utuning_search.domains import Choice, Domain
 from utuning_search.presets import PRESETS
 from utuning_search.resources import bundled, find
@@ -29,10 +30,11 @@ def add_commands(commands: Any) -> None:
 
 
 def spaces_command(arguments: argparse.Namespace) -> int:
+    positive(arguments.depth, "--depth")
     if arguments.name:
         _explain(Space.load(arguments.name), arguments)
         return 0
-    table = Table("space", "variables", "designs", "cost", "what it covers", box=None, pad_edge=False)
+    table = _table("space", "variables", "designs", "cost", "what it covers")
     for name in bundled("space"):
         space = Space.load(name)
         size, count = space.size(arguments.depth), len(space.variables(arguments.depth))
@@ -46,7 +48,7 @@ def spaces_command(arguments: argparse.Namespace) -> int:
 
 def tasks_command(arguments: argparse.Namespace) -> int:
     del arguments
-    table = Table("task", "backbone", "data", "proxy / validation", "epochs", "what it is", box=None, pad_edge=False)
+    table = _table("task", "backbone", "data", "proxy / validation", "epochs", "what it is")
     for name in bundled("task"):
         task = Task.load(name)
         split = f"{task.data.proxy} / {task.data.validation}"
@@ -59,7 +61,7 @@ def tasks_command(arguments: argparse.Namespace) -> int:
 def presets_command(arguments: argparse.Namespace) -> int:
     del arguments
     shape = shape_of(load_backbone("glyph_vit"))
-    table = Table("preset", "design", "parameters on digits", "reference", box=None, pad_edge=False)
+    table = _table("preset", "design", "parameters on digits", "reference")
     for preset in PRESETS:
         design = preset.design()
         size = design.resolve(shape.depth).num_parameters(shape, 10)
@@ -69,14 +71,14 @@ def presets_command(arguments: argparse.Namespace) -> int:
 
 
 def _explain(space: Space, arguments: argparse.Namespace) -> None:
-    console.print(f"[bold]{space.name}[/]: {space.description}")
     variables = space.variables(arguments.depth)
     size = f"{_size(space.size(arguments.depth))} designs"
+    console.print(f"[bold]{space.name}[/]: {space.description}")
     console.print(
         f"{size} and {len(variables)} search variables for a backbone of {arguments.depth} blocks; {_cost(space.name)}"
     )
     console.print(f"Tried first: {', '.join(p.name for p in space.presets) or 'nothing'}\n")
-    table = Table("variable", "values", "exists if", box=None, pad_edge=False)
+    table = _table("variable", "values", "exists if")
     for variable in variables:
         table.add_row(variable.name, _values(variable.domain), variable.exists_if)
     console.print(table)
@@ -85,6 +87,15 @@ def _explain(space: Space, arguments: argparse.Namespace) -> None:
     for tuner in TUNERS:
         if tuner.kind in kinds:
             console.print(f"{tuner.kind}: {tuner.summary} ({'; '.join(map(str, tuner.references))})", highlight=False)
+
+
+def _table(name: str, *columns: str) -> Table:
+    """A table whose first column is what one types, so it is never cut off; the others wrap."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(name, no_wrap=True)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _values(domain: Domain) -> str:
