@@ -6,6 +6,7 @@ from typing import Any
 
 from utuning_search.cli.display import PLAIN, Display, console, front_lines
 from utuning_search.cli.options import add_place, add_running, positive, seconds
+from utuning_search.engine import resolve_device
 from utuning_search.errors import InputError
 from utuning_search.plots import save_front
 from utuning_search.pruning import ParetoPruner
@@ -74,10 +75,14 @@ def resume_command(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             changed[name] = getattr(arguments, name)
     study = Study.load(arguments.name, studies_dir=arguments.studies_dir, storage=arguments.storage, **changed)
-    return _go(study, _budget(arguments, study.local.get("budget", {"trials": TRIALS})), arguments)
+    budget = _budget(arguments, study.local.get("budget", {"trials": TRIALS}))
+    return _go(study, budget, arguments)
 
 
 def _budget(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budget:
+    """When to stop; the options of running are checked here too, before anything is written."""
+    if arguments.device is not None:
+        resolve_device(arguments.device)
     given = {
         "trials": positive(arguments.trials, "--trials"),
         "epochs": positive(arguments.epochs, "--epochs"),
