@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torchvision.datasets import ImageFolder
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import InterpolationMode, v2
 
 from utuning_search.backbone import Preprocessing
@@ -71,25 +71,29 @@ def load_search_data(spec: DataSpec, preprocessing: Preprocessing, data_dir: Pat
     return SearchData(proxy, validation, classes, content.hexdigest()[:12])
 
 
-def split_indices(labels: npt.NDArray[np.int64], spec: DataSpec, where: str) -> tuple[list[int], list[int]]:
-    """Stratified, disjoint indices of the proxy and the validation split."""
+def split_indices(
+    labels: npt.NDArray[np.int64], spec: DataSpec, where: str, classes: tuple[str, ...] = ()
+) -> tuple[list[int], list[int]]:
+    """Stratified, disjoint indices of the proxy and the validation split; `classes` are names for messages."""
     counts = np.bincount(labels)
-    smallest = int(counts[counts > 0].min()) if len(labels) else 0
     if len(labels) < spec.proxy + spec.validation:
         got = f"{len(labels)} training images for proxy {spec.proxy} + validation {spec.validation}"
         raise DataError(where, "proxy and validation fit into the training images", got, "Lower proxy or validation.")
     if np.count_nonzero(counts) < 2:
         raise DataError(where, "there are at least two classes", f"{np.count_nonzero(counts)}")
-    if smallest < 2:
-        raise DataError(
-            where, "every class has at least 2 training images", f"class {int(counts.argmin())} has {smallest}"
-        )
-    everything = np.arange(len(labels))
-    if len(labels) > spec.proxy + spec.validation:
-        everything, _ = train_test_split(
-            everything, train_size=spec.proxy + spec.validation, stratify=labels, random_state=spec.seed
-        )
+    if counts.min() < 2:
+        poorest = int(counts.argmin())
+        name = f"'{classes[poorest]}'" if classes else str(poorest)
+        raise DataError(where, "every class has at least 2 training images", f"class {name} has {counts[poorest]}")
+    everything, wanted = np.arange(len(labels)), spec.proxy + spec.validation
+    if wanted < len(labels) < wanted + len(counts):
+        # A remainder cannot be stratified either unless it has an image a class.
+        todo = f"Make proxy + validation {len(labels)}, or at most {len(labels) - len(counts)}."
+        rule = "what is left out has none or at least an image a class"
+        raise DataError(where, rule, f"{len(labels) - wanted} of {len(labels)}", todo)
     try:
+        if len(labels) > wanted:
+            everything, _ = train_test_split(everything, train_size=wanted, stratify=labels, random_state=spec.seed)
         proxy, validation = train_test_split(
             everything, train_size=spec.proxy, stratify=labels[everything], random_state=spec.seed
         )
@@ -116,11 +120,11 @@ def _image_folder(
     where = f"image folder {root}"
     try:
         listing = ImageFolder(str(root))
-    except FileNotFoundError as error:
+    except OSError as error:
         todo = "Lay images out as train/<class>/<image>."
         raise DataError(where, "every class has a folder with images", str(error).splitlines()[0], todo) from None
     labels = np.array([label for _, label in listing.samples], dtype=np.int64)
-    proxy, validation = split_indices(labels, spec, where)
+    proxy, validation = split_indices(labels, spec, where, tuple(listing.classes))
     splits = []
     for rows in (proxy, validation):
         images = torch.stack([_read(listing.samples[i][0], preprocessing) for i in rows])
@@ -130,13 +134,27 @@ def _image_folder(
 
 def _read(path: str, preprocessing: Preprocessing) -> Tensor:
     """One image as uint8 (channels, size, size): shorter side resized, centre cropped."""
-    mode = ImageReadMode.GRAY if preprocessing.channels == 1 else ImageReadMode.RGB
     try:
-        image = decode_image(path, mode=mode)
-    except (RuntimeError, ValueError) as error:
-        todo = "Replace or remove the file."
-        raise DataError(f"image {path}", "the file is a readable image", str(error).splitlines()[0], todo) from None
-    size = preprocessing.image_size
-    image = v2.functional.resize(image, [size], InterpolationMode(preprocessing.interpolation), antialias=True)
-    cropped: Tensor = v2.functional.center_crop(image, [size, size])
-    return cropped
+        pixels = _pixels(path, "L" if preprocessing.channels == 1 else "RGB")
+    except UnidentifiedImageError:  # its message names the file a second time
+        said: object = "no image of a known format"
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: broken PNG chunks
+        said = error
+    else:
+        image = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+        size = preprocessing.image_size
+        image = v2.functional.resize(image, [size], InterpolationMode(preprocessing.interpolation), antialias=True)
+        cropped: Tensor = v2.functional.center_crop(image, [size, size])
+        return cropped
+    raise DataError(f"image {path}", "the file is a readable image", said, "Replace or remove the file.")
+
+
+def _pixels(path: str, mode: str) -> npt.NDArray[np.uint8]:
+    """Pixels (height, width) in mode "L" or (height, width, 3) in "RGB"; the first picture of an animation."""
+    with Image.open(path) as opened:
+        picture: Image.Image = opened
+        if picture.mode.startswith("I;16"):  # 16 bits a pixel, which Pillow would cut off at 255
+            picture = Image.fromarray((np.array(picture) >> 8).astype(np.uint8))
+        if "transparency" in picture.info:
+            picture = picture.convert("RGBA")
+        return np.array(picture.convert(mode))

@@ -65,14 +65,15 @@ def export_trial(study: Study, record: TrialRecord, out: Path, data_dir: str | N
     source = study.weights_file(record.number if record.reused is None else record.reused)
     if not source.exists():
         raise StudyError(f"trial {record.number}", "its weights are in the study's folder", f"no {source.name}")
-    if (out / TUNER_TOML).exists():
-        raise StudyError(f"folder {out}", "it holds no exported tuner yet", TUNER_TOML, "Choose another with --out.")
+    for name in (TUNER_TOML, TUNER_WEIGHTS, README):  # a README.md may be the user's own
+        if (out / name).exists():
+            raise StudyError(f"folder {out}", "it holds no exported tuner yet", name, "Choose another with --out.")
     data_dir = data_dir or study.local.get("data_dir")
     context = load_search(study.spec.task, data_dir)
     table = tuner_table(study, record, weights_digest(context.backbone))
     make_folder(out)
     write_atomically(out / TUNER_WEIGHTS, source.read_bytes())
-    write_atomically(out / README, _readme(study, record, table, out.name))
+    write_atomically(out / README, _readme(study, record, table, out.resolve().name))
     write_atomically(out / TUNER_TOML, tomli_w.dumps(table))
     loaded = load_tuned(out, data_dir=data_dir)
     wanted = safetensors.torch.load_file(source)[CHECK]

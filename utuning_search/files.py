@@ -1,5 +1,6 @@
 """Files that are either whole or not there: written beside their place, then moved."""
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable
@@ -29,7 +30,8 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
         todo = "Everything finished before is safe; make room or give another folder, then resume."
         raise StudyError(f"file {path}", "it can be written", error.strerror or error, todo) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what could not be written cannot be removed either
+            temporary.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:

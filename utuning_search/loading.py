@@ -15,6 +15,7 @@ from utuning_search.engine import CHECK, resolve_device
 from utuning_search.errors import BackboneError, InputError
 from utuning_search.insertion import TunedModel
 from utuning_search.merging import merge as merge_tuners
+from utuning_search.tables import build
 from utuning_search.task import BackboneSpec, find_data
 
 TUNER_TOML, TUNER_WEIGHTS = "tuner.toml", "tuner.safetensors"
@@ -73,20 +74,16 @@ def load_tuned(
     """
     folder = Path(folder)
     table, tensors = _read(folder)
-    table_backbone = dict(table["backbone"])
-    digest = table_backbone.pop("digest")
-    spec = BackboneSpec(**table_backbone)
+    where = f"{folder / TUNER_TOML}, backbone"
+    digest = table["backbone"].pop("digest", None)
+    spec = build(BackboneSpec, table["backbone"], where)
     path = Path(checkpoint) if checkpoint is not None else None
     if path is None and spec.checkpoint:
-        path = find_data(
-            spec.checkpoint, None if data_dir is None else Path(data_dir), f"{folder / TUNER_TOML}, backbone"
-        )
+        path = find_data(spec.checkpoint, None if data_dir is None else Path(data_dir), where)
     backbone = vit.load_backbone(spec.name, path, spec.image_size or None)
     if weights_digest(backbone) != digest:
         todo = "Give the checkpoint it was trained on."
-        raise BackboneError(
-            f"{folder / TUNER_TOML}, backbone", f"its weights' digest is {digest}", weights_digest(backbone), todo
-        )
+        raise BackboneError(where, f"its weights' digest is {digest}", weights_digest(backbone), todo)
     kind = resolve_device(device)
     if kind == "cpu":
         vit.unfuse_attention(backbone)  # as in training: the two kernels round differently
@@ -139,4 +136,7 @@ def _read_table(folder: Path) -> dict[str, Any]:
         ) from None
     if table.get("format") != FORMAT:
         raise InputError(str(path), f"its format is {FORMAT}", table.get("format"))
+    for key, kind in (("classes", list), ("design", dict), ("backbone", dict)):
+        if not isinstance(table.get(key), kind) or not table[key]:
+            raise InputError(str(path), f"it holds {key}", repr(table.get(key)), "Export it again.")
     return table

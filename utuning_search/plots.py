@@ -49,9 +49,9 @@ def draw_front(records: list[TrialRecord], title: str) -> Figure:
 
 
 def save_front(records: list[TrialRecord], title: str, path: Path) -> None:
-    """Write `draw_front` as a PNG."""
+    """Write `draw_front` as a PNG, whatever the file is called."""
     figure = draw_front(records, title)
-    write_atomically(path, lambda place: figure.savefig(place, dpi=150))
+    write_atomically(path, lambda place: figure.savefig(place, dpi=150, format="png"))
 
 
 def short(value: float) -> str:

@@ -48,6 +48,6 @@ def write_tables(study: Study) -> None:
 
 def read_table(path: Path) -> pd.DataFrame:
     """A trials.csv or front.csv as it was written."""
-    frame = pd.read_csv(path, dtype={"key": str})
+    frame = pd.read_csv(path, dtype={"key": str, "preset": str, "reason": str})
     frame["reused"] = frame["reused"].astype("Int64")
     return frame.fillna({"preset": "", "reason": ""})

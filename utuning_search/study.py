@@ -101,6 +101,7 @@ class Study:
         _check_new(folder)
         resolved = resolve_device(device)
         context = load_search(task, data_dir)
+        _check_space(space, context.shape.depth, task.recipe.learning_rate)
         precision = resolve_precision(precision, resolved, task.backbone.name)
         spec = StudySpec(space, task, seed, sampler, pruner, precision, context.data.digest)
         local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
@@ -301,6 +302,15 @@ def _check_new(folder: Path) -> None:
 def _check_name(name: str) -> None:
     if not name or name.startswith(".") or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise StudyError("--name", "a study's name has letters, digits, - _ and .", f"'{name}'")
+
+
+def _check_space(space: Space, depth: int, learning_rate: float) -> None:
+    """Refuse a space that does not fit the backbone, before anything is written."""
+    space.size(depth)  # names patterns of blocks beyond the depth
+    for name, design in space.preset_designs(depth, learning_rate).items():
+        if not space.contains(design, depth):
+            todo = "Widen a set, or take the preset out of the space's list."
+            raise StudyError(f"space '{space.name}'", "its presets lie in it", f"'{name}' does not", todo)
 
 
 def _at(folder: Path) -> str:

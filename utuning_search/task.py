@@ -1,5 +1,6 @@
 """Tasks: a backbone, data, how the data are split, and the training recipe; written as TOML."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ from utuning_search.tables import build
 
 DATA_DIR = "UTUNING_DATA_DIR"
 SOURCES = ("digits", "imagefolder")
+SEEDS = 1 << 32  # as many as numpy's generators take
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class BackboneSpec:
     name: str
     checkpoint: str = ""
     image_size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.image_size < 0:
+            raise InputError("image_size", "image_size is in pixels, or 0 for the model's own", self.image_size)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class DataSpec:
         for name in ("proxy", "validation"):
             if getattr(self, name) < 2:
                 raise InputError(name, "a split has at least 2 images", getattr(self, name))
+        if not 0 <= self.seed < SEEDS:
+            raise InputError("seed", f"seed is from 0 to {SEEDS - 1}", self.seed)
 
 
 @dataclass(frozen=True)
@@ -86,18 +94,19 @@ class Recipe:
     def __post_init__(self) -> None:
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
         for name, value in positive.items():
-            if not value > 0:
+            if not 0 < value < math.inf:
                 raise InputError(name, f"{name} is above 0", value)
         if list(self.rungs) != sorted(set(self.rungs)) or (
             self.rungs and not 0 < self.rungs[0] <= self.rungs[-1] < self.epochs
         ):
             raise InputError("rungs", f"rungs ascend within 1 to {self.epochs - 1}", list(self.rungs))
-        if not 0 <= self.label_smoothing < 1 or not 0 <= self.warmup_epochs < self.epochs or self.weight_decay < 0:
-            raise InputError(
-                "training",
-                "label_smoothing is in [0, 1), warmup_epochs below epochs, weight_decay not negative",
-                asdict(self),
-            )
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError("label_smoothing", "label_smoothing is in [0, 1)", self.label_smoothing)
+        if not 0 <= self.warmup_epochs < self.epochs:
+            rule = f"warmup_epochs is at least 0 and below epochs, {self.epochs}"
+            raise InputError("warmup_epochs", rule, self.warmup_epochs)
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError("weight_decay", "weight_decay is not negative", self.weight_decay)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,6 +19,8 @@ from utuning_search.study import Study
 from utuning_search.trials import TrialRecord, front_of
 
 console = Console()
+# For lines with paths, commands or messages: neither broken at the screen's width nor read as markup.
+PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 class Display:
@@ -31,7 +34,7 @@ class Display:
     def __enter__(self) -> "Display":
         if not self._quiet:
             where = f"{self._study.spec.space.name} on {self._study.spec.task.name}, in {self._study.folder}"
-            console.print(f"Study {self._study.name}: {where}", highlight=False, soft_wrap=True)
+            console.print(f"Study {self._study.name}: {where}", **PLAIN)
         if self._live is not None:
             self._live.start()
             self._live.update(Text("Starting workers ..."))
@@ -51,7 +54,7 @@ class Display:
             for record in snapshot.records:
                 if record.settled and record.number not in self._seen:
                     self._seen.add(record.number)
-                    console.print(_line(record, snapshot), highlight=False, soft_wrap=True)
+                    console.print(_line(record, snapshot), **PLAIN)
 
 
 def front_lines(study: Study, records: list[TrialRecord]) -> Iterator[RenderableType]:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from utuning_search.cli.display import console
+from utuning_search.cli.options import positive
 from utuning_search.design import Design
 from utuning_search.domains import Choice, Domain
 from utuning_search.presets import PRESETS, Preset, preset
@@ -32,10 +33,11 @@ def add_commands(commands: Any) -> None:
 
 
 def spaces_command(arguments: argparse.Namespace) -> int:
+    positive(arguments.depth, "--depth")
     if arguments.name:
         _explain(Space.load(arguments.name), arguments)
         return 0
-    table = Table("space", "variables", "designs", "cost", "what it covers", box=None, pad_edge=False)
+    table = _table("space", "variables", "designs", "cost", "what it covers")
     for name in bundled("space"):
         space = Space.load(name)
         size, count = space.size(arguments.depth), len(space.variables(arguments.depth))
@@ -49,7 +51,7 @@ def spaces_command(arguments: argparse.Namespace) -> int:
 
 def tasks_command(arguments: argparse.Namespace) -> int:
     del arguments
-    table = Table("task", "backbone", "data", "proxy / validation", "epochs", "what it is", box=None, pad_edge=False)
+    table = _table("task", "backbone", "data", "proxy / validation", "epochs", "what it is")
     for name in bundled("task"):
         task = Task.load(name)
         split = f"{task.data.proxy} / {task.data.validation}"
@@ -65,7 +67,7 @@ def presets_command(arguments: argparse.Namespace) -> int:
     elif arguments.name:
         _explain_preset(preset(arguments.name))
     else:
-        table = Table("preset", "method", "options", "tuners on ViT-B/16", "reference", box=None, pad_edge=False)
+        table = _table("preset", "method", "options", "tuners on ViT-B/16", "reference")
         for known in PRESETS:
             options = " ".join(f"{k}={v}" for k, v in known.options.items())
             size = Design.preset(known.name).num_parameters(VIT_B)
@@ -92,7 +94,7 @@ def _explain_preset(known: Preset) -> None:
 
 
 def _sizes() -> Table:
-    table = Table("method", "preset", "printed (M)", "computed", "head", "printed by", "", box=None, pad_edge=False)
+    table = _table("method", "preset", "printed (M)", "computed", "head", "printed by", "remark")
     for row in PUBLISHED:
         options = ":".join(["", *(f"{k}={v}" for k, v in row.options.items())])
         head = "none" if not row.classes else f"{row.classes:.4g} classes"
@@ -104,14 +106,14 @@ def _sizes() -> Table:
 
 
 def _explain(space: Space, arguments: argparse.Namespace) -> None:
-    console.print(f"[bold]{space.name}[/]: {space.description}")
     variables = space.variables(arguments.depth)
     size = f"{_size(space.size(arguments.depth))} designs"
+    console.print(f"[bold]{space.name}[/]: {space.description}")
     console.print(
         f"{size} and {len(variables)} search variables for a backbone of {arguments.depth} blocks; {_cost(space.name)}"
     )
     console.print(f"Tried first: {', '.join(p.name for p in space.presets) or 'nothing'}\n")
-    table = Table("variable", "values", "exists if", box=None, pad_edge=False)
+    table = _table("variable", "values", "exists if")
     for variable in variables:
         table.add_row(variable.name, _values(variable.domain), variable.exists_if)
     console.print(table)
@@ -120,6 +122,15 @@ def _explain(space: Space, arguments: argparse.Namespace) -> None:
     for tuner in TUNERS:
         if tuner.kind in kinds:
             console.print(f"{tuner.kind}: {tuner.summary} ({'; '.join(map(str, tuner.references))})", highlight=False)
+
+
+def _table(name: str, *columns: str) -> Table:
+    """A table whose first column is what one types, so it is never cut off; the others wrap."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(name, no_wrap=True)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _values(domain: Domain) -> str:

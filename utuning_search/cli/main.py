@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
         return code
     except UTuningError as error:
-        print(f"utuning-search: error: {error}", file=sys.stderr)
+        print(f"utuning-search: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("utuning-search: stopped.", file=sys.stderr)

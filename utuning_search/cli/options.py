@@ -24,7 +24,8 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, metavar="N", help="stop at N trials in all (default: 48)")
     parser.add_argument("--epochs", type=int, metavar="N", help="stop at N trained epochs in all")
     parser.add_argument("--time", metavar="T", help="start no trial after T, such as 90s, 10m or 2h")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a CPU core, or one a GPU)")
+    text = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
+    parser.add_argument("--workers", type=int, metavar="N", help=text)
     parser.add_argument("--device", default=None, metavar="D", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--data-dir", metavar="DIR", help="where a task's relative paths start")
     parser.add_argument("-q", "--quiet", action="store_true", help="no live display")
@@ -35,8 +36,8 @@ def seconds(text: str | None) -> float | None:
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
-    if match is None:
-        raise InputError("--time", "a time is a number with s, m or h", f"'{text}'", "For example: --time 10m")
+    if match is None or float(match[1]) == 0:
+        raise InputError("--time", "a time is a number above 0 with s, m or h", f"'{text}'", "For example: --time 10m")
     return float(match[1]) * SECONDS[match[2]]
 
 

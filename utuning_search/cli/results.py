@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from utuning_search.cli.display import console, front_lines
+from utuning_search.cli.display import PLAIN, console, front_lines
 from utuning_search.cli.options import add_place
 from utuning_search.errors import InputError
 from utuning_search.export import PICKS, export_trial, pick_trial
@@ -40,6 +40,8 @@ def add_commands(commands: Any) -> None:
 def front_command(arguments: argparse.Namespace) -> int:
     if arguments.format not in FORMATS:
         raise InputError("--format", f"format is one of {', '.join(FORMATS)}", f"'{arguments.format}'")
+    if arguments.png and not Path(arguments.png).name:
+        raise InputError("--png", "it names a file", f"'{arguments.png}'")
     study = _load(arguments)
     records = study.trials()
     write_tables(study)
@@ -61,12 +63,11 @@ def export_command(arguments: argparse.Namespace) -> int:
     record = pick_trial(study.trials(), arguments.pick)
     out = Path(arguments.out) if arguments.out else study.folder / "exports" / f"trial_{record.number}"
     difference = export_trial(study, record, out, arguments.data_dir)
-    console.print(f"Trial {record.number}: {record.design}", highlight=False, soft_wrap=True)
+    console.print(f"Trial {record.number}: {record.design}", **PLAIN)
     console.print(
         f"{100 * (record.accuracy or 0):.2f}% validation accuracy, {record.parameters:,} parameters; "
         f"loaded again, its logits differ from the trial's by at most {difference:.1e}.",
-        highlight=False,
-        soft_wrap=True,
+        **PLAIN,
     )
     where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""
     print(f'\nfrom utuning_search import load_tuned\nmodel = load_tuned("{out}"{where})')

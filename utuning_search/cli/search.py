@@ -4,11 +4,13 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from utuning_search.cli.display import Display, console, front_lines
+from utuning_search.cli.display import PLAIN, Display, console, front_lines
 from utuning_search.cli.options import add_place, add_running, positive, seconds
+from utuning_search.engine import resolve_device
+from utuning_search.errors import InputError
 from utuning_search.plots import save_front
 from utuning_search.pruning import ParetoPruner
-from utuning_search.record import write_tables
+from utuning_search.record import FRONT_CSV, TRIALS_CSV, write_tables
 from utuning_search.runner import TRIALS, Budget
 from utuning_search.sampling import SAMPLERS
 from utuning_search.space import Space
@@ -73,17 +75,21 @@ def resume_command(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             changed[name] = getattr(arguments, name)
     study = Study.load(arguments.name, studies_dir=arguments.studies_dir, storage=arguments.storage, **changed)
-    return _go(study, _budget(arguments, study.local.get("budget", {"trials": TRIALS})), arguments)
+    budget = _budget(arguments, study.local.get("budget", {"trials": TRIALS}))
+    return _go(study, budget, arguments)
 
 
 def _budget(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budget:
+    """When to stop; the options of running are checked here too, before anything is written."""
+    if arguments.device is not None:
+        resolve_device(arguments.device)
     given = {
         "trials": positive(arguments.trials, "--trials"),
         "epochs": positive(arguments.epochs, "--epochs"),
         "seconds": seconds(arguments.time),
     }
-    if arguments.workers is not None and arguments.workers != 0:
-        positive(arguments.workers, "--workers")
+    if arguments.workers is not None and arguments.workers < 0:
+        raise InputError("--workers", "it is at least 1, or 0 to train in this process", arguments.workers)
     given = {k: v for k, v in given.items() if v is not None}
     return Budget(**{"trials": None, **(given or remembered)})
 
@@ -104,20 +110,20 @@ def _go(study: Study, budget: Budget, arguments: argparse.Namespace) -> int:
     place += " --storage URL" if arguments.storage else ""
     if not finished:
         console.print(
-            f"\nStopped; all that was finished is kept. Go on with:\n  utuning-search resume {study.name}{place}"
+            f"\nStopped; all that was finished is kept. Go on with:\n  utuning-search resume {study.name}{place}",
+            **PLAIN,
         )
         return STOPPED
     for line in front_lines(study, records):
         console.print(line)
     folder = study.folder
-    console.print(f"\nPicture  {folder / FRONT_PNG}\nTables   {folder / 'trials.csv'}  {folder / 'front.csv'}")
+    console.print(f"\nPicture  {folder / FRONT_PNG}\nTables   {folder / TRIALS_CSV}  {folder / FRONT_CSV}", **PLAIN)
     more = 2 * max(budget.trials or TRIALS, 1)
     console.print(
         "Next\n"
         f"  utuning-search export {study.name} --pick knee{place}\n"
         f"  utuning-search front {study.name}{place}\n"
         f"  utuning-search resume {study.name} --trials {more}{place}",
-        highlight=False,
-        soft_wrap=True,
+        **PLAIN,
     )
     return 0

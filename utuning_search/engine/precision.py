@@ -46,13 +46,14 @@ class Runtime:
 
 def resolve_device(name: str) -> str:
     """The device of an option's value; "auto" takes CUDA, then MPS, then the CPU."""
-    kind = name.split(":")[0]
-    if kind not in DEVICES:
-        raise InputError("--device", f"device is one of {', '.join(DEVICES)}", f"'{name}'")
+    kind, numbered, index = name.partition(":")
+    if kind not in DEVICES or (numbered and not (kind == "cuda" and index.isdecimal())):
+        todo = "One GPU of several: cuda:0, cuda:1 and so on."
+        raise InputError("--device", f"device is one of {', '.join(DEVICES)}", f"'{name}'", todo)
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind == "auto":
         return next(k for k in ("cuda", "mps", "cpu") if there[k])
-    if not there[kind]:
+    if not there[kind] or (index and int(index) >= torch.cuda.device_count()):
         raise InputError("--device", "the device is there", f"'{name}' on a machine without it", "Use --device auto.")
     return name
 

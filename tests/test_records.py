@@ -1,0 +1,189 @@
+"""Every recorded study is what it says: its spec loads, its front is its trials', its tuner lies in its space."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from utuning_search import backbone as vit
+from utuning_search.design import Design
+from utuning_search.engine import load_search
+from utuning_search.front import front
+from utuning_search.record import COLUMNS, FRONT_CSV, TRIALS_CSV, read_table
+from utuning_search.sampling import derive_seed
+from utuning_search.spec import StudySpec
+from utuning_search.tuners import BackboneShape
+
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
+RECORDED = sorted(p for p in STUDIES.glob("20*") if p.is_dir())
+FILES = ("README.md", "spec.toml", "tuner.toml", TRIALS_CSV, FRONT_CSV, "front.png")
+# Of the backbones that recorded studies name; weights that are not ours are not needed for sizes.
+SHAPES = {
+    "vit_tiny_patch16_224": BackboneShape(
+        dim=192, depth=12, num_heads=3, head_dim=64, hidden=768, hidden_in=768, parameters=0
+    )
+}
+
+recorded = pytest.mark.parametrize("folder", RECORDED, ids=lambda p: p.name)
+
+
+def spec_of(folder: Path) -> StudySpec:
+    return StudySpec.from_dict(tomllib.loads((folder / "spec.toml").read_text(encoding="utf-8")))
+
+
+def tuner_of(folder: Path) -> dict[str, Any]:
+    return tomllib.loads((folder / "tuner.toml").read_text(encoding="utf-8"))
+
+
+def shape_of(spec: StudySpec) -> BackboneShape:
+    if spec.task.backbone.name == vit.GLYPH_VIT:
+        return vit.shape_of(vit.glyph_vit())
+    return SHAPES[spec.task.backbone.name]
+
+
+def test_there_are_recorded_studies() -> None:
+    assert RECORDED
+
+
+@recorded
+def test_nothing_is_missing(folder: Path) -> None:
+    assert [name for name in FILES if not (folder / name).is_file()] == []
+    assert len((folder / "README.md").read_text(encoding="utf-8").splitlines()) >= 3
+
+
+@recorded
+def test_name_is_date_space_task(folder: Path) -> None:
+    date, rest = folder.name.split("_", 1)
+    assert len(date) == 10
+    spec = spec_of(folder)
+    assert rest == f"{spec.space.name}_{spec.task.name}"
+
+
+@recorded
+def test_spec_survives_its_file(folder: Path) -> None:
+    spec = spec_of(folder)
+    again = StudySpec.from_dict(tomllib.loads(spec.to_toml()))
+    assert again == spec
+    assert again.digest == spec.digest
+
+
+@recorded
+def test_spec_is_the_one_its_tuner_was_found_under(folder: Path) -> None:
+    spec, table = spec_of(folder), tuner_of(folder)
+    assert table["provenance"]["study_digest"] == spec.digest
+    assert table["provenance"]["seed"] == spec.seed
+    assert table["provenance"]["precision"] == spec.precision
+    assert table["provenance"]["space"] == spec.space.name
+    backbone = {k: v for k, v in table["backbone"].items() if k != "digest"}
+    assert {**table["task"], "backbone": backbone} == spec.task.to_dict()
+
+
+@recorded
+def test_tuner_lies_in_its_space(folder: Path) -> None:
+    spec = spec_of(folder)
+    design = Design.from_dict(tuner_of(folder)["design"])
+    depth = shape_of(spec).depth
+    assert design.resolve(depth) == design
+    assert spec.space.contains(design, depth)
+
+
+@recorded
+def test_presets_of_the_space_were_tried_first(folder: Path) -> None:
+    spec, trials = spec_of(folder), read_table(folder / TRIALS_CSV)
+    designs = spec.space.preset_designs(shape_of(spec).depth, spec.task.recipe.learning_rate)
+    assert list(trials["preset"][: len(designs)]) == list(designs)
+    assert list(trials["key"][: len(designs)]) == [d.key for d in designs.values()]
+    assert set(trials["state"][: len(designs)]) == {"complete"}
+
+
+@recorded
+def test_sizes_of_presets_are_their_closed_forms(folder: Path) -> None:
+    spec, trials = spec_of(folder), read_table(folder / TRIALS_CSV)
+    shape, classes = shape_of(spec), len(tuner_of(folder)["classes"])
+    sizes = {
+        d.key: d.num_parameters(shape, classes)
+        for d in spec.space.preset_designs(shape.depth, spec.task.recipe.learning_rate).values()
+    }
+    rows = trials[trials["key"].isin(sizes)]
+    assert [sizes[key] for key in rows["key"]] == list(rows["parameters"])
+
+
+@recorded
+def test_tuner_is_a_trial_of_its_size_and_accuracy(folder: Path) -> None:
+    spec, table, trials = spec_of(folder), tuner_of(folder), read_table(folder / TRIALS_CSV)
+    design, shape = Design.from_dict(table["design"]), shape_of(spec)
+    (row,) = trials[trials["trial"] == table["provenance"]["trial"]].to_dict("records")
+    assert row["key"] == design.key == table["provenance"]["key"]
+    assert row["parameters"] == design.num_parameters(shape, len(table["classes"])) == table["metrics"]["parameters"]
+    assert table["metrics"]["tuner_parameters"] == design.num_parameters(shape)
+    assert row["accuracy"] == table["metrics"]["validation_accuracy"]
+    assert row["state"] == "complete"
+    assert table["provenance"]["training_seed"] == derive_seed(spec.seed, f"training {design.key}")
+    assert len(table["provenance"]["cite"]) == len(design.references)
+    assert {"python", "torch", "timm", "optuna", "utuning-search"} <= set(table["provenance"]["versions"])
+
+
+@recorded
+def test_front_is_the_front_of_its_trials(folder: Path) -> None:
+    trials, stored = read_table(folder / TRIALS_CSV), read_table(folder / FRONT_CSV)
+    complete = trials[trials["state"] == "complete"].reset_index(drop=True)
+    rows = complete.iloc[front(complete["accuracy"], complete["parameters"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows, stored, check_dtype=False)
+    assert tuner_of(folder)["provenance"]["trial"] in set(stored["trial"])
+
+
+@recorded
+def test_no_design_was_trained_twice(folder: Path) -> None:
+    trials = read_table(folder / TRIALS_CSV)
+    settled = trials[trials["state"].isin(["complete", "pruned", "failed"])]
+    trained = settled[settled["reused"].isna()]
+    assert trained["key"].is_unique
+    for row in settled[settled["reused"].notna()].to_dict("records"):
+        (first,) = trained[trained["trial"] == row["reused"]].to_dict("records")
+        for column in ("key", "design", "state", "parameters"):
+            assert row[column] == first[column]
+        assert row["epochs"] == 0
+        assert first["trial"] < row["trial"]
+
+
+@recorded
+def test_trials_are_a_whole_history(folder: Path) -> None:
+    spec, trials = spec_of(folder), read_table(folder / TRIALS_CSV)
+    assert list(trials.columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert list(trials["trial"]) == list(range(len(trials)))
+    recipe = spec.task.recipe
+    measured = [f"accuracy_epoch_{e}" for e in (*recipe.rungs, recipe.epochs)]
+    assert list(trials.columns[len(COLUMNS) :]) == measured
+    complete = trials[trials["state"] == "complete"]
+    assert complete[measured].notna().all(axis=None)
+    assert (complete["accuracy"] - complete[measured[-1]]).abs().max() <= 2 / spec.task.data.validation
+    assert set(complete[complete["reused"].isna()]["epochs"]) == {recipe.epochs}
+    hits = complete["accuracy"] * spec.task.data.validation
+    assert (hits - hits.round()).abs().max() < 1e-6
+    pruned = trials[(trials["state"] == "pruned") & trials["reused"].isna()]
+    assert set(pruned["epochs"]) <= set(recipe.rungs)
+    assert not set(pruned["preset"]) - {""}
+
+
+@recorded
+def test_readme_counts_what_the_tables_count(folder: Path) -> None:
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    trials, stored = read_table(folder / TRIALS_CSV), read_table(folder / FRONT_CSV)
+    states = trials["state"].value_counts()
+    for words in (
+        f"{states['complete']} complete",
+        f"{states['pruned']} pruned",
+        f"{trials['epochs'].sum()} epochs",
+        f"front has {len(stored)} designs",
+        f"seed {spec_of(folder).seed}",
+    ):
+        assert words in " ".join(text.split()).replace("complete and ", "complete, "), words
+
+
+@recorded
+def test_embedded_data_are_the_ones_it_ran_on(folder: Path) -> None:
+    spec = spec_of(folder)
+    if spec.task.data.source == "digits":
+        assert load_search(spec.task, None).data.digest == spec.data
