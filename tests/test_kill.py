@@ -220,7 +220,7 @@ def test_killed_at_three_moments_and_resumed(place: Place) -> None:
         assert finished(read_log(place.journal("killed"))) >= before
         arguments = ["resume", "killed", f"--trials={ENDLESS}"]
     target = len(outcomes(place.study("killed"))) + 2
-    assert place.here("resume", "killed", f"--trials={target}", "--workers=1", "-q") == 0
+    assert place.here("resume", "killed", f"--trials={target}", "--workers=0", "-q") == 0
     assert len(outcomes(place.study("killed"))) == target
     check_equal(place, "killed")
 
