@@ -204,7 +204,11 @@ SPACES: dict[str, tuple[str, str, str]] = {
     "unknown-tuner": ('"adapter"]', '"adaptor"]', r"own\.toml.* got 'adaptor'\. Did you mean 'adapter'\?"),
     "unknown-operation": ('operation = "mlp"', 'operation = "mpl"', r"own\.toml.* got 'mpl'\. Did you mean 'mlp'\?"),
     "unknown-preset": ('name = "own"', 'name = "own"\npresets = ["vpt"]', r"got 'vpt'.*vpt-deep"),
-    "illegal-operation": ('"adapter"]', '"norm", "lora"]\n', r"LoRA is legal at: qkv, proj, fc1, fc2; got 'mlp'"),
+    "illegal-operation": (
+        '"adapter"]',
+        '"norm", "lora"]\n',
+        r"LoRA is legal at: qkv, q, k, v, proj, fc1, fc2; got 'mlp'",
+    ),
     "rank-0": ("rank = [1, 2]", "rank = [0, 2]", r"rank is an integer from 1 to \d+; got 0"),
     "rank-range-from-0": ("rank = [1, 2]", "rank = { low = 0, high = 4 }", r"rank is an integer from 1 to \d+; got 0"),
     "negative-rank": ("rank = [1, 2]", "rank = -1", r"rank is an integer from 1 to \d+; got -1"),
@@ -214,7 +218,7 @@ SPACES: dict[str, tuple[str, str, str]] = {
         r"length is an integer from 1 to 512; got 513",
     ),
     "blocks-beyond": ('"last 1/2"]', '"first 7"]', r"blocks lie within the backbone's 6; got 'first 7'"),
-    "blocks-matching-none": ('"last 1/2"]', '"every 7"]', r"blocks match at least one of 1 to 6.*; got 'every 7'"),
+    "blocks-matching-none": ('["all", "last 1/2"]', '"every 7"', r"blocks match at least one of 1 to 6.*'every 7'"),
     "numbers-beyond": ('"last 1/2"]', '"7-9"]', r"blocks match at least one of 1 to 6.*; got '7-9'"),
     "no-pattern": ('"last 1/2"]', '"most"]', r"own\.toml.*blocks are \"all\", .*; got 'most'"),
     "preset-outside": (
@@ -592,7 +596,21 @@ def test_tasks_and_presets_are_listed() -> None:
         assert re.search(rf"^{name} ", out, flags=re.MULTILINE)
     out = succeeded("presets")
     assert "u-tuning-dual" in out
-    assert "17,666" in out
+    assert "405,744" in out, "its size on ViT-B/16"
+    out = succeeded("presets", "--sizes")
+    assert "(666,964)" in out
+    out = succeeded("presets", "convpass")
+    assert "jie2022convpass" in out
+    assert "ffn: parallel conv adapter r=8" in out
+
+
+def test_papers_are_cited() -> None:
+    assert "@inproceedings{steitz2024adapters" in succeeded("cite", "adapter-plus")
+    assert "hu2022lora" in succeeded("cite", "lora")
+    assert "nothing to cite" in succeeded("cite", "linear-probe")
+    refused = command("cite", "adapter-pluss")
+    assert refused.code == 2
+    assert "Did you mean 'adapter-plus'?" in refused.err
 
 
 def test_version_and_help() -> None:

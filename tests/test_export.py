@@ -23,7 +23,6 @@ from utuning_search.errors import BackboneError, InputError, StudyError, UTuning
 from utuning_search.export import export_trial, parse_count, pick_trial
 from utuning_search.loading import TunedClassifier, load_tuned, weights_digest
 from utuning_search.merging import merge
-from utuning_search.presets import preset
 from utuning_search.runner import Budget
 from utuning_search.study import Study
 from utuning_search.trials import TrialRecord
@@ -67,8 +66,10 @@ def designs() -> dict[str, Design]:
     """Every tuner in every reading and form; operations, scales and blocks take turns."""
     found: dict[str, Design] = {
         "linear-probe": Design((), RATE),
-        "adapter": preset("adapter").design(2),
-        "tri": preset("u-tuning-tri").design(3),
+        "adapter": Design.preset("adapter", rank=2),
+        "tri": Design.preset("u-tuning-tri", size=3),
+        "convpass": Design.preset("convpass", rank=2),
+        "unipelt": Design.preset("unipelt", rank=2, length=3, adapter_rank=2),
     }
     used: Counter[str] = Counter()
     turn = 0
@@ -77,9 +78,11 @@ def designs() -> dict[str, Design]:
             tuner = tuner_class(**options)
             if (options.get("length") == 1 and options["reading"] != "parallel") or options.get("rank") == 1:
                 continue  # the larger corner says as much; but a parallel prefix of one row has no keys
-            for form in tuner.forms if options.get("length") != 1 else tuner.forms[:1]:
+            forms = dict.fromkeys(form for operation in tuner.operations for form in tuner.forms_at(operation))
+            for form in forms if options.get("length") != 1 else tuner.forms[:1]:
                 scale = SCALES[turn % len(SCALES)] if tuner.scalable else "none"
-                operation = min(tuner.operations, key=lambda o: used[o])  # the first of those used least
+                legal = [o for o in tuner.operations if form in tuner.forms_at(o)]
+                operation = min(legal, key=lambda o: used[o])  # the first of those used least
                 used[operation] += 1
                 blocks = "2" if tuner.once else ("all", "last 1/2", "every 2")[turn % 3]
                 name = "-".join(map(str, (tuner.kind, *options.values(), form, operation, scale)))
@@ -229,7 +232,11 @@ def elsewhere(bench: Bench, exported: dict[str, Exported]) -> dict[str, Any]:
 def test_every_tuner_reading_form_operation_and_scale_is_exported() -> None:
     placements = [p for d in DESIGNS.values() for p in d.placements]
     assert {(type(p.tuner), p.tuner.options().get("reading"), p.form) for p in placements} == {
-        (t, options.get("reading"), form) for t in TUNERS for options in CORNERS[t.kind] for form in t(**options).forms
+        (t, options.get("reading"), form)
+        for t in TUNERS
+        for options in CORNERS[t.kind]
+        for operation in t(**options).operations
+        for form in t(**options).forms_at(operation)
     }
     assert {p.operation for p in placements} == set(OPERATIONS)
     assert {p.scale for p in placements} == set(SCALES)
@@ -252,7 +259,10 @@ def test_the_tuner_was_trained(name: str, exported: dict[str, Exported]) -> None
     tensors = safetensors.torch.load_file(exported[name].folder / "tuner.safetensors")
     tuners = {k: v for k, v in tensors.items() if k.startswith("tuners.")}
     assert bool(tuners) == (name != "linear-probe")
-    assert all(t.abs().max() > 0 for k, t in tuners.items())
+    still = {k for k, t in tuners.items() if not t.abs().max() > 0}
+    # A bypass's first vertical adapter reads the class token before any block, which is the same for every image:
+    # all of its few ReLUs may be off.
+    assert not {k for k in still if "bypass" not in name or not k.startswith("tuners.block_1.added.block")}
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -263,7 +273,13 @@ def test_merging_keeps_the_logits(name: str, bench: Bench, exported: dict[str, E
         difference = (plain(plain.preprocess(images)) - merged(merged.preprocess(images))).abs().max()
     assert difference <= 1e-4
     (placement, *more) = plain.design.placements or (None,)
-    if not more and placement is not None and placement.tuner.mergeable and placement.operation != "block":
+    if (
+        not more
+        and placement is not None
+        and placement.tuner.mergeable
+        and placement.operation != "block"
+        and (placement.scale != "gate")
+    ):
         assert count(merged) == 0
     elif all(not p.tuner.mergeable for p in plain.design.placements):
         assert count(merged) == count(plain)

@@ -91,11 +91,11 @@ def test_tuner_lies_in_its_space(folder: Path) -> None:
 
 @recorded
 def test_presets_of_the_space_were_tried_first(folder: Path) -> None:
+    """Under the names they had; what a name stands for may be put right in a later version, a record may not."""
     spec, trials = spec_of(folder), read_table(folder / TRIALS_CSV)
-    designs = spec.space.preset_designs(shape_of(spec).depth, spec.task.recipe.learning_rate)
-    assert list(trials["preset"][: len(designs)]) == list(designs)
-    assert list(trials["key"][: len(designs)]) == [d.key for d in designs.values()]
-    assert set(trials["state"][: len(designs)]) == {"complete"}
+    count = len(spec.space.presets)
+    assert list(trials["preset"][:count]) == [p.name for p in spec.space.presets]
+    assert set(trials["state"][:count]) == {"complete"}
 
 
 @recorded
@@ -121,7 +121,7 @@ def test_tuner_is_a_trial_of_its_size_and_accuracy(folder: Path) -> None:
     assert row["accuracy"] == table["metrics"]["validation_accuracy"]
     assert row["state"] == "complete"
     assert table["provenance"]["training_seed"] == derive_seed(spec.seed, f"training {design.key}")
-    assert len(table["provenance"]["cite"]) == len(design.references)
+    assert bool(table["provenance"]["cite"]) == bool(design.placements)
     assert {"python", "torch", "timm", "optuna", "utuning-search"} <= set(table["provenance"]["versions"])
 
 
