@@ -85,6 +85,12 @@ def designs() -> dict[str, Design]:
                 name = "-".join(map(str, (tuner.kind, *options.values(), form, operation, scale)))
                 found[name] = Design((Placement(operation, tuner, form, scale, blocks),), RATE)
                 turn += 1
+    for operation in OPERATIONS:  # more of them than turns: each gets the first tuner that is legal there
+        if not used[operation]:
+            tuners = (t(**options) for t in TUNERS for options in CORNERS[t.kind])
+            found[f"also-{operation}"] = Design(
+                (Placement(operation, next(t for t in tuners if operation in t.operations)),), RATE
+            )
     return found
 
 
