@@ -107,6 +107,12 @@ def cache_of(glyph: vit.VisionTransformer, **options: int) -> FeatureCache:
     return FeatureCache(glyph, {name: images(name) for name in SOURCES}, nullcontext, **options)
 
 
+@pytest.fixture(scope="module")
+def fresh(glyph: vit.VisionTransformer) -> dict[tuple[str, int], Tensor]:
+    """Tokens before each block, each from an empty cache."""
+    return {(s, b): cache_of(glyph).tokens(s, b) for s in SOURCES for b in range(DEPTH + 1)}
+
+
 ONE = 300 * 17 * 64 * 4  # bytes of tokens before a block, of the larger source
 ORDERS = {
     "ascending": (0, 1, 2, 3, 4, 5, 6),
@@ -117,8 +123,9 @@ ORDERS = {
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("budget", [0, ONE, 2 * ONE + 1, 100 * ONE])
-def test_tokens_are_bit_equal_whatever_was_kept(glyph: vit.VisionTransformer, order: str, budget: int) -> None:
-    fresh = {(s, b): cache_of(glyph).tokens(s, b) for s in SOURCES for b in range(DEPTH + 1)}
+def test_tokens_are_bit_equal_whatever_was_kept(
+    glyph: vit.VisionTransformer, fresh: dict[tuple[str, int], Tensor], order: str, budget: int
+) -> None:
     cache = cache_of(glyph, budget=budget)
     for boundary in ORDERS[order]:
         for source in SOURCES:
@@ -159,7 +166,7 @@ def test_least_recently_used_tokens_are_dropped(glyph: vit.VisionTransformer) ->
 # Evaluator
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("name", ["linear-probe", "last-half", "everywhere"])
 def test_a_result_does_not_depend_on_what_was_evaluated_before(evaluator: Evaluator, name: str) -> None:
     alone = outcome(evaluated(Evaluator(TASK, Runtime()), DESIGNS[name]))
     torch.manual_seed(99)
@@ -344,7 +351,7 @@ def test_the_embedded_backbone_runs_in_fp32_on_cpus() -> None:
 
 
 def test_bf16_trains_and_is_measured_in_fp32() -> None:
-    evaluator = Evaluator(TASK, Runtime(precision="bf16"))
+    evaluator = Evaluator(replace(TASK, data=replace(TASK.data, proxy=40)), Runtime(precision="bf16"))
     reports, result = evaluated(evaluator, DESIGNS["last-half"])
     tensors = safetensors.torch.load(result.weights)
     assert {t.dtype for t in tensors.values()} == {torch.float32}

@@ -1,5 +1,6 @@
 """What a user watches while a study runs, and the table at its end."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from utuning_search.runner import Snapshot
 from utuning_search.study import Study
 from utuning_search.trials import TrialRecord, front_of
 
-console = Console()
+PIPED_WIDTH = 160  # columns where nobody's screen says how many: tables in files and pipes stay whole
+console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
 # For lines with paths, commands or messages: neither broken at the screen's width nor read as markup.
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
