@@ -15,7 +15,6 @@ from optuna.trial import Trial, TrialState
 from utuning_search.design import Design
 from utuning_search.domains import Suggester
 from utuning_search.engine import Job, Result
-from utuning_search.errors import StudyError
 from utuning_search.pruning import Peer
 from utuning_search.sampling import derive_seed, make_sampler
 from utuning_search.spec import StudySpec
@@ -69,7 +68,7 @@ class Coordinator:
         self._study, self._storage, self.spec = study, storage, spec
         self._shape, self._num_classes = shape, num_classes
         self._owner, self._keep_weights = owner, keep_weights
-        self._presets = spec.space.preset_designs(shape.depth, spec.task.recipe.learning_rate)
+        self._presets = spec.preset_designs(shape.depth)
 
     def records(self) -> list[TrialRecord]:
         """All trials, in Optuna's order."""
@@ -93,11 +92,15 @@ class Coordinator:
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if index < len(self._presets) and not waiting:
             name = list(self._presets)[index]
-            self._study.enqueue_trial(self._preset_params(name), user_attrs={"preset": name})
+            params = self.spec.space.params_of(self._presets[name], self._shape.depth)
+            self._study.enqueue_trial(params or {}, user_attrs={"preset": name})
         trial = self._study.ask()
         recipe = self.spec.task.recipe
-        design = self.spec.space.suggest(cast(Suggester, trial), self._shape.depth, recipe.learning_rate)
         preset = trial.user_attrs.get("preset", "")
+        if preset and not self.spec.space.contains(self._presets[preset], self._shape.depth):
+            design = self._presets[preset]  # it has no values of search variables, so samplers learn nothing from it
+        else:
+            design = self.spec.space.suggest(cast(Suggester, trial), self._shape.depth, recipe.learning_rate)
         parameters = design.num_parameters(self._shape, self._num_classes)
         attributes = {"owner": self._owner, "key": design.key, "design": design.to_dict(), "parameters": parameters}
         for name, value in {**attributes, "index": index}.items():
@@ -201,10 +204,3 @@ class Coordinator:
         trials = self._study.get_trials(deepcopy=False)
         taken = {t.user_attrs["index"] for t in trials if "index" in t.user_attrs and "interrupted" not in t.user_attrs}
         return next(i for i in range(len(taken) + 1) if i not in taken)
-
-    def _preset_params(self, name: str) -> dict[str, str | int | float | bool]:
-        params = self.spec.space.params_of(self._presets[name], self._shape.depth)
-        if params is None:
-            todo = "Widen a set, or take the preset out of the space's list."
-            raise StudyError(f"space '{self.spec.space.name}'", "its presets lie in it", f"'{name}' does not", todo)
-        return params

@@ -135,14 +135,19 @@ class Space:
         return Design(tuple(placements), learning_rate)
 
     def preset_designs(self, depth: int, learning_rate: float) -> dict[str, Design]:
-        """The presets of the space at the task's learning rate, which is moved into the space's range if need be."""
-        rate, domain = float(learning_rate), self.learning_rate
-        if domain is not None:
-            if not domain.contains(rate):
-                ends = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
-                rate = min((float(v) for v in ends), key=lambda v: abs(math.log(v / learning_rate)))
-            rate = _rounded(rate, domain)
+        """The presets of the space, at `preset_rate`."""
+        rate = self.preset_rate(learning_rate)
         return {p.name: Design(p.placements(), rate).resolve(depth) for p in self.presets}
+
+    def preset_rate(self, learning_rate: float) -> float:
+        """The learning rate of known methods: the task's, moved into the space's range if need be."""
+        rate, domain = float(learning_rate), self.learning_rate
+        if domain is None:
+            return rate
+        if not domain.contains(rate):
+            ends = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
+            rate = min((float(v) for v in ends), key=lambda v: abs(math.log(v / learning_rate)))
+        return _rounded(rate, domain)
 
     def contains(self, design: Design, depth: int) -> bool:
         return self.params_of(design, depth) is not None

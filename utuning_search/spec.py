@@ -8,7 +8,9 @@ from typing import Any
 
 import tomli_w
 
+from utuning_search.design import Design
 from utuning_search.errors import StudyError
+from utuning_search.presets import parse_presets
 from utuning_search.pruning import ParetoPruner
 from utuning_search.sampling import check_sampler
 from utuning_search.space import Space
@@ -30,6 +32,8 @@ class StudySpec:
         pruner: None trains every trial to its last epoch.
         precision: "fp32" or "bf16".
         data: Digest of the images, labels and splits.
+        presets: Known methods that are tried first besides the space's own, whether they lie in it or not; see
+            `presets.parse_presets`.
     """
 
     space: Space
@@ -39,9 +43,21 @@ class StudySpec:
     pruner: ParetoPruner | None
     precision: str
     data: str
+    presets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_sampler(self.sampler)
+        for text in self.presets:
+            parse_presets(text)
+
+    def preset_designs(self, depth: int) -> dict[str, Design]:
+        """What is tried first, by label, all at one learning rate: the space's presets, then the others."""
+        rate = self.task.recipe.learning_rate
+        found = self.space.preset_designs(depth, rate)
+        for text in self.presets:
+            for label, placements in parse_presets(text).items():
+                found.setdefault(label, Design(placements, self.space.preset_rate(rate)).resolve(depth))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         pruner: dict[str, Any] = {"kind": "none"} if self.pruner is None else {"kind": "pareto", **asdict(self.pruner)}
@@ -52,6 +68,8 @@ class StudySpec:
             "precision": self.precision,
             "data": self.data,
         }
+        if self.presets:  # left out where there are none, as in studies made before there could be any
+            head["presets"] = list(self.presets)
         return {**head, "pruner": pruner, "task": self.task.to_dict(), "space": dict(self.space.raw)}
 
     @classmethod
@@ -76,6 +94,7 @@ class StudySpec:
                 pruner=None if kind == "none" else ParetoPruner(**pruner),
                 precision=table["precision"],
                 data=table["data"],
+                presets=tuple(table.get("presets", ())),
             )
         except KeyError as error:
             raise StudyError(where, f"it has {error}", "nothing", RESTORE) from None

@@ -2,7 +2,7 @@
 
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -86,8 +86,16 @@ class Study:
         precision: str = "auto",
         device: str = "auto",
         data_dir: str | None = None,
+        presets: Sequence[str] = (),
     ) -> "Study":
         """A new study; nothing is written before backbone and data have been loaded and fit.
+
+        Args:
+            space: A name, a path to a .toml file, or a space.
+            task: Likewise.
+            presets: Known methods to try first besides the space's own, such as "adapter-plus:rank=4" or "all";
+                they need not lie in the space.
+            Others: As the options of `utuning-search run`.
 
         Raises:
             StudyError: A study of this name exists, or the folder or storage cannot be written.
@@ -103,7 +111,7 @@ class Study:
         context = load_search(task, data_dir)
         _check_space(space, context.shape.depth, task.recipe.learning_rate)
         precision = resolve_precision(precision, resolved, task.backbone.name)
-        spec = StudySpec(space, task, seed, sampler, pruner, precision, context.data.digest)
+        spec = StudySpec(space, task, seed, sampler, pruner, precision, context.data.digest, tuple(presets))
         local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
         local |= {"data_dir": str(Path(data_dir).resolve())} if data_dir else {}
         opened = open_storage(storage, folder) if storage else None  # before the folder: if it fails, there is none

@@ -28,6 +28,8 @@ def add_commands(commands: Any) -> None:
     run.add_argument("--name", metavar="NAME", help="of the study (default: SPACE-TASK)")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
     run.add_argument("--sampler", default="tpe", metavar="S", help=f"one of {', '.join(SAMPLERS)} (default: tpe)")
+    text = "try a known method first, such as adapter-plus:rank=4; commas, several times, or all"
+    run.add_argument("--preset", action="append", default=[], metavar="P", help=text)
     run.add_argument("--no-pruning", action="store_true", help="train every trial to its last epoch")
     run.add_argument("--precision", default="auto", metavar="P", help="auto, fp32 or bf16 (default: auto)")
     add_place(run, name=False)
@@ -60,6 +62,7 @@ def run_command(arguments: argparse.Namespace) -> int:
             precision=arguments.precision,
             device=arguments.device or "auto",
             data_dir=arguments.data_dir,
+            presets=arguments.preset,
         )
     study.remember(budget={k: v for k, v in asdict(budget).items() if v is not None})
     return _go(study, budget, arguments)
