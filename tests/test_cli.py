@@ -513,6 +513,9 @@ def test_front_in_every_format_is_one_front() -> None:
     for row in stored:
         assert f"{100 * float(row['accuracy']):.2f}%" in table
         assert f"{int(row['parameters']):,}" in table
+        assert row["nearest"].split(",")[0] in table
+    assert stored[0]["nearest"] == "Linear probe"
+    assert [r["nearest"] for r in listed] == [r["nearest"] for r in stored]
 
 
 @pytest.mark.parametrize("name", ["front.png", "front.jpg", "picture"])

@@ -9,7 +9,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from utuning_search import Budget, Study, export_trial, load_tuned
 from utuning_search.backbone import shape_of
+from utuning_search.cli.main import main
 from utuning_search.design import Design, Placement
 from utuning_search.errors import InputError
 from utuning_search.insertion import TunedModel
@@ -75,3 +77,60 @@ def test_every_parameter_is_written(tmp_path: Path) -> None:
     loaded = peft.PeftModel.from_pretrained(_with_head(backbone), tmp_path, is_trainable=True)
     trained = sum(p.numel() for p in loaded.parameters() if p.requires_grad)
     assert trained == model.design.num_parameters(shape_of(backbone), CLASSES)
+
+
+TASK = """
+name = "tiny"
+[backbone]
+name = "glyph_vit"
+[data]
+source = "digits"
+proxy = 60
+validation = 40
+[training]
+epochs = 2
+"""
+SPACE = """
+name = "one"
+[[slots]]
+name = "linear"
+operation = "q+v"
+tuner = "lora"
+rank = 2
+blocks = "last 1/2"
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A LoRA, and a linear probe that was tried first."""
+    folder = tmp_path_factory.mktemp("peft")
+    for name, text in {"task": TASK, "space": SPACE}.items():
+        (folder / f"{name}.toml").write_text(text)
+    paths = [str(folder / f"{name}.toml") for name in ("space", "task")]
+    made = Study.create(*paths, name="lora", studies_dir=folder / "studies", presets=["linear-probe"])
+    assert made.run(Budget(trials=2), workers=0)
+    return made
+
+
+def test_an_exported_folder_loads_by_the_lines_it_holds(study: Study) -> None:
+    """What README.md says is what is run here, and gives the logits that `load_tuned` gives."""
+    (trial,) = [r for r in study.trials() if not r.preset]
+    folder, out = study.folder.parent, study.folder / "peft"
+    assert main(["export", "lora", "--studies-dir", str(folder), "--pick", f"trial={trial.number}", "--format", "peft",
+                 "--out", str(out)]) == 0  # fmt: skip
+    code = (out / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    export_trial(study, trial, study.folder / "tuner")
+    ours = load_tuned(study.folder / "tuner")
+    images = ours.preprocess(torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8))
+    with torch.no_grad():
+        assert torch.allclose(names["model"](images), ours(images), atol=1e-5)
+
+
+def test_a_trial_without_lora_is_refused(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ["--studies-dir", str(study.folder.parent), "--format", "peft", "--out", str(study.folder / "none")]
+    assert main(["export", "lora", "--pick", "trial=0", *place]) == 2
+    assert "the design has a LoRA; got a linear probe" in capsys.readouterr().err
+    assert not (study.folder / "none").exists()

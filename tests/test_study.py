@@ -13,6 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 
 from utuning_search.coordinator import Running
+from utuning_search.design import Design
 from utuning_search.engine import Result
 from utuning_search.errors import InputError, StudyError
 from utuning_search.pruning import ParetoPruner
@@ -150,6 +151,32 @@ def test_presets_come_first_in_order(finished: Study) -> None:
     assert not any(names[2:])
     expected = finished.spec.space.preset_designs(finished.shape.depth, finished.spec.task.recipe.learning_rate)
     assert [r.design for r in finished.trials()[:2]] == list(expected.values())
+
+
+def test_known_methods_are_tried_whether_the_space_holds_them_or_not(inputs: Inputs) -> None:
+    wanted = ["adapter-plus:rank=2,ssf", "adapter", "linear-probe"]
+    study = inputs.create("known", presets=wanted)
+    assert study.run(Budget(trials=6), workers=0)
+    records = study.trials()
+    # The space's own first; one that is asked for twice is tried once, one that is no other design reused.
+    assert [r.preset for r in records] == ["linear-probe", "adapter", "adapter-plus:rank=2", "ssf", "", ""]
+    assert records[2].design is not None
+    assert records[2].design.placements == Design.preset("adapter-plus", rank=2).resolve(6).placements
+    assert not study.spec.space.contains(records[2].design, 6)
+    assert all(r.state == "complete" for r in records[:4])
+    assert all(r.design and study.spec.space.contains(r.design, 6) for r in records[4:])
+    again = inputs.load("known")
+    assert again.spec == study.spec
+    assert again.run(Budget(trials=7), workers=0)
+    with pytest.raises(StudyError, match="a study keeps its spec"):
+        inputs.load("known", presets=())
+
+
+def test_an_unknown_preset_is_refused_before_anything_is_written(inputs: Inputs) -> None:
+    for text, told in (("adapter-pluss", "'adapter-plus'"), ("lora:rang=4", "'rank'"), ("lora:4", "name:rank=4")):
+        with pytest.raises(InputError, match=told):
+            inputs.create("unknown", presets=[text])
+    assert not (inputs.folder / "studies" / "unknown").exists()
 
 
 def test_every_trial_is_settled_and_lies_in_the_space(finished: Study) -> None:

@@ -6,18 +6,21 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import tomli_w
 import torch
 
+from utuning_search.backbone import GLYPH_VIT
+from utuning_search.design import Design
 from utuning_search.engine import CHECK, load_search
 from utuning_search.errors import InputError, StudyError
 from utuning_search.files import make_folder, write_atomically
 from utuning_search.front import knee
 from utuning_search.kinship import references
 from utuning_search.loading import FORMAT, TUNER_TOML, TUNER_WEIGHTS, load_tuned, weights_digest
+from utuning_search.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_peft, write_peft
 from utuning_search.sampling import derive_seed
 from utuning_search.study import Study
 from utuning_search.trials import TrialRecord, front_of
@@ -60,14 +63,8 @@ def export_trial(study: Study, record: TrialRecord, out: Path, data_dir: str | N
         Largest absolute difference between the loaded tuner's logits and the trial's on the first 16
         validation images.
     """
-    if record.state != "complete" or record.design is None:
-        raise StudyError(f"trial {record.number}", "only a complete trial has a tuner", record.state)
-    source = study.weights_file(record.number if record.reused is None else record.reused)
-    if not source.exists():
-        raise StudyError(f"trial {record.number}", "its weights are in the study's folder", f"no {source.name}")
-    for name in (TUNER_TOML, TUNER_WEIGHTS, README):  # a README.md may be the user's own
-        if (out / name).exists():
-            raise StudyError(f"folder {out}", "it holds no exported tuner yet", name, "Choose another with --out.")
+    source = _source(study, record)
+    _check_free(out, (TUNER_TOML, TUNER_WEIGHTS, README))
     data_dir = data_dir or study.local.get("data_dir")
     context = load_search(study.spec.task, data_dir)
     table = tuner_table(study, record, weights_digest(context.backbone))
@@ -80,6 +77,59 @@ def export_trial(study: Study, record: TrialRecord, out: Path, data_dir: str | N
     with torch.no_grad():
         got = loaded(loaded.preprocess(context.data.validation.images[: len(wanted)]))
     return float((got - wanted).abs().max())
+
+
+def export_peft(study: Study, record: TrialRecord, out: Path) -> list[str]:
+    """Write a LoRA trial as Hugging Face peft's adapter_config.json and adapter_model.safetensors.
+
+    Returns:
+        The lines that load it with peft and timm.
+
+    Raises:
+        InputError: peft cannot hold the design; says why.
+    """
+    source, design = _source(study, record), cast(Design, record.design)
+    check_peft(design)
+    _check_free(out, (ADAPTER_CONFIG, ADAPTER_WEIGHTS, README))
+    make_folder(out)
+    backbone = study.spec.task.backbone
+    write_peft(design, safetensors.torch.load_file(source), study.shape, backbone.name, out)
+    lines = _peft_lines(study, out)
+    text = ["# A LoRA in peft's format", "", "```python", *lines, "```", "", f"Design: {design}", ""]
+    write_atomically(out / README, "\n".join(text))
+    return lines
+
+
+def _peft_lines(study: Study, out: Path) -> list[str]:
+    spec, classes = study.spec.task.backbone, len(study.classes)
+    size = f", img_size={spec.image_size}" if spec.image_size else ""
+    weights = f'pretrained_cfg_overlay={{"file": "{spec.checkpoint}"}}, ' if spec.checkpoint else ""
+    if spec.name == GLYPH_VIT:
+        base = [
+            "from utuning_search.backbone import load_backbone",
+            f'base = load_backbone("{GLYPH_VIT}")',
+            f"base.reset_classifier({classes})",
+        ]
+    else:
+        made = f'"{spec.name}", pretrained=True, {weights}num_classes={classes}{size}'
+        base = ["import timm", f"base = timm.create_model({made})"]
+    return ["import peft", *base, f'model = peft.PeftModel.from_pretrained(base, "{out}").eval()']
+
+
+def _source(study: Study, record: TrialRecord) -> Path:
+    """Where a complete trial's weights are."""
+    if record.state != "complete" or record.design is None:
+        raise StudyError(f"trial {record.number}", "only a complete trial has a tuner", record.state)
+    source = study.weights_file(record.number if record.reused is None else record.reused)
+    if not source.exists():
+        raise StudyError(f"trial {record.number}", "its weights are in the study's folder", f"no {source.name}")
+    return source
+
+
+def _check_free(out: Path, names: tuple[str, ...]) -> None:
+    for name in names:  # a README.md may be the user's own
+        if (out / name).exists():
+            raise StudyError(f"folder {out}", "it holds no exported tuner yet", name, "Choose another with --out.")
 
 
 def tuner_table(study: Study, record: TrialRecord, backbone_digest: str) -> dict[str, Any]:

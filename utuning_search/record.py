@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from utuning_search.files import write_atomically
+from utuning_search.kinship import nearest_preset
 from utuning_search.study import Study
 from utuning_search.trials import TrialRecord, front_of
 
@@ -21,6 +22,7 @@ COLUMNS = (
     "reused",
     "reason",
 )
+NEAREST = "nearest"
 TRIALS_CSV, FRONT_CSV = "trials.csv", "front.csv"
 
 
@@ -34,15 +36,19 @@ def table(records: list[TrialRecord]) -> pd.DataFrame:
     return frame[[*COLUMNS, *rungs]]
 
 
-def front_table(records: list[TrialRecord]) -> pd.DataFrame:
-    """The same columns for the non-dominated trials, by parameters ascending."""
-    return table(front_of(records))
+def front_table(records: list[TrialRecord], depth: int) -> pd.DataFrame:
+    """The same for the non-dominated trials, by parameters ascending, with the known method each is nearest to."""
+    best = front_of(records)
+    frame = table(best)
+    said = ["" if r.design is None else str(nearest_preset(r.design, depth)) for r in best]
+    frame.insert(COLUMNS.index("preset") + 1, NEAREST, said)
+    return frame
 
 
 def write_tables(study: Study) -> None:
     """Write trials.csv and front.csv into the study's folder."""
     records = study.trials()
-    for name, frame in ((TRIALS_CSV, table(records)), (FRONT_CSV, front_table(records))):
+    for name, frame in ((TRIALS_CSV, table(records)), (FRONT_CSV, front_table(records, study.shape.depth))):
         write_atomically(study.folder / name, frame.to_csv(index=False))
 
 

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from utuning_search.kinship import nearest_preset
 from utuning_search.plots import short
 from utuning_search.runner import Snapshot
 from utuning_search.study import Study
@@ -62,7 +63,7 @@ class Display:
 def front_lines(study: Study, records: list[TrialRecord]) -> Iterator[RenderableType]:
     """The table of the front, and a line that says what it took."""
     best = front_of(records)
-    yield front_table(best)
+    yield front_table(best, study.shape.depth)
     states = Counter(r.state for r in records if r.settled and r.reused is None)
     reused = sum(r.reused is not None for r in records)
     epochs = sum(r.epochs for r in records)
@@ -73,16 +74,17 @@ def front_lines(study: Study, records: list[TrialRecord]) -> Iterator[Renderable
     )
 
 
-def front_table(best: list[TrialRecord]) -> Table:
-    """Trial, accuracy, parameters, design; smallest first."""
+def front_table(best: list[TrialRecord], depth: int) -> Table:
+    """Trial, accuracy, parameters, the known method it is nearest to, design; smallest first."""
     table = Table(title="Pareto front: validation accuracy against trainable parameters", title_justify="left")
     for name in ("trial", "accuracy", "parameters"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("known as", no_wrap=True)
-    table.add_column("design", overflow="fold")
+    table.add_column("nearest known method", overflow="fold", ratio=2)
+    table.add_column("design", overflow="fold", ratio=3)
     for record in best:
         accuracy = f"{100 * (record.accuracy or 0):.2f}%"
-        table.add_row(str(record.number), accuracy, f"{record.parameters:,}", record.preset, str(record.design))
+        near = "" if record.design is None else str(nearest_preset(record.design, depth))
+        table.add_row(str(record.number), accuracy, f"{record.parameters:,}", near, str(record.design))
     return table
 
 

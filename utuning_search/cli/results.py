@@ -9,13 +9,14 @@ from typing import Any
 from utuning_search.cli.display import PLAIN, console, front_lines
 from utuning_search.cli.options import add_place
 from utuning_search.errors import InputError
-from utuning_search.export import PICKS, export_trial, pick_trial
+from utuning_search.export import PICKS, export_peft, export_trial, pick_trial
 from utuning_search.plots import save_front
-from utuning_search.record import front_table, write_tables
+from utuning_search.record import NEAREST, front_table, write_tables
 from utuning_search.storage import JOURNAL, repair_journal
 from utuning_search.study import Study
 
 FORMATS = ("table", "json", "csv")
+EXPORTS = ("tuner", "peft")
 
 
 def add_commands(commands: Any) -> None:
@@ -29,6 +30,7 @@ def add_commands(commands: Any) -> None:
     add_place(export, name=True)
     export.add_argument("--pick", default="knee", metavar="P", help=f"{PICKS} (default: knee)")
     export.add_argument("--out", metavar="DIR", help="folder to write (default: exports/TRIAL in the study's folder)")
+    export.add_argument("-f", "--format", default="tuner", metavar="F", help="tuner, or peft (LoRA only)")
     export.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
     export.set_defaults(run=export_command)
 
@@ -48,9 +50,12 @@ def front_command(arguments: argparse.Namespace) -> int:
     if arguments.png:
         save_front(records, f"{study.spec.space.name} on {study.spec.task.name}", Path(arguments.png))
     if arguments.format == "csv":
-        sys.stdout.write(front_table(records).to_csv(index=False))
+        sys.stdout.write(front_table(records, study.shape.depth).to_csv(index=False))
     elif arguments.format == "json":
-        rows = [{**r.to_dict(), "design": r.design and r.design.to_dict()} for r in study.front()]
+        rows = [
+            {**r.to_dict(), "design": r.design and r.design.to_dict(), NEAREST: near}
+            for r, near in zip(study.front(), front_table(records, study.shape.depth)[NEAREST], strict=True)
+        ]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
         for line in front_lines(study, records):
@@ -59,9 +64,18 @@ def front_command(arguments: argparse.Namespace) -> int:
 
 
 def export_command(arguments: argparse.Namespace) -> int:
+    if arguments.format not in EXPORTS:
+        raise InputError("--format", f"format is one of {', '.join(EXPORTS)}", f"'{arguments.format}'")
     study = _load(arguments)
     record = pick_trial(study.trials(), arguments.pick)
-    out = Path(arguments.out) if arguments.out else study.folder / "exports" / f"trial_{record.number}"
+    peft = arguments.format == "peft"
+    name = f"trial_{record.number}" + ("_peft" if peft else "")
+    out = Path(arguments.out) if arguments.out else study.folder / "exports" / name
+    if peft:
+        lines = export_peft(study, record, out)
+        console.print(f"Trial {record.number}: {record.design}", **PLAIN)
+        print("\n" + "\n".join(lines))
+        return 0
     difference = export_trial(study, record, out, arguments.data_dir)
     console.print(f"Trial {record.number}: {record.design}", **PLAIN)
     console.print(
