@@ -1,6 +1,7 @@
 """Every bundled space meets one contract; sizes against brute force; what cannot be a space is refused."""
 
 import copy
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,6 +36,12 @@ def sampled(space: Space, count: int, depth: int = DEPTH, seed: int = 0) -> Iter
         trial = study.ask()
         design = space.suggest(trial, depth, RATE)
         yield design, dict(trial.params)
+
+
+def nothing_switched_on(params: dict[str, Any]) -> bool:
+    """Whether blocks are switched on and off, and all of them off."""
+    switches = [value for name, value in params.items() if re.fullmatch(r"block_\d+", name)]
+    return bool(switches) and not any(switches)
 
 
 class Odometer:
@@ -120,12 +127,13 @@ def test_header_states_the_size_and_the_cost(name: str) -> None:
     header = " ".join(line.lstrip("# ") for line in lines[: next(i for i, s in enumerate(lines) if s[:1] != "#")])
     space = Space.load(name)
     variables = re.search(r"(\d+) search variables", header)
-    designs = re.search(r"(\w+) designs", header)
+    designs = re.search(r"([\w,]+) designs", header)
     assert variables or designs, "the header states neither search variables nor designs"
     if variables:
         assert int(variables[1]) == len(space.variables(DEPTH))
-    if designs and (designs[1].isdigit() or designs[1] in WORDS):
-        assert int(WORDS.get(designs[1], designs[1])) == space.size(DEPTH)
+    stated = designs[1].replace(",", "") if designs else ""
+    if stated.isdigit() or stated in WORDS:
+        assert int(WORDS.get(stated, stated)) == space.size(DEPTH)
     slots = re.search(r"(\d+) slots", header)
     if slots:
         assert int(slots[1]) == len(space.slots)
@@ -140,7 +148,10 @@ def test_sampled_designs_lie_in_it(name: str, depth: int, count: int) -> None:
         assert space.contains(design, depth), str(design)
         found = space.params_of(design, depth)
         assert found is not None
-        assert found.keys() == params.keys(), str(design)
+        if nothing_switched_on(params):  # a second spelling of what is not placed; the shorter one is found
+            assert found.keys() < params.keys(), str(design)
+        else:
+            assert found.keys() == params.keys(), str(design)
         assert space.suggest(optuna.trial.FixedTrial(found), depth, RATE).key == design.key
 
 
@@ -304,7 +315,51 @@ COINCIDE = one_slot(
 )
 
 
-@pytest.mark.parametrize("raw", [SHARED, ONCE, EACH, ONCE_EACH, SUBSETS, COINCIDE, dict(Space.load("smoke").raw)])
+# Blocks that are switched on and off: own switches and shared ones, with and without "none", beside other slots.
+ADAPTERS = {"tuner": ["none", "adapter"], "rank": [1, 2]}
+ANY = one_slot(operation="mlp", **ADAPTERS, blocks="any")
+ANY_ALWAYS = one_slot(operation="mlp", tuner=["adapter", "norm"], rank=[1, 2], form=["parallel", "mixed"], blocks="any")
+ANY_ONLY = one_slot(operation="mlp", tuner="norm", blocks="any")
+ANY_SHARED = {
+    "name": "any_shared",
+    "shared": {"blocks": "any", "scale": ["none", "channel"]},
+    "slots": [
+        {"name": "a", "operation": "attention", "tuner": ["none", "adapter", "norm"], "rank": [1, 2]},
+        {"name": "m", "operation": ["mlp", "block"], "tuner": ["none", "adapter"], "rank": 1},
+        {"name": "l", "operation": ["qkv+proj", "fc1"], "tuner": ["none", "lora"], "rank": 2, "blocks": ["all", "1"]},
+    ],
+}
+ANY_SHARED_ALWAYS = {
+    "name": "any_shared_always",
+    "shared": {"blocks": "any", "scale": ["none", "channel"], "rank": [1, 2]},
+    "slots": [
+        {"name": "a", "operation": "attention", "tuner": ["adapter", "norm"]},
+        {"name": "m", "operation": "mlp", "tuner": ["none", "adapter"]},
+        {"name": "b", "operation": "block", "tuner": "adapter", "rank": [1, 3], "blocks": ["all", "last 1"]},
+    ],
+}
+ANY_BOTH = {
+    "name": "any_both",
+    "shared": {"blocks": "any", "rank": [1, 2]},
+    "slots": [
+        {"name": "a", "operation": "attention", "tuner": ["none", "adapter"]},
+        {"name": "m", "operation": "mlp", "tuner": "adapter", "blocks": "any"},
+    ],
+}
+ANY_EACH = {
+    "name": "any_each",
+    "shared": {"scale": ["none", 2.0]},
+    "slots": [
+        {"name": "a", "operation": "attention", "tuner": ["none", "adapter"], "rank": 1, "blocks": "each"},
+        {"name": "m", "operation": "fc1+fc2", "tuner": ["none", "lora"], "rank": [1, 2], "blocks": "any"},
+    ],
+}
+SWITCHED = [ANY, ANY_ALWAYS, ANY_ONLY, ANY_SHARED, ANY_SHARED_ALWAYS, ANY_BOTH, ANY_EACH]
+
+
+@pytest.mark.parametrize(
+    "raw", [SHARED, ONCE, EACH, ONCE_EACH, SUBSETS, COINCIDE, dict(Space.load("smoke").raw), *SWITCHED]
+)
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_size_is_the_number_of_distinct_designs(raw: dict[str, Any], depth: int) -> None:
     space = Space.from_dict(copy.deepcopy(raw))
@@ -350,6 +405,54 @@ def test_what_enters_once_and_what_does_not_choose_from_sets_of_their_own() -> N
     assert names["a.blocks"] == Choice(("2", "all", "last 1/2"))
     assert names["a.blocks.prompt-shallow"] == Choice(("2", "first 1"))
     assert space.size(DEPTH) == len({d.key for d in enumerated(space, DEPTH)}) == 5
+
+
+def test_any_places_a_tuner_in_every_subset_of_blocks() -> None:
+    space = Space.from_dict(ANY_ONLY)
+    subsets = {design.placements[0].blocks if design.placements else () for design in enumerated(space, 4)}
+    assert subsets == {c for n in range(5) for c in itertools.combinations(range(1, 5), n)}
+    assert space.size(4) == 2**4
+
+
+def test_switches_that_are_off_place_nothing() -> None:
+    space = Space.from_dict(ANY_SHARED)
+    off = {"a.tuner": "adapter", "a.rank": 2, "scale": "channel", "m.tuner": "none", "l.tuner": "none"}
+    off |= {f"block_{b:02d}": False for b in (1, 2, 3)}
+    design = space.suggest(optuna.trial.FixedTrial(off), 3, RATE)
+    assert design == Design(learning_rate=RATE)
+    assert space.params_of(design, 3) == {"a.tuner": "none", "m.tuner": "none", "l.tuner": "none"}
+
+
+def test_switches_are_shared_where_blocks_are() -> None:
+    own, shared = Space.from_dict(ANY), Space.from_dict(ANY_SHARED)
+    assert {"a.block_01", "a.block_02"} == {v.name for v in own.variables(2) if "block" in v.name}
+    switches = {v.name: v for v in shared.variables(2) if v.name.startswith("block_")}
+    assert switches.keys() == {"block_01", "block_02"}
+    assert switches["block_02"].domain == Choice((False, True))
+    assert switches["block_02"].exists_if == "a.tuner = adapter; a.tuner = norm; m.tuner = adapter"
+
+
+def test_tuners_at_shared_switches_stand_in_the_same_blocks() -> None:
+    space = Space.from_dict(ANY_SHARED)
+    attention, mlp = (Placement(at, AdapterConfig(1), "parallel", blocks=(1, 3)) for at in ("attention", "mlp"))
+    elsewhere = Placement("mlp", AdapterConfig(1), "parallel", blocks=(1, 2))
+    assert space.contains(Design((attention, mlp)), 3)
+    assert not space.contains(Design((attention, elsewhere)), 3)
+
+
+def test_a_tuner_that_is_always_there_and_is_not_has_its_switches_off() -> None:
+    space = Space.from_dict(ANY_SHARED_ALWAYS)
+    beside = Placement("block", AdapterConfig(3), "parallel", "channel", "all")
+    params = space.params_of(Design((beside,)), 2)
+    assert params is not None
+    assert (params["block_01"], params["block_02"], params["scale"], params["m.tuner"]) == (
+        False,
+        False,
+        "channel",
+        "none",
+    )
+    mlp = Placement("mlp", AdapterConfig(1), "parallel", "channel", (1,))
+    assert not space.contains(Design((beside, mlp)), 2)  # attention would have one in block 1 too
 
 
 TUNERS_APART = [
@@ -439,6 +542,7 @@ LEGAL: dict[str, dict[str, Any]] = {
     "a-range-of-shared-blocks": {**SHARED, "shared": {"blocks": {"low": 1, "high": 3}}},
     "a-range-for-a-reading": one_slot(operation="attention", tuner="prefix", reading={"low": 1, "high": 2}, length=2),
     "a-fractional-rank": one_slot(operation="mlp", tuner="adapter", rank={"low": 1.0, "high": 2.5}),
+    **{raw["name"] if raw["name"] != "small" else f"any-{i}": raw for i, raw in enumerate(SWITCHED)},
 }
 
 
@@ -531,7 +635,14 @@ def test_an_unknown_name_is_refused_with_the_nearest(raw: dict[str, Any], told: 
         (one_slot(operation="mlp", tuner="adapter", rank=1, scale=[0]), ("scale", "other than 0")),
         (one_slot(operation="mlp", tuner="norm", blocks="half"), ("slot 'a', blocks", "'half'")),
         (one_slot(operation="mlp", tuner="norm", blocks=["all", "last 3/2"]), ("blocks", "'last 3/2'")),
-        (one_slot(operation="mlp", tuner="norm", blocks=["each", "all"]), ("blocks", "'each'")),
+        (one_slot(operation="mlp", tuner="norm", blocks=["each", "all"]), ("blocks", "stands alone", "'each'")),
+        (one_slot(operation="mlp", tuner="norm", blocks=["all", "any"]), ("blocks", 'blocks = "any" stands alone')),
+        (one_slot(operation="mlp", tuner="norm", blocks=["any", "any"]), ("blocks", "stands alone")),
+        (
+            one_slot(operation="block", tuner={"kind": "prompt", "reading": "shallow"}, length=2, blocks="any"),
+            ("slot 'a', blocks", "enters at one block", "blocks of its own"),
+        ),
+        ({**SHARED, "reference": "0000.00000"}, ("space, reference", "'0000.00000'", "2303.00690")),
         (one_slot(operation="mlp", tuner="norm", blocks=[]), ("blocks", "nothing")),
         (one_slot(operation="mlp", tuner=[]), ("tuner", "nothing")),
         (one_slot(tuner="norm"), ("operation", "nothing", "Add operation")),

@@ -93,6 +93,11 @@ def text(blocks: Iterable[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
+def label(block: int) -> str:
+    """A block's number as search variables spell it: "block_07"."""
+    return f"block_{block:02d}"
+
+
 def explicit(pattern: str) -> tuple[int, ...]:
     """The numbers of an explicit pattern such as "1-4,7"; empty for any other pattern."""
     if _RANGES.fullmatch(pattern) is None:

@@ -1,10 +1,11 @@
 """Whether slots hold a design, and by which values of their variables: the inverse of suggesting one.
 
 No search is needed: slots and their alternatives place different tuners (`slots` refuses others), so what is placed
-tells which slot placed it.
+tells which slot placed it. What is not placed has two spellings where blocks are switched on and off, a tuner of
+"none" and a row of switches that are off; the first is given where the slot has it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from utuning_search import blocks as block_sets
@@ -35,6 +36,7 @@ def explain(slots: Sequence[Slot], design: Design, depth: int) -> Params | None:
         for block in placement.block_numbers():
             atoms.setdefault((placement.operation, block), []).append(atom)
     params: Params = {}
+    idle: Params = {}  # values that decide nothing, unless another slot shares the variable
     for slot in slots:
         found = _explain(slot, atoms, depth)
         if found is None:
@@ -45,7 +47,9 @@ def explain(slots: Sequence[Slot], design: Design, depth: int) -> Params | None:
         params.update(values)
         for cell, atom in placed:
             atoms[cell].remove(atom)
-    return None if any(atoms.values()) else params
+        if not placed and slot.switched:
+            idle.update(_idle(slot, values, depth))
+    return None if any(atoms.values()) else idle | params
 
 
 def _explain(slot: Slot, atoms: Atoms, depth: int) -> tuple[Params, list[tuple[Cell, Atom]]] | None:
@@ -53,6 +57,9 @@ def _explain(slot: Slot, atoms: Atoms, depth: int) -> tuple[Params, list[tuple[C
     found = list(_placed(slot, atoms, depth))
     if not found:
         none = next((v for v in slot.variants if v.kind is None), None)
+        if none is None and slot.switched:
+            off: Params = {leaf.variable: False for leaf in slot.switches(depth).values()}
+            return {**_tuner(slot, slot.variants[0]), **off}, []
         return None if none is None else (_tuner(slot, none), [])
     variant, _, atom = found[0]
     if any(other != atom for _, _, other in found):
@@ -60,10 +67,10 @@ def _explain(slot: Slot, atoms: Atoms, depth: int) -> tuple[Params, list[tuple[C
     cells = {cell for _, cell, _ in found}
     leaves = slot.choices(variant, depth)
     for label, group in zip(slot.operation_labels(), slot.operations, strict=True):
-        for pattern, blocks in _block_sets(slot, variant, depth).items():
+        for named, blocks in _block_sets(slot, variant, depth, {block for _, block in cells}):
             if len(group) * len(blocks) == len(cells) and all((o, b) in cells for o in group for b in blocks):
-                chosen = {"operation": label, "blocks": pattern, "form": atom.form, "scale": atom.scale}
-                chosen |= atom.tuner.options()
+                chosen: dict[str, object] = {"operation": label, "form": atom.form, "scale": atom.scale}
+                chosen |= named | atom.tuner.options()
                 values = {v.variable: cast(Value, chosen[key]) for key, v in leaves.items() if v.domain.size != 1}
                 return {**_tuner(slot, variant), **values}, [(cell, atom) for cell in cells]
     return None
@@ -76,14 +83,28 @@ def _placed(slot: Slot, atoms: Atoms, depth: int) -> Iterator[tuple[Variant, Cel
     for variant in slot.variants:
         fitting = [(cell, atom) for cell, atom in near if _fits(slot, variant, atom)]
         if fitting:
-            blocks = {block for found in _block_sets(slot, variant, depth).values() for block in found}
+            blocks = {b for _, found in _block_sets(slot, variant, depth, range(1, depth + 1)) for b in found}
             yield from ((variant, cell, atom) for cell, atom in fitting if cell[1] in blocks)
 
 
-def _block_sets(slot: Slot, variant: Variant, depth: int) -> dict[str, tuple[int, ...]]:
-    """The blocks of each pattern that the variant chooses from."""
-    patterns = cast(Choice, slot.choices(variant, depth)["blocks"].domain).values
-    return {str(p): block_sets.resolve(str(p), depth, slot.name) for p in patterns}
+def _block_sets(
+    slot: Slot, variant: Variant, depth: int, wanted: Collection[int]
+) -> Iterator[tuple[dict[str, Value], Collection[int]]]:
+    """The choices that name a set of blocks, and the set: one a pattern; with switches, the wanted blocks."""
+    if slot.switched:
+        yield {key: block in wanted for block, key in enumerate(slot.switches(depth), start=1)}, wanted
+        return
+    for pattern in cast(Choice, slot.choices(variant, depth)["blocks"].domain).values:
+        yield {"blocks": pattern}, block_sets.resolve(str(pattern), depth, slot.name)
+
+
+def _idle(slot: Slot, values: Params, depth: int) -> Params:
+    """Any value for what is chosen beside switches that are off; nothing where the tuner is "none"."""
+    if any(variant.kind is None for variant in slot.variants):
+        return {}
+    leaves = slot.choices(slot.variants[0], depth).values()
+    firsts = {v.variable: v.domain.values[0] if isinstance(v.domain, Choice) else v.domain.low for v in leaves}
+    return {v.variable: firsts[v.variable] for v in leaves if v.domain.size != 1 and v.variable not in values}
 
 
 def _tuner(slot: Slot, variant: Variant) -> Params:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -11,15 +11,19 @@ from typing import Any, cast
 from utuning_search import resources
 from utuning_search.design import Design, Placement
 from utuning_search.domains import Choice, Domain, FloatRange, Suggester, Value, parse_domain
-from utuning_search.errors import InputError, refuse_unknown_keys
+from utuning_search.errors import InputError, nearest, refuse_unknown_keys
 from utuning_search.membership import explain
 from utuning_search.presets import Preset, preset
-from utuning_search.slots import EACH, Leaf, Slot, Variant, parse_leaf, parse_slot, refuse_equal_tuners
-from utuning_search.tuners import Form, Scale, tuner_config
+from utuning_search.slot_parsing import parse_leaf, parse_slot, refuse_equal_tuners
+from utuning_search.slots import EACH, Leaf, Slot, Variant
+from utuning_search.tuners import Form, Reference, Scale, tuner_config
+from utuning_search.tuners import references as papers
 
-KEYS = ("name", "description", "presets", "learning_rate", "shared", "slots")
+KEYS = ("name", "description", "reference", "presets", "learning_rate", "shared", "slots")
+TELLING = ("description", "reference")  # what decides nothing
 ALWAYS = "always"
 SHARED_KEYS = ("blocks", "form", "scale", "rank", "length", "activation")
+PAPERS = {paper.arxiv: paper for paper in vars(papers).values() if isinstance(paper, Reference)}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Space:
         slots: Placements with sets.
         learning_rate: The range of the peak learning rate, or listed ones; None leaves it to the task.
         raw: The TOML tables it was read from.
+        reference: The paper whose space it is; None for one's own.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Space:
     slots: tuple[Slot, ...]
     learning_rate: Domain | None
     raw: Mapping[str, Any]
+    reference: Reference | None = None
 
     @classmethod
     def load(cls, name: str) -> "Space":
@@ -89,12 +95,13 @@ class Space:
             slots=slots,
             learning_rate=None if rate is None else _parse_rates(rate, f"{where}, learning_rate"),
             raw=raw,
+            reference=_parse_reference(raw.get("reference"), f"{where}, reference"),
         )
 
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits of everything that decides what the space holds."""
-        content = {k: v for k, v in self.raw.items() if k != "description"}
+        content = {k: v for k, v in self.raw.items() if k not in TELLING}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def slots_at(self, depth: int) -> tuple[Slot, ...]:
@@ -190,17 +197,18 @@ class Space:
     def size(self, depth: int) -> int:
         """Exact number of designs for a backbone of `depth` blocks, learning rates apart.
 
-        Shared variables are counted only for designs that use them.
+        Shared variables are counted only for designs that use them, and what places nothing is counted once,
+        whether a tuner of "none" or a row of switches that are off says so.
         """
-        totals: dict[frozenset[str], int] = {frozenset(): 1}
+        slots = self.slots_at(depth)
         shared: dict[str, int] = {}
-        for slot in self.slots_at(depth):
-            counts = _count(slot, depth, shared)
-            merged: dict[frozenset[str], int] = {}
-            for used_a, a in totals.items():
-                for used_b, b in counts.items():
-                    merged[used_a | used_b] = merged.get(used_a | used_b, 0) + a * b
-            totals = merged
+        totals = _totals(slots, depth, shared)
+        apart = [slot for slot in slots if not (slot.switched and slot.shares_blocks)]
+        if len(apart) < len(slots):
+            # Designs without a tuner at a shared switch are those of the other slots, however they were spelled.
+            totals = {used: n for used, n in totals.items() if SWITCHES in used}
+            for used, n in _totals(apart, depth, shared).items():
+                totals[used] = totals.get(used, 0) + n
         return sum(n * math.prod(shared[v] for v in used) for used, n in totals.items())
 
 
@@ -210,15 +218,42 @@ def _place(slot: Slot, variant: Variant, depth: int, choose: Callable[[Leaf], Va
     config = tuner_config(variant.kind, options, f"slot '{slot.name}'")
     group = slot.operations[slot.operation_labels().index(str(chosen["operation"]))]
     form, scale = cast(Form, chosen["form"]), cast(Scale, chosen["scale"])
-    return [Placement(operation, config, form, scale, str(chosen["blocks"])) for operation in group]
+    blocks = slot.standing(chosen, depth)
+    return [Placement(operation, config, form, scale, blocks) for operation in group] if blocks else []
+
+
+SWITCHES = "switches"  # stands for all shared switches, of which at least one is on
+
+
+def _totals(slots: Iterable[Slot], depth: int, shared: dict[str, int]) -> dict[frozenset[str], int]:
+    """Number of choices of all slots' own variables, by the set of shared variables in play; fills in `shared`."""
+    totals: dict[frozenset[str], int] = {frozenset(): 1}
+    for slot in slots:
+        counts = _count(slot, depth, shared)
+        merged: dict[frozenset[str], int] = {}
+        for used_a, a in totals.items():
+            for used_b, b in counts.items():
+                merged[used_a | used_b] = merged.get(used_a | used_b, 0) + a * b
+        totals = merged
+    return totals
 
 
 def _count(slot: Slot, depth: int, shared: dict[str, int]) -> dict[frozenset[str], int]:
     """Number of choices of a slot's own variables, by the set of shared variables that they bring into play."""
     counts: dict[frozenset[str], int] = {}
+    own_switches = slot.switched and not slot.shares_blocks
+    if own_switches and all(variant.kind is not None for variant in slot.variants):
+        counts[frozenset()] = 1  # every switch off
     for variant in slot.variants:
-        own, used = 1, set()
+        own, used = 1, set[str]()
+        if variant.kind is not None and slot.switched:
+            own = 2**depth - 1 if own_switches else 1
+            if not own_switches:
+                used.add(SWITCHES)
+                shared[SWITCHES] = 2**depth - 1
         for key, leaf in slot.choices(variant, depth).items() if variant.kind is not None else ():
+            if key in slot.switches(depth):
+                continue
             size = leaf.domain.size
             if size is None:
                 raise InputError(f"slot '{slot.name}'", "the values of an option can be counted", leaf.variable)
@@ -229,6 +264,16 @@ def _count(slot: Slot, depth: int, shared: dict[str, int]) -> dict[frozenset[str
                 shared[leaf.variable] = size
         counts[frozenset(used)] = counts.get(frozenset(used), 0) + own
     return counts
+
+
+def _parse_reference(raw: object, where: str) -> Reference | None:
+    """The paper of an arXiv identifier, one of those that tuners and presets cite."""
+    if raw is None:
+        return None
+    if not isinstance(raw, str) or raw not in PAPERS:
+        todo = nearest(raw, PAPERS) if isinstance(raw, str) else "Write it as text."
+        raise InputError(where, "it is the arXiv identifier of a paper that the package cites", repr(raw), todo)
+    return PAPERS[raw]
 
 
 def _parse_rates(raw: object, where: str) -> Domain:

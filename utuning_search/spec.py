@@ -122,7 +122,7 @@ class StudySpec:
 def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if key != "description":
+            if key not in ("description", "reference"):
                 yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
         for i, inner in enumerate(value):

@@ -37,11 +37,12 @@ def spaces_command(arguments: argparse.Namespace) -> int:
     if arguments.name:
         _explain(Space.load(arguments.name), arguments)
         return 0
-    table = _table("space", "variables", "designs", "cost", "what it covers")
+    table = _table("space", "variables", "designs", "paper", "cost", "what it covers")
     for name in bundled("space"):
         space = Space.load(name)
         size, count = space.size(arguments.depth), len(space.variables(arguments.depth))
-        table.add_row(name, str(count), _size(size), _cost(name), space.description)
+        paper = "" if space.reference is None else space.reference.arxiv
+        table.add_row(name, str(count), _size(size), paper, _cost(name), space.description)
     console.print(table)
     console.print(
         f"Designs and variables for a backbone of {arguments.depth} blocks. Explain one: utuning-search spaces full"
@@ -112,6 +113,8 @@ def _explain(space: Space, arguments: argparse.Namespace) -> None:
     console.print(
         f"{size} and {len(variables)} search variables for a backbone of {arguments.depth} blocks; {_cost(space.name)}"
     )
+    if space.reference is not None:
+        console.print(f"Reference: {space.reference}", highlight=False, soft_wrap=True)
     console.print(f"Tried first: {', '.join(p.name for p in space.presets) or 'nothing'}\n")
     table = _table("variable", "values", "exists if")
     for variable in variables:
