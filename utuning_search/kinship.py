@@ -28,13 +28,13 @@ class Kinship:
         preset: The method.
         differences: What differs besides sizes, a phrase each; empty where the design is that method.
         share: Cost of the differences as a share of having nothing in common, in [0, 1].
-        design: The design compared.
+        sizes: Of the placements that have a counterpart in the method, such as "r=8".
     """
 
     preset: Preset
     differences: tuple[str, ...]
     share: float
-    design: Design
+    sizes: tuple[str, ...] = ()
 
     @property
     def is_new(self) -> bool:
@@ -44,9 +44,7 @@ class Kinship:
     def __str__(self) -> str:
         if self.is_new:
             return "new"
-        options = [p.tuner.options() for p in self.design.placements]
-        sizes = dict.fromkeys(f"{k[0]}={o[k]}" for o in options for k in SIZES if k in o)
-        name = " ".join([self.preset.title, "/".join(sizes)]).strip()
+        name = " ".join([self.preset.title, "/".join(self.sizes)]).strip()
         return f"{name}, but {'; '.join(self.differences)}" if self.differences else name
 
 
@@ -71,7 +69,7 @@ def _compare(known: Preset, design: Design, depth: int) -> Kinship:
     theirs, ours = Design(known.placements()).resolve(depth).placements, design.placements
     if not theirs or not ours:
         alike = len(theirs) == len(ours)
-        return Kinship(known, () if alike else ("everything",), 0.0 if alike else 1.0, design)
+        return Kinship(known, () if alike else ("everything",), 0.0 if alike else 1.0)
     costs = np.array([[_cost(a, b, depth) for b in theirs] for a in ours])
     # Padded, so that any placement of either side may stay alone.
     padded = np.full((len(ours) + len(theirs),) * 2, float(ALONE))
@@ -82,7 +80,13 @@ def _compare(known: Preset, design: Design, depth: int) -> Kinship:
     share = float(padded[rows, columns].sum()) / (ALONE * (len(ours) + len(theirs)))
     extra = [p for p in ours if not any(p is a for a, _ in pairs)]
     missing = [p for p in theirs if not any(p is b for _, b in pairs)]
-    return Kinship(known, (*_changes(pairs, depth), *_unmatched(extra, missing)), share, design)
+    return Kinship(known, (*_changes(pairs, depth), *_unmatched(extra, missing)), share, _sizes([a for a, _ in pairs]))
+
+
+def _sizes(placements: Sequence[Placement]) -> tuple[str, ...]:
+    """Their ranks and lengths, each once: r=8, l=10."""
+    options = [p.tuner.options() for p in placements]
+    return tuple(dict.fromkeys(f"{size[0]}={o[size]}" for o in options for size in SIZES if size in o))
 
 
 def _cost(ours: Placement, theirs: Placement, depth: int) -> float:
