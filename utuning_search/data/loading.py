@@ -1,11 +1,14 @@
 """From a task's data table to tensors: what a search sees, and what finalists are trained and measured on."""
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 
 from utuning_search.backbone import Preprocessing
@@ -31,18 +34,18 @@ class Split:
     Attributes:
         rows: Where each image lies among those of its source; see `splits.json` of a study.
         names: Of the images; empty where they have none.
-        skipped: Names of unreadable images that were left out, and why.
+        skipped: Unreadable images that were left out, and why, by name.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     rows: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def index(self) -> dict[str, Any]:
         """Which images these are, as a table."""
-        return {"indices": list(self.rows), "names": list(self.names)}
+        return {"indices": list(self.rows), "names": list(self.names), "skipped": dict(self.skipped)}
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,40 @@ class SearchData:
 
     def index(self) -> dict[str, Any]:
         """Which images were drawn, for a study's `splits.json`."""
-        skipped = [*self.proxy.skipped, *self.validation.skipped]
-        splits = {"proxy": self.proxy.index(), "validation": self.validation.index()}
-        return {"digest": self.digest, "classes": list(self.classes), "skipped": skipped, **splits}
+        splits = {name: split.index() for name, split in self._splits()}
+        return {"digest": self.digest, "classes": list(self.classes), **splits}
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Unreadable images that were left out, and why, by name."""
+        return {**self.proxy.skipped, **self.validation.skipped}
+
+    def save(self, path: Path) -> None:
+        """Write images and labels, decoded, for `restore`."""
+        images = {f"{name}.images": split.images for name, split in self._splits()}
+        tensors = images | {f"{name}.labels": split.labels for name, split in self._splits()}
+        safetensors.torch.save_file(tensors, path, {"index": json.dumps(self.index())})
+
+    @classmethod
+    def restore(cls, path: Path) -> "SearchData":
+        """What `save` wrote: the same images, labels and digest, without decoding an image again."""
+        tensors = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            index = json.loads(file.metadata()["index"])
+        proxy, validation = (
+            Split(
+                tensors[f"{name}.images"],
+                tensors[f"{name}.labels"],
+                tuple(index[name]["indices"]),
+                tuple(index[name]["names"]),
+                index[name]["skipped"],
+            )
+            for name in ("proxy", "validation")
+        )
+        return cls(proxy, validation, tuple(index["classes"]), index["digest"])
+
+    def _splits(self) -> tuple[tuple[str, Split], ...]:
+        return ("proxy", self.proxy), ("validation", self.validation)
 
 
 @dataclass(frozen=True)
@@ -127,10 +161,11 @@ def load_final_data(
 def _read(part: Part, wanted: Sequence[Sequence[int]], source: Source) -> list[Split]:
     """The images of each list of rows, each decoded once; those that cannot be read are left out, up to a limit."""
     splits = [_split(part, rows, source.preprocessing) for rows in wanted]
-    skipped = [text for split in splits for text in split.skipped]
+    skipped = [f"{name} ({why})" for split in splits for name, why in split.skipped.items()]
     count = sum(map(len, wanted))
     if len(skipped) > UNREADABLE * count:
-        shown = "; ".join(skipped[:NAMED]) + ("; ..." if len(skipped) > NAMED else "")
+        more = len(skipped) - NAMED
+        shown = "; ".join(skipped[:NAMED]) + (f"; and {more} more" if more > 0 else "")
         rule = f"at most {UNREADABLE:.0%} of the images cannot be read"
         raise DataError(source.where, rule, f"{len(skipped)} of {count}: {shown}", "Replace or remove the files.")
     return splits
@@ -140,12 +175,12 @@ def _split(part: Part, rows: Sequence[int], preprocessing: Preprocessing) -> Spl
     size = preprocessing.image_size
     images = torch.empty(len(rows), preprocessing.channels, size, size, dtype=torch.uint8)
     kept: list[int] = []
-    skipped: list[str] = []
+    skipped: dict[str, str] = {}
     for i in rows:
         try:
             image = part.read(i)
         except UnreadableError as error:
-            skipped.append(f"{part.name(i)} ({error})")
+            skipped[part.name(i)] = str(error)
         else:
             images[len(kept)] = image
             kept.append(i)
@@ -154,13 +189,14 @@ def _split(part: Part, rows: Sequence[int], preprocessing: Preprocessing) -> Spl
         torch.from_numpy(part.labels[kept]),
         tuple(map(part.row, kept)),
         tuple(part.names[i] for i in kept) if part.names else (),
-        tuple(skipped),
+        skipped,
     )
 
 
 def _digest(*splits: Split) -> str:
     content = hashlib.sha256()
     for split in splits:
+        content.update("\n".join(split.skipped).encode())  # without the reasons, which are words of a library
         for tensor in (split.images, split.labels):
-            content.update(memoryview(tensor.numpy()))
+            content.update(tensor.numpy().data)
     return content.hexdigest()[:12]

@@ -48,7 +48,7 @@ _PARTS: tuple[dict[str, object], ...] = ({"split": "train"}, {"split": "val"})
 DATASETS: dict[str, Entry] = {
     "CIFAR10": Entry(datasets.CIFAR10, "cifar-10-batches-py", (_TRAIN,), _TEST, lambda d: d.targets),
     "CIFAR100": Entry(datasets.CIFAR100, "cifar-100-python", (_TRAIN,), _TEST, lambda d: d.targets),
-    "DTD": Entry(datasets.DTD, "dtd", _PARTS, {"split": "test"}, lambda d: d._labels, lambda d: d._image_files),
+    "DTD": Entry(datasets.DTD, "dtd/dtd", _PARTS, {"split": "test"}, lambda d: d._labels, lambda d: d._image_files),
     "EuroSAT": Entry(
         datasets.EuroSAT, "eurosat/2750", ({},), None, lambda d: d.targets, lambda d: [path for path, _ in d.samples]
     ),
