@@ -15,6 +15,10 @@ PACKAGE = "utuning_search"
 MAX_LINES = 400
 MAY_PRINT = (f"{PACKAGE}.cli", f"{PACKAGE}.embedded.pretrain")
 MAY_IMPORT_OURS_IN_FUNCTIONS: tuple[str, ...] = ()
+# Who may name the permit to read test images, and who may make one or read them.
+PERMIT, GIVES_PERMITS = "TestPermit", f"{PACKAGE}.confirm"
+KNOWS_PERMITS = (GIVES_PERMITS, f"{PACKAGE}.data")
+READS_TESTS = (GIVES_PERMITS, f"{PACKAGE}.data.loading", f"{PACKAGE}.data.source")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Module:
     lines: int
     imports: tuple[Import, ...]
     prints: tuple[int, ...]
+    names: tuple[tuple[str, int], ...] = ()  # every name and attribute that is mentioned, and what is imported
+    calls: tuple[tuple[str, int], ...] = ()
 
     def at(self, line: int, text: str) -> str:
         return f"{self.path}:{line}: {text}"
@@ -51,6 +57,8 @@ class Reader(ast.NodeVisitor):
         self.package, self.known = package, known
         self.imports: list[Import] = []
         self.prints: list[int] = []
+        self.names: list[tuple[str, int]] = []
+        self.calls: list[tuple[str, int]] = []
         self.depth = 0
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -62,6 +70,7 @@ class Reader(ast.NodeVisitor):
 
     def visit_Import(self, node: ast.Import) -> None:
         self.add(node.lineno, *(alias.name for alias in node.names))
+        self.names += ((alias.name.rpartition(".")[2], node.lineno) for alias in node.names)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         base = node.module or ""
@@ -70,10 +79,20 @@ class Reader(ast.NodeVisitor):
             base = ".".join([*parents[: len(parents) + 1 - node.level], *filter(None, [base])])
         names = (f"{base}.{alias.name}" for alias in node.names)
         self.add(node.lineno, *(name if name in self.known else base for name in names))
+        self.names += ((alias.name, node.lineno) for alias in node.names)
 
     def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name) and node.func.id == "print":
             self.prints.append(node.lineno)
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        self.calls.append((called, node.lineno))
+        self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self.names.append((node.id, node.lineno))
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        self.names.append((node.attr, node.lineno))
         self.generic_visit(node)
 
     def add(self, line: int, *targets: str) -> None:
@@ -92,7 +111,15 @@ def read_modules(root: Path) -> Modules:
         reader = Reader(name if path.stem == "__init__" else name.rpartition(".")[0], set(paths))
         reader.visit(ast.parse(text, str(path)))
         shown = path.relative_to(root)
-        modules[name] = Module(name, shown, len(text.splitlines()), tuple(reader.imports), tuple(reader.prints))
+        modules[name] = Module(
+            name,
+            shown,
+            len(text.splitlines()),
+            tuple(reader.imports),
+            tuple(reader.prints),
+            tuple(reader.names),
+            tuple(reader.calls),
+        )
     return modules
 
 
@@ -140,6 +167,23 @@ def no_prints(modules: Modules) -> Iterator[str]:
                 yield module.at(line, "only the command line prints; return a value")
 
 
+def no_test_images(modules: Modules) -> Iterator[str]:
+    """Test images are for finalists: only one module permits itself to read them, and only through the guard."""
+    for module in modules.values():
+        for name, line in module.names:
+            if name == PERMIT and not within(module.name, KNOWS_PERMITS):
+                yield module.at(line, f"names {name}; only {GIVES_PERMITS} may")
+            if name == "_test" and module.name != f"{PACKAGE}.data.source":
+                yield module.at(line, "reads test images past the guard; call test(permit)")
+            if name == "load_final_data" and not within(module.name, (*READS_TESTS, f"{PACKAGE}.data")):
+                yield module.at(line, f"reads test images; only {GIVES_PERMITS} may")
+        for name, line in module.calls:
+            if name == PERMIT and module.name != GIVES_PERMITS:
+                yield module.at(line, f"makes a {PERMIT}; only {GIVES_PERMITS} may")
+            if name in ("test", "load_final_data") and module.name not in READS_TESTS:
+                yield module.at(line, f"reads test images; only {', '.join(READS_TESTS)} may")
+
+
 def one_door(library: str, doors: tuple[str, ...]) -> Rule:
     """The rule that only `doors` import `library`."""
 
@@ -170,6 +214,7 @@ RULES: dict[str, Rule] = {
     "no hidden imports": no_hidden_imports,
     "no long modules": no_long_modules,
     "no prints": no_prints,
+    "no test images": no_test_images,
     **{f"one door for {library}": one_door(library, doors) for library, doors in DOORS.items()},
 }
 
@@ -204,6 +249,12 @@ def test_each_heavy_library_has_a_door() -> None:
         ("no long modules", {"a.py": "x = 1\n" * (MAX_LINES + 1)}, f"a.py:{MAX_LINES + 1}"),
         ("no prints", {"a.py": "def f():\n    return [print(1)]"}, "a.py:2"),
         ("no prints", {"client.py": "print(1)"}, "client.py:1"),
+        ("no test images", {"a.py": "\nfrom utuning_search.data import TestPermit"}, "a.py:2"),
+        ("no test images", {"a.py": "from utuning_search import data\ndata.permit.TestPermit()"}, "a.py:2"),
+        ("no test images", {"data/a.py": "\nfrom .permit import TestPermit\nx = TestPermit()"}, "data/a.py:3"),
+        ("no test images", {"data/a.py": "def f(source):\n    return source._test()"}, "data/a.py:2"),
+        ("no test images", {"a.py": "def f(source):\n    return source.test(None)"}, "a.py:2"),
+        ("no test images", {"a.py": "from utuning_search.data import load_final_data"}, "a.py:1"),
         ("one door for timm", {"tuners/a.py": "import math\nimport timm.layers as layers"}, "tuners/a.py:2"),
         ("one door for optuna", {"a.py": "def f():\n    from optuna import create_study"}, "a.py:2"),
     ],
@@ -222,6 +273,9 @@ def test_rule_names_file_and_line(rule: str, files: dict[str, str], where: str, 
 def test_what_is_allowed_passes(tmp_path: Path) -> None:
     (tmp_path / PACKAGE / "cli").mkdir(parents=True)
     (tmp_path / PACKAGE / "cli" / "__init__.py").write_text("import rich\nfrom ..backbone import x\nprint(x)\n")
+    (tmp_path / PACKAGE / "confirm.py").write_text(
+        "from .data import TestPermit, load_final_data\n\nx = TestPermit()\n"
+    )
     (tmp_path / PACKAGE / "backbone.py").write_text("import timm\n\n\ndef f():\n    import math\n")
     modules = read_modules(tmp_path)
     assert [text for rule in RULES.values() for text in rule(modules)] == []

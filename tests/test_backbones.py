@@ -767,6 +767,118 @@ def test_google_npz_that_does_not_fit_is_refused(lost: str, state: dict[str, Ten
 # Names
 
 
+# What users bring, by its real name, made small: the kinds differ in patches, tokens, norms and layer scale.
+SHRUNK = {"depth": 2, "embed_dim": 24, "num_heads": 2}
+BROUGHT = {
+    "vit_base_patch16_224.orig_in21k": 32,
+    "deit_tiny_patch16_224": 32,
+    "vit_small_patch14_dinov2.lvd142m": 28,
+    "vit_small_patch14_reg4_dinov2": 28,
+    "vit_base_patch32_clip_224.openai": 64,
+}
+create_model = timm.create_model
+
+
+@pytest.fixture
+def shrink(monkeypatch: pytest.MonkeyPatch) -> Callable[..., VisionTransformer]:
+    """Registered models of two narrow blocks, without pretrained weights; `load_backbone` gets them too."""
+
+    def create(name: str, pretrained: bool = False, **settings: Any) -> VisionTransformer:
+        assert not pretrained, "a network is asked"
+        return create_model(name, pretrained=False, **settings, **SHRUNK)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    return create
+
+
+@pytest.mark.parametrize("name", BROUGHT)
+def test_backbones_that_users_bring_carry_tuners(
+    name: str, shrink: Callable[..., VisionTransformer], tmp_path: Path
+) -> None:
+    """A checkpoint of twice the size with a head loads, and each token operation carries a tuner."""
+    size = BROUGHT[name]
+    given = randomise(shrink(name, num_classes=7, img_size=2 * size), seed=4)
+    path = save(given.state_dict(), tmp_path / "weights.safetensors")
+    model = load_backbone(name, path, image_size=size)
+    assert shape_of(model).grid == (2, 2)
+    kept = {k: v for k, v in given.state_dict().items() if not k.startswith("head.") and k != "pos_embed"}
+    own = model.state_dict()
+    assert kept.keys() == own.keys() - {"pos_embed"}
+    assert all(torch.equal(own[k], v) for k, v in kept.items())
+    images = preprocessing_of(model, name).normalise(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8))
+    placements = [Placement(operation, AdapterConfig(2), "parallel") for operation in TOKEN_OPERATIONS]
+    placements += [Placement("qkv", LoraConfig(2)), Placement("attention", PrefixConfig(2, reading="exact"), "inside")]
+    placements += [Placement("block", PromptConfig(2, reading="deep"), "inside")]
+    untouched = tuned(model)
+    wanted = untouched(images)
+    assert torch.equal(wanted, bare_logits(untouched, images))
+    for placement in placements:
+        fresh = tuned(model, placement, random=True)
+        logits = fresh(images)
+        assert logits.shape == (2, CLASSES)
+        assert logits.isfinite().all()
+        fresh.head.load_state_dict(untouched.head.state_dict())
+        assert not torch.allclose(fresh(images), wanted), f"{placement} does nothing"
+
+
+def test_checkpoints_of_meta_load(shrink: Callable[..., VisionTransformer], tmp_path: Path) -> None:
+    """DINOv2 as its authors publish it, with a mask token and register tokens of other names."""
+    for name in ("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2"):
+        given = randomise(shrink(name, num_classes=0, img_size=28), seed=4)
+        state = {**given.state_dict(), "mask_token": torch.zeros(1, 24)}
+        if "reg_token" in state:
+            state["register_tokens"] = state.pop("reg_token")
+            # Theirs adds a row of the position embedding to the class token; timm's class token has it already.
+            state["pos_embed"] = torch.cat([torch.zeros(1, 1, 24), state["pos_embed"]], dim=1)
+        loaded = load_backbone(name, save(state, tmp_path / f"{name}.pth"), image_size=28)
+        own = loaded.state_dict()
+        assert all(torch.equal(own[k], v) for k, v in given.state_dict().items())
+
+
+def test_checkpoints_of_openai_load(shrink: Callable[..., VisionTransformer], tmp_path: Path) -> None:
+    """CLIP's image tower under its authors' names."""
+    name = "vit_base_patch32_clip_224.openai"
+    given = randomise(shrink(name, num_classes=0, img_size=64), seed=4)
+    renamed = {
+        "cls_token": "class_embedding",
+        "patch_embed.proj": "conv1",
+        "pos_embed": "positional_embedding",
+        "norm_pre": "ln_pre",
+        "blocks.": "transformer.resblocks.",
+        "attn.qkv.": "attn.in_proj_",
+        "attn.proj": "attn.out_proj",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+        ".norm1": ".ln_1",
+        ".norm2": ".ln_2",
+        "norm.": "ln_post.",
+    }
+    state = {"visual.proj": torch.zeros(24, 7)}
+    for key, value in given.state_dict().items():
+        theirs = key
+        for old, new in renamed.items():
+            theirs = theirs.replace(old, new)
+        state[f"visual.{theirs}"] = value[0] if key == "pos_embed" else value[0, 0] if key == "cls_token" else value
+    loaded = load_backbone(name, save(state, tmp_path / "clip.safetensors"), image_size=64)
+    own = loaded.state_dict()
+    assert all(torch.equal(own[k], v) for k, v in given.state_dict().items())
+
+
+def test_google_npz_is_resampled(state: dict[str, Tensor], tmp_path: Path) -> None:
+    state["pos_embed"][:, 1:] = 0.25
+    np.savez(tmp_path / "weights.npz", **jax_weights(state, depth=6, heads=2))
+    position = load_backbone(NAME, tmp_path / "weights.npz", image_size=64).state_dict()["pos_embed"]
+    assert position.shape == (1, 1 + 16, 64)
+    assert torch.equal(position[:, 0], state["pos_embed"][:, 0])
+    assert torch.allclose(position[:, 1:], torch.tensor(0.25), atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "advice"), [(40, "Take 32 or 48"), (8, "Take 16")])
+def test_a_size_that_does_not_fall_into_patches_is_refused(size: int, advice: str) -> None:
+    with pytest.raises(InputError, match=rf"image_size is a multiple of its patches, 16; got {size}\. {advice}"):
+        load_backbone(NAME, Path("never-read.pth"), image_size=size)
+
+
 def test_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"got 'vit_bas_patch16_224'\. Did you mean 'vit_base_patch16_224'"):
         load_backbone("vit_bas_patch16_224")

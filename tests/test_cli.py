@@ -9,12 +9,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
+import timm
 import torch
 from PIL import Image
 
@@ -22,9 +24,10 @@ from utuning_search import backbone as vit
 from utuning_search.cli.main import main
 from utuning_search.design import Design
 from utuning_search.engine import load_search
+from utuning_search.errors import StudyError
 from utuning_search.resources import bundled
 from utuning_search.study import Study
-from utuning_search.task import Task
+from utuning_search.task import BackboneSpec, Task
 
 TASK = """
 name = "tiny"
@@ -299,7 +302,7 @@ def test_a_corrupt_image_is_named(place: Path) -> None:
     for path in (place / "photos" / "train" / "b").iterdir():
         path.write_bytes(path.read_bytes()[:40])
     found = refused("run", "--task", "folder.toml", "--space", "own.toml", *INLINE)
-    assert re.search(r"image .*photos/train/b/\d\.png: the file is a readable image", found)
+    assert re.search(r"image folder .*photos: at most 5% .* cannot be read; got \d of 12: train/b/\d\.png \(", found)
 
 
 @pytest.mark.usefixtures("studied")
@@ -572,6 +575,95 @@ def test_run_of_an_image_folder_reads_no_test_image(place: Path) -> None:
     assert rows("studies/own-tiny/trials.csv")[0]["state"] == "complete"
 
 
+def test_skipped_images_are_counted_on_stderr(place: Path) -> None:
+    """One of 40 is broken: the study runs without it, and says so, now and when it goes on."""
+    for label in ("a", "b"):
+        for number in range(10, 20):
+            pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / "photos" / "train" / label / f"{number}.png")
+    (place / "photos" / "train" / "b" / "6.png").write_bytes(b"no image")
+    (place / "folder.toml").write_text(FOLDER_TASK.replace("proxy = 8", "proxy = 24").replace("= 4", "= 16"))
+    said = command("run", "--task", "folder.toml", "--space", "own.toml", "--trials", "1", "-q", *INLINE)
+    line = (
+        "utuning-search: warning: 1 image that cannot be read was left out: "
+        "train/b/6.png (no image of a known format)\n"
+    )
+    assert (said.code, said.err) == (0, line)
+    assert command("resume", "own-tiny", "--trials", "2", "-q", *INLINE).err == line
+    index = json.loads((place / "studies" / "own-tiny" / "splits.json").read_text())
+    assert len(index["proxy"]["names"]) + len(index["validation"]["names"]) == 39
+    spec = tomllib.loads((place / "studies" / "own-tiny" / "spec.toml").read_text())
+    assert index["digest"] == spec["data"]
+
+
+# Another backbone
+
+
+@pytest.fixture
+def weights(place: Path) -> Path:
+    """A checkpoint of a small timm model at 32 pixels."""
+    model = timm.create_model("test_vit", pretrained=False, num_classes=3, img_size=32)
+    safetensors.torch.save_file(model.state_dict(), place / "w.safetensors")
+    return place
+
+
+OTHER = ("--backbone", "test_vit", "--checkpoint", "w.safetensors")
+
+
+@pytest.mark.usefixtures("weights")
+def test_a_task_runs_on_another_backbone() -> None:
+    run = ("run", "--task", "folder.toml", "--space", "own.toml", "--trials", "1", "-q", *INLINE)
+    succeeded(*run, *OTHER, "--image-size", "48")
+    spec = tomllib.loads(Path("studies/own-tiny/spec.toml").read_text())
+    assert spec["task"]["backbone"] == {"name": "test_vit", "checkpoint": "w.safetensors", "image_size": 48}
+    succeeded("resume", "own-tiny", "--trials", "1", *INLINE, *OTHER)
+    found = refused("resume", "own-tiny", "--image-size", "32", *INLINE)
+    assert "task.backbone.image_size: 32 here, 48 there" in found
+    found = refused("resume", "own-tiny", "--backbone", "deit_tiny_patch16_224", *INLINE)
+    assert "task.backbone.name: deit_tiny_patch16_224 here, test_vit there" in found
+    assert "task.backbone.image_size: 0 here" in refused("resume", "own-tiny", "--task", "folder.toml", *INLINE)
+
+
+@pytest.mark.usefixtures("weights")
+def test_digits_are_enlarged_for_another_backbone() -> None:
+    succeeded("run", "--task", "tiny.toml", "--space", "own.toml", "--trials", "1", "-q", *INLINE, *OTHER)
+    assert rows("studies/own-tiny/trials.csv")[0]["state"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--image-size", "-1"), r"--image-size: it is in pixels, .*; got -1"),
+        (("--image-size", "16"), r"backbone 'glyph_vit': image_size is 8; got 16"),
+        ((*OTHER, "--image-size", "24"), r"image_size is a multiple of its patches, 16; got 24\. Take 16 or 32"),
+        (("--backbone", "vit_tiny_patch16"), r"backbone: name is a timm model or glyph_vit; got 'vit_tiny_patch16'"),
+        (("--backbone", "deit_tiny_patch16_224", "--checkpoint", "no.pth"), r"'no\.pth' in none of .*--data-dir"),
+        (("--backbone", "resnet18", "--checkpoint", "w.safetensors"), r"the model is a timm VisionTransformer"),
+        (("--backbone", "deit_tiny_patch16_224", "--checkpoint", "w.safetensors"), r"its tensors fit .* exactly"),
+    ],
+)
+@pytest.mark.usefixtures("weights")
+def test_a_backbone_that_cannot_be_is_refused(options: tuple[str, ...], message: str) -> None:
+    assert re.search(message, refused(*RUN, "--space", "own.toml", *options))
+
+
+def test_the_papers_setting_takes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Task] = []
+
+    def create(space: str, task: Task, **rest: object) -> None:
+        asked.append(task)
+        raise StudyError("here", f"nothing runs {space}", len(rest))
+
+    monkeypatch.setattr(Study, "create", create)
+    name = "vit_base_patch16_224.orig_in21k"
+    assert command("run", "--task", "cifar100", "--backbone", name).code == 2
+    assert command("run", "--task", "cifar100-subset", "--backbone", name, "--image-size", "224").code == 2
+    assert asked[0] == Task.load("cifar100")
+    # Another model does not keep the checkpoint of the task's own.
+    assert asked[1].backbone == BackboneSpec(name, image_size=224)
+    assert asked[1].data == Task.load("cifar100-subset").data
+
+
 def test_a_folder_in_brackets_is_shown_whole(place: Path) -> None:
     """Brackets are markup to the library that prints, and long paths must stay in one piece to be copied."""
     folder = place / "[bold]a" / ("long" * 20)
@@ -597,6 +689,10 @@ def test_tasks_and_presets_are_listed() -> None:
     out = succeeded("tasks")
     for name in bundled("task"):
         assert re.search(rf"^{name} ", out, flags=re.MULTILINE)
+        explained = succeeded("tasks", name)
+        assert explained.startswith("# ")
+        assert f'name = "{name}"' in explained
+    assert "got 'digit'. Did you mean 'digits'" in refused("tasks", "digit")
     out = succeeded("presets")
     assert "u-tuning-dual" in out
     assert "405,744" in out, "its size on ViT-B/16"

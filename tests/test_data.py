@@ -11,9 +11,11 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision.datasets import ImageFolder
 
 from utuning_search.backbone import Preprocessing
 from utuning_search.data import SearchData, load_search_data, split_indices
+from utuning_search.data.folder import Folder
 from utuning_search.errors import DataError, InputError
 from utuning_search.task import BackboneSpec, DataSpec, Recipe, Task
 
@@ -178,7 +180,7 @@ def test_digest_changes_with_a_label_alone(monkeypatch: pytest.MonkeyPatch) -> N
     before = load_search_data(DIGITS, GREY).digest
     changed = np.where(labels == 3, 4, np.where(labels == 4, 3, labels))
     monkeypatch.setattr(
-        "utuning_search.data.load_digits", lambda: type("B", (), {"images": loaded.images, "target": changed})
+        "utuning_search.data.digits.load_digits", lambda: type("B", (), {"images": loaded.images, "target": changed})
     )
     assert load_search_data(DIGITS, GREY).digest != before
 
@@ -289,9 +291,90 @@ def test_a_corrupt_image_is_named(photos: Path, content: str | bytes, name: str)
     picture.save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if isinstance(content, str) else content)
     message = refusal(photos, replace(FOLDER, proxy=12, validation=6))
-    assert str(path) in message
-    assert message.endswith("Replace or remove the file.")
-    assert message.count(str(path)) == 1
+    assert f"image folder {photos}: at most 5% of the images cannot be read; got 1 of 18: train/bee/{name} (" in message
+    assert message.endswith("Replace or remove the files.")
+    assert message.count(name) == 1
+
+
+@pytest.fixture
+def many(photos: Path) -> Path:
+    """The same with 20 training images a class, so that one of 60 may be broken, and three, but not four."""
+    for j, label in enumerate(CLASSES):
+        for number in range(6, 20):
+            noise(1000 * j + number).convert("RGB").save(photos / "train" / label / f"{number}.png")
+    return photos
+
+
+WHOLE = replace(FOLDER, proxy=36, validation=24)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_few_unreadable_images_are_skipped(many: Path, count: int) -> None:
+    before = load(many, WHOLE)
+    for number in range(count):
+        corrupt(many, b"no image", f"{number}.png")
+    data = load(many, WHOLE)
+    assert len(data.skipped) == count
+    assert data.skipped == {f"train/bee/{n}.png": "no image of a known format" for n in range(count)}
+    assert len(data.proxy.images) + len(data.validation.images) == 60 - count
+    assert len(data.proxy.labels) == len(data.proxy.images) == len(data.proxy.names)
+    assert data.digest != before.digest, "the digest does not say what was skipped"
+    # The other images stay in the split that they were in.
+    for mine, theirs in ((data.proxy, before.proxy), (data.validation, before.validation)):
+        assert list(mine.names) == [n for n in theirs.names if n not in data.skipped]
+
+
+def test_which_image_was_skipped_changes_the_digest(many: Path) -> None:
+    first = corrupt(many, b"no image")
+    content = first.with_name("1.png").read_bytes()
+    one = load(many, WHOLE).digest
+    first.write_bytes(content)
+    corrupt(many, b"no image", "1.png")
+    assert load(many, WHOLE).digest != one
+
+
+def test_more_than_a_twentieth_unreadable_is_refused(many: Path) -> None:
+    for number in range(4):
+        corrupt(many, b"no image", f"{number}.png")
+    message = refusal(many, WHOLE)
+    assert "at most 5% of the images cannot be read; got 4 of 60: train/bee/" in message
+    assert message.count("train/bee/") == 3
+
+
+def test_hidden_files_and_other_files_do_not_count(photos: Path) -> None:
+    before = load(photos)
+    for name in (".DS_Store", "._0.png", ".hidden.jpg", "notes.txt", "0.json"):
+        (photos / "train" / "ant" / name).write_bytes(b"no image")
+    for folder in (photos / "train" / ".ipynb_checkpoints", photos / "train" / "bee" / ".thumbs"):
+        folder.mkdir()
+        (folder / "0.png").write_bytes(b"no image")
+    (photos / "train" / "list.csv").write_text("a,b")
+    after = load(photos)
+    assert (after.digest, after.classes, after.skipped) == (before.digest, CLASSES, {})
+
+
+def test_folders_below_a_class_belong_to_it(photos: Path) -> None:
+    everything = replace(FOLDER, proxy=12, validation=6)
+    (photos / "train" / "bee" / "wild" / "north").mkdir(parents=True)
+    (photos / "train" / "bee" / "0.png").rename(photos / "train" / "bee" / "wild" / "0.png")
+    (photos / "train" / "bee" / "1.png").rename(photos / "train" / "bee" / "wild" / "north" / "1.png")
+    data = load(photos, everything)
+    assert data.classes == CLASSES
+    names = {n for s in (data.proxy, data.validation) for n, y in zip(s.names, s.labels, strict=True) if y == 1}
+    assert len(names) == 6
+    assert {"train/bee/wild/0.png", "train/bee/wild/north/1.png"} < names
+
+
+def test_an_image_folder_is_listed_as_torchvision_lists_it(photos: Path) -> None:
+    """Recorded studies were made with torchvision's order."""
+    for name in ("B.png", "a b.PNG", "10.jpeg", "sub/2.webp", "sub.d/1.png", "Sub/0.tif"):
+        path = photos / "train" / "bee" / name
+        path.parent.mkdir(exist_ok=True)
+        noise(len(name)).convert("RGB").save(path)
+    listed = ImageFolder(str(photos / "train"))
+    part = Folder(FOLDER, COLOUR, photos.parent).train()
+    assert list(part.names) == [Path(p).relative_to(photos).as_posix() for p, _ in listed.samples]
+    assert part.labels.tolist() == listed.targets
 
 
 def test_no_test_image_is_read(photos: Path) -> None:
@@ -316,7 +399,9 @@ def test_a_folder_of_one_class_is_refused(photos: Path) -> None:
 def test_a_class_of_one_image_is_named(photos: Path) -> None:
     for number in range(1, 6):
         (photos / "train" / "cat" / f"{number}.png").unlink()
-    assert "class 'cat' has 1" in refusal(photos)
+    message = refusal(photos)
+    assert "class 'cat' has 1" in message
+    assert "One is trained on and one compared on: add images, or remove the class." in message
 
 
 def test_an_empty_class_is_named(photos: Path) -> None:

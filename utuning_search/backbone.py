@@ -102,9 +102,20 @@ def load_backbone(name: str, checkpoint: Path | None = None, image_size: int | N
             todo = "Give a local file as checkpoint, or check the network."
             raise BackboneError(f"backbone '{name}'", "its pretrained weights can be fetched", error, todo) from None
         check_supported(model, name)
+        _check_size(model, name)
         if checkpoint is not None:
             _load(model, checkpoint)
     return freeze(model)
+
+
+def _check_size(model: VisionTransformer, name: str) -> None:
+    """Refuse an image size that does not fall into patches; timm finds that out at the first image only."""
+    patches = cast(Any, model.patch_embed)
+    for size, patch in zip(patches.img_size or (), patches.patch_size, strict=False):
+        if size % patch and not patches.dynamic_img_pad:
+            below = size - size % patch
+            todo = f"Take {below} or {below + patch}." if below else f"Take {patch}."
+            raise InputError(f"backbone '{name}'", f"image_size is a multiple of its patches, {patch}", size, todo)
 
 
 def freeze(model: VisionTransformer) -> VisionTransformer:

@@ -1,5 +1,6 @@
 """Studies: create, load, run, resume. All of a study lies in one folder."""
 
+import json
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,8 @@ from utuning_search.task import Task
 from utuning_search.trials import TrialRecord, front_of, volume_of
 from utuning_search.tuners import BackboneShape
 
-SPEC, LOCAL, LOCK, WEIGHTS = "spec.toml", "run.toml", ".lock", "weights"
+SPEC, LOCAL, LOCK, WEIGHTS, SPLITS = "spec.toml", "run.toml", ".lock", "weights", "splits.json"
+IMAGES = ".images.safetensors"  # decoded ones, for the workers of one run
 
 
 class Study:
@@ -49,6 +51,7 @@ class Study:
 
     def __init__(self, folder: Path, spec: StudySpec, storage_url: str | None, local: dict[str, Any]) -> None:
         self.folder, self.spec, self.local = folder, spec, local
+        self._loaded: SearchContext | None = None  # by create, for the run that follows it
         self._url = storage_url
         with storage_errors(storage_url, folder):
             self._storage = open_storage(storage_url, folder)
@@ -120,9 +123,12 @@ class Study:
             _check_new(folder)  # again: another process may have been faster
             (folder / JOURNAL).unlink(missing_ok=True)  # of a creation that was killed; see _check_new
             with _recorded(opened or open_storage(None, folder), folder, storage, spec, context):
+                write_atomically(folder / SPLITS, json.dumps(context.data.index(), indent=1) + "\n")
                 write_atomically(folder / LOCAL, tomli_w.dumps(local))
                 write_atomically(folder / SPEC, spec.to_toml())  # last: from here on there is a study
-        return cls(folder, spec, storage, local)
+        study = cls(folder, spec, storage, local)
+        study._loaded = context
+        return study
 
     @classmethod
     def load(
@@ -180,6 +186,14 @@ class Study:
         """Trainable parameters of full fine-tuning, head included."""
         return self.shape.parameters + (self.shape.dim + 1) * len(self.classes)
 
+    def skipped(self) -> dict[str, str]:
+        """Images that could not be read and were left out when the study was created, and why, by name."""
+        try:
+            index = json.loads((self.folder / SPLITS).read_text(encoding="utf-8"))
+            return {**index["proxy"]["skipped"], **index["validation"]["skipped"]}
+        except (OSError, ValueError, KeyError, TypeError):  # of an older version, or not ours: it decides nothing
+            return {}
+
     def weights_file(self, trial: int) -> Path:
         """Where a complete trial's tuner and head are kept."""
         return self.folder / WEIGHTS / f"{trial:05d}.safetensors"
@@ -223,6 +237,8 @@ class Study:
                 return Runner(self.coordinator, pool, budget, self.reference, interrupts, on_change).loop()
             finally:
                 pool.close()
+                with suppress(OSError):
+                    (self.folder / IMAGES).unlink(missing_ok=True)
 
     def remember(self, **settings: Any) -> None:
         """Keep settings of this machine or user, such as the budget, for a later resume."""
@@ -233,17 +249,22 @@ class Study:
         kind = resolve_device(device)
         count = default_workers(kind) if workers is None else workers
         runtime = Runtime(kind, self.spec.precision, data_dir)
-        context = load_search(self.spec.task, data_dir)
+        created_with = data_dir is None or str(Path(data_dir).resolve()) == self.local.get("data_dir")
+        context = (self._loaded if created_with else None) or load_search(self.spec.task, data_dir)
+        self._loaded = None
         if context.data.digest != self.spec.data:
             todo = "Give the data it was created with, or start a new study."
             raise StudyError(f"study '{self.name}', data", f"its digest is {self.spec.data}", context.data.digest, todo)
         if count == 0:
             return InlinePool(Evaluator(self.spec.task, runtime, context))
+        images = None
+        if self.spec.task.data.source != "digits":  # those are there at once
+            images = self.folder / IMAGES
+            write_atomically(images, context.data.save)
         del context
         cuda = kind == "cuda" and count > 1
-        return ProcessPool(
-            self.spec.task, [replace(runtime, device=f"cuda:{i}") if cuda else runtime for i in range(count)]
-        )
+        runtimes = [replace(runtime, device=f"cuda:{i}") if cuda else runtime for i in range(count)]
+        return ProcessPool(self.spec.task, runtimes, images)
 
     def _keep_weights(self, trial: int, weights: bytes) -> None:
         path = self.weights_file(trial)
@@ -290,7 +311,7 @@ def _recorded(
     except BaseException:
         with suppress(Exception):  # the first error says more
             optuna.delete_study(study_name=folder.name, storage=storage)
-        for file in (SPEC, LOCAL, JOURNAL):
+        for file in (SPEC, LOCAL, SPLITS, JOURNAL):
             (folder / file).unlink(missing_ok=True)
         raise
 

@@ -3,16 +3,27 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from utuning_search import resources
-from utuning_search.errors import InputError, refuse_unknown_keys
+from utuning_search.errors import InputError, nearest, refuse_unknown_keys
 from utuning_search.tables import build
 
 DATA_DIR = "UTUNING_DATA_DIR"
-SOURCES = ("digits", "imagefolder")
+SOURCES = ("digits", "imagefolder", "torchvision")
+DATASETS = (
+    "CIFAR10",
+    "CIFAR100",
+    "DTD",
+    "EuroSAT",
+    "FashionMNIST",
+    "Flowers102",
+    "OxfordIIITPet",
+    "StanfordCars",
+    "SVHN",
+)
 SEEDS = 1 << 32  # as many as numpy's generators take
 
 
@@ -40,8 +51,11 @@ class DataSpec:
     """Which images, and how they are split. The test images are no part of any split here.
 
     Attributes:
-        source: "digits" (of scikit-learn), or "imagefolder" (root/train/<class>/*, root/test/<class>/*).
-        root: The image folder, relative to the data directory.
+        source: "digits" (of scikit-learn), "imagefolder" (root/train/<class>/*, root/test/<class>/*), or
+            "torchvision" (one of its datasets, from files that are there).
+        root: The image folder, or where torchvision looks for its files; relative to the data directory.
+        dataset: The name of torchvision's class.
+        limit: Training images the task has at all, finals included: a stratified sample by seed; 0 takes everything.
         proxy: Training images that trials see.
         validation: Images that trials are compared on.
         seed: Of the stratified splits.
@@ -54,12 +68,22 @@ class DataSpec:
     validation: int = 400
     seed: int = 0
     views: int = 1
+    dataset: str = ""
+    limit: int = 0
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise InputError("source", f"source is one of {', '.join(SOURCES)}", repr(self.source))
-        if (self.source == "imagefolder") != bool(self.root):
-            raise InputError("root", "an imagefolder, and nothing else, has a root", repr(self.root))
+        if (self.source == "imagefolder") != bool(self.root) and self.source != "torchvision":
+            raise InputError("root", "an imagefolder has a root, and digits have none", repr(self.root))
+        if (self.source == "torchvision") != bool(self.dataset):
+            raise InputError("dataset", "torchvision, and nothing else, has a dataset", repr(self.dataset))
+        if self.dataset and self.dataset not in DATASETS:
+            advice = nearest(self.dataset, DATASETS)
+            raise InputError("dataset", "dataset is the name of one of torchvision's", repr(self.dataset), advice)
+        if self.limit and self.limit < self.proxy + self.validation:
+            rule = f"limit is 0, or at least proxy + validation, {self.proxy + self.validation}"
+            raise InputError("limit", rule, self.limit)
         if self.views not in (1, 2):
             raise InputError("views", "views is 1 or 2", self.views)
         for name in ("proxy", "validation"):
@@ -139,20 +163,43 @@ class Task:
             description=str(table.get("description", "")),
         )
 
+    def with_backbone(
+        self, name: str | None = None, checkpoint: str | None = None, image_size: int | None = None
+    ) -> "Task":
+        """This task on another backbone; what is None stays, but another model does not keep the checkpoint."""
+        spec = self.backbone
+        if name is not None and name != spec.name:
+            spec = replace(spec, name=name, checkpoint="")
+        if checkpoint is not None:
+            spec = replace(spec, checkpoint=checkpoint)
+        if image_size is not None:
+            spec = replace(spec, image_size=image_size)
+        return replace(self, backbone=spec)
+
     def to_dict(self) -> dict[str, Any]:
         tables = {"backbone": asdict(self.backbone), "data": asdict(self.data), "training": asdict(self.recipe)}
+        for name in ("dataset", "limit"):  # left out where they say nothing, as in studies made before there were any
+            if not tables["data"][name]:
+                del tables["data"][name]
         tables["training"]["rungs"] = list(self.recipe.rungs)
         return {"name": self.name, "description": self.description, **tables}
 
 
+def searched(data_dir: Path | None) -> list[Path]:
+    """Where relative data paths start: the data directory, $UTUNING_DATA_DIR, the working directory."""
+    return [Path(folder) for folder in (data_dir, os.environ.get(DATA_DIR), Path.cwd()) if folder]
+
+
+def look_up(path: str, data_dir: Path | None) -> Path | None:
+    """A data file or folder, absolute or in the first of `searched` that has it; None if none does."""
+    candidates = (folder / path for folder in searched(data_dir))  # an absolute path stands for itself
+    return next((candidate for candidate in candidates if candidate.exists()), None)
+
+
 def find_data(path: str, data_dir: Path | None, where: str) -> Path:
-    """A data file or folder: absolute, or in the data directory, $UTUNING_DATA_DIR or the working directory."""
-    folders = [f for f in (data_dir, os.environ.get(DATA_DIR), Path.cwd()) if f]
-    for folder in folders:
-        candidate = Path(folder) / path  # an absolute path stands for itself
-        if candidate.exists():
-            return candidate
-    todo = f"Give --data-dir, or set {DATA_DIR}."
-    raise InputError(
-        where, "it exists in the data directory", f"'{path}' in none of {', '.join(map(str, folders))}", todo
-    )
+    """As `look_up`, for what has to be there."""
+    found = look_up(path, data_dir)
+    if found is not None:
+        return found
+    todo, folders = f"Give --data-dir, or set {DATA_DIR}.", ", ".join(map(str, searched(data_dir)))
+    raise InputError(where, "it exists in the data directory", f"'{path}' in none of {folders}", todo)

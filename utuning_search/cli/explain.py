@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from utuning_search.cli.display import console
+from utuning_search.cli.display import PLAIN, console
 from utuning_search.cli.options import positive
 from utuning_search.design import Design
 from utuning_search.domains import Choice, Domain
@@ -24,7 +24,8 @@ def add_commands(commands: Any) -> None:
     spaces.add_argument("name", nargs="?", metavar="SPACE", help="a bundled space or a .toml file")
     spaces.add_argument("--depth", type=int, default=DEPTH, metavar="N", help="of the backbone (default: 12)")
     spaces.set_defaults(run=spaces_command)
-    tasks = commands.add_parser("tasks", help="list the tasks")
+    tasks = commands.add_parser("tasks", help="list the tasks, or explain one")
+    tasks.add_argument("name", nargs="?", metavar="TASK", help="a bundled task or a .toml file")
     tasks.set_defaults(run=tasks_command)
     presets = commands.add_parser("presets", help="list the known methods, or explain one")
     presets.add_argument("name", nargs="?", metavar="PRESET", help="explain one")
@@ -51,14 +52,17 @@ def spaces_command(arguments: argparse.Namespace) -> int:
 
 
 def tasks_command(arguments: argparse.Namespace) -> int:
-    del arguments
+    if arguments.name:
+        console.print(find("task", arguments.name).read_text(encoding="utf-8"), **PLAIN)
+        return 0
     table = _table("task", "backbone", "data", "proxy / validation", "epochs", "what it is")
     for name in bundled("task"):
         task = Task.load(name)
         split = f"{task.data.proxy} / {task.data.validation}"
-        row = (name, task.backbone.name, task.data.source, split, str(task.recipe.epochs), task.description)
-        table.add_row(*row)
+        data = task.data.dataset or task.data.source
+        table.add_row(name, task.backbone.name, data, split, str(task.recipe.epochs), task.description)
     console.print(table)
+    console.print("Source, licence, layout and cost of one: utuning-search tasks NAME")
     return 0
 
 

@@ -5,6 +5,7 @@ import os
 import re
 
 from utuning_search.errors import InputError
+from utuning_search.task import Task
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 STORAGE = "OPTUNA_STORAGE"
@@ -29,6 +30,28 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=None, metavar="D", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--data-dir", metavar="DIR", help="where a task's relative paths start")
     parser.add_argument("-q", "--quiet", action="store_true", help="no live display")
+
+
+def add_backbone(parser: argparse.ArgumentParser) -> None:
+    """What a task is run on instead of its own backbone."""
+    text = "a timm vision transformer instead of the task's backbone, such as vit_base_patch16_224.orig_in21k"
+    parser.add_argument("--backbone", metavar="NAME", help=text)
+    text = "a local file with its weights, .safetensors, .pth or .npz, absolute or in --data-dir (default: the hub's)"
+    parser.add_argument("--checkpoint", metavar="FILE", help=text)
+    text = "pixels; position embeddings are resampled (default: the task's; 0: the model's own)"
+    parser.add_argument("--image-size", type=int, metavar="N", help=text)
+
+
+def has_backbone(arguments: argparse.Namespace) -> bool:
+    """Whether an option of `add_backbone` was given."""
+    return any(v is not None for v in (arguments.backbone, arguments.checkpoint, arguments.image_size))
+
+
+def on_backbone(task: Task, arguments: argparse.Namespace) -> Task:
+    """The task with the options of `add_backbone`."""
+    if arguments.image_size is not None and arguments.image_size < 0:
+        raise InputError("--image-size", "it is in pixels, or 0 for the model's own", arguments.image_size)
+    return task.with_backbone(arguments.backbone, arguments.checkpoint, arguments.image_size)
 
 
 def seconds(text: str | None) -> float | None:

@@ -1,11 +1,20 @@
 """`run` and `resume`."""
 
 import argparse
+import sys
 from dataclasses import asdict
 from typing import Any
 
 from utuning_search.cli.display import PLAIN, Display, console, front_lines
-from utuning_search.cli.options import add_place, add_running, positive, seconds
+from utuning_search.cli.options import (
+    add_backbone,
+    add_place,
+    add_running,
+    has_backbone,
+    on_backbone,
+    positive,
+    seconds,
+)
 from utuning_search.engine import resolve_device
 from utuning_search.errors import InputError
 from utuning_search.plots import save_front
@@ -14,17 +23,19 @@ from utuning_search.record import FRONT_CSV, TRIALS_CSV, write_tables
 from utuning_search.runner import TRIALS, Budget
 from utuning_search.sampling import SAMPLERS
 from utuning_search.space import Space
-from utuning_search.study import Study
+from utuning_search.study import SPLITS, Study
 from utuning_search.task import Task
 
 FRONT_PNG = "front.png"
 STOPPED = 130
+SHOWN = 3
 
 
 def add_commands(commands: Any) -> None:
     run = commands.add_parser("run", help="start a study", description="Search a space on a task; a new study.")
     run.add_argument("--space", default="full", metavar="S", help="a bundled space or a .toml file (default: full)")
     run.add_argument("--task", default="digits", metavar="T", help="a bundled task or a .toml file (default: digits)")
+    add_backbone(run)
     run.add_argument("--name", metavar="NAME", help="of the study (default: SPACE-TASK)")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
     run.add_argument("--sampler", default="tpe", metavar="S", help=f"one of {', '.join(SAMPLERS)} (default: tpe)")
@@ -43,6 +54,7 @@ def add_commands(commands: Any) -> None:
     add_running(resume)
     for option in ("--space", "--task", "--sampler"):
         resume.add_argument(option, metavar="X", help="refused with the difference if the study has another")
+    add_backbone(resume)
     resume.add_argument("--seed", type=int, metavar="N", help="likewise")
     resume.set_defaults(run=resume_command)
 
@@ -52,7 +64,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     with console.status("Loading backbone and data ..."):
         study = Study.create(
             arguments.space,
-            arguments.task,
+            on_backbone(Task.load(arguments.task), arguments),
             name=arguments.name,
             studies_dir=arguments.studies_dir,
             storage=arguments.storage,
@@ -72,14 +84,29 @@ def resume_command(arguments: argparse.Namespace) -> int:
     changed: dict[str, Any] = {}
     if arguments.space is not None:
         changed["space"] = Space.load(arguments.space)
-    if arguments.task is not None:
-        changed["task"] = Task.load(arguments.task)
+    if arguments.task is not None or has_backbone(arguments):
+        changed["task"] = on_backbone(_task(arguments), arguments)
     for name in ("seed", "sampler"):
         if getattr(arguments, name) is not None:
             changed[name] = getattr(arguments, name)
     study = Study.load(arguments.name, studies_dir=arguments.studies_dir, storage=arguments.storage, **changed)
     budget = _budget(arguments, study.local.get("budget", {"trials": TRIALS}))
     return _go(study, budget, arguments)
+
+
+def _warn_of_skipped(study: Study) -> None:
+    skipped = [f"{name} ({why})" for name, why in study.skipped().items()]
+    if skipped:
+        names = "; ".join(skipped[:SHOWN]) + (f"; all are named in {study.folder / SPLITS}" if skipped[SHOWN:] else "")
+        images = "image that cannot be read was" if len(skipped) == 1 else "images that cannot be read were"
+        print(f"utuning-search: warning: {len(skipped)} {images} left out: {names}", file=sys.stderr)
+
+
+def _task(arguments: argparse.Namespace) -> Task:
+    """The task that a resumed study is believed to have: the one given, else its own."""
+    if arguments.task is not None:
+        return Task.load(arguments.task)
+    return Study.load(arguments.name, studies_dir=arguments.studies_dir, storage=arguments.storage).spec.task
 
 
 def _budget(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budget:
@@ -98,6 +125,7 @@ def _budget(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budget
 
 
 def _go(study: Study, budget: Budget, arguments: argparse.Namespace) -> int:
+    _warn_of_skipped(study)
     with Display(study, quiet=arguments.quiet) as display:
         finished = study.run(
             budget,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -57,10 +58,13 @@ def load_backbone(task: Task, data_dir: str | None) -> tuple[vit.VisionTransform
     return model, vit.preprocessing_of(model, spec.name)
 
 
-def load_search(task: Task, data_dir: str | None) -> SearchContext:
-    """Everything of a task that a search needs, on the CPU."""
+def load_search(task: Task, data_dir: str | None, images: Path | None = None) -> SearchContext:
+    """Everything of a task that a search needs, on the CPU; `images` are already decoded ones, see SearchData.save."""
     model, preprocessing = load_backbone(task, data_dir)
-    data = load_search_data(task.data, preprocessing, Runtime(data_dir=data_dir).data_path)
+    if images is None:
+        data = load_search_data(task.data, preprocessing, Runtime(data_dir=data_dir).data_path)
+    else:
+        data = SearchData.restore(images)
     return SearchContext(model, preprocessing, vit.shape_of(model), data)
 
 

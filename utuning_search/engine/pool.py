@@ -14,12 +14,13 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from utuning_search.design import Design
-from utuning_search.engine.evaluator import Evaluator, Result
+from utuning_search.engine.evaluator import Evaluator, Result, load_search
 from utuning_search.engine.precision import Runtime
 from utuning_search.errors import TrainingError, UTuningError
 from utuning_search.task import Task
@@ -134,10 +135,11 @@ class ProcessPool(Pool):
     Args:
         task: What is trained on.
         runtimes: One a worker.
+        images: Decoded ones (SearchData.save), so that not every worker decodes them again; kept by the caller.
     """
 
-    def __init__(self, task: Task, runtimes: list[Runtime]) -> None:
-        self._task, self._runtimes = task, runtimes
+    def __init__(self, task: Task, runtimes: list[Runtime], images: Path | None = None) -> None:
+        self._task, self._runtimes, self._images = task, runtimes, images
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[tuple[Any, Any]] = []
         try:
@@ -180,7 +182,7 @@ class ProcessPool(Pool):
 
     def _launch(self, runtime: Runtime) -> tuple[Any, Any]:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._task, runtime), daemon=True)
+        process = self._context.Process(target=_serve, args=(theirs, self._task, runtime, self._images), daemon=True)
         with _signals_blocked():
             process.start()
         theirs.close()  # so that the worker's death closes the pipe for us
@@ -217,13 +219,13 @@ def _end_with_parent() -> None:
         os._exit(0)
 
 
-def _serve(pipe: Any, task: Task, runtime: Runtime) -> None:
+def _serve(pipe: Any, task: Task, runtime: Runtime, images: Path | None = None) -> None:
     """A worker's life: jobs in, events out, until the pipe closes or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(runtime.threads)
     try:
-        evaluator = Evaluator(task, runtime)
+        evaluator = Evaluator(task, runtime, load_search(task, runtime.data_dir, images))
         while True:
             _one_job(pipe, evaluator, pipe.recv())
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -1,0 +1,19 @@
+"""Images and labels in memory, split by seed.
+
+A search sees the proxy and the validation split only; test images are read with a `TestPermit`, which only
+`utuning_search.confirm` makes.
+"""
+
+from utuning_search.data.loading import FinalData, SearchData, Split, load_final_data, load_search_data
+from utuning_search.data.permit import TestPermit
+from utuning_search.data.splits import split_indices
+
+__all__ = [
+    "FinalData",
+    "SearchData",
+    "Split",
+    "TestPermit",
+    "load_final_data",
+    "load_search_data",
+    "split_indices",
+]

@@ -1,0 +1,202 @@
+"""From a task's data table to tensors: what a search sees, and what finalists are trained and measured on."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from utuning_search.backbone import Preprocessing
+from utuning_search.data.digits import Digits
+from utuning_search.data.folder import Folder
+from utuning_search.data.permit import TestPermit
+from utuning_search.data.pixels import UnreadableError
+from utuning_search.data.source import Part, Source
+from utuning_search.data.splits import check_trainable, limited, split_indices
+from utuning_search.data.torchvision import Torchvision
+from utuning_search.errors import DataError
+from utuning_search.task import DataSpec
+
+SOURCES: dict[str, type[Source]] = {"digits": Digits, "imagefolder": Folder, "torchvision": Torchvision}
+UNREADABLE = 0.05  # of the images asked for: with more of them, something else is wrong
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split: uint8 (images, channels, height, width), and int64 labels (images,).
+
+    Attributes:
+        rows: Where each image lies among those of its source; see `splits.json` of a study.
+        names: Of the images; empty where they have none.
+        skipped: Unreadable images that were left out, and why, by name.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    rows: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def index(self) -> dict[str, Any]:
+        """Which images these are, as a table."""
+        return {"indices": list(self.rows), "names": list(self.names), "skipped": dict(self.skipped)}
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """What trials are trained and compared on.
+
+    Attributes:
+        proxy: Trained on.
+        validation: Compared on.
+        classes: Names by label.
+        digest: Twelve hexadecimal digits that change with any image, label or split.
+    """
+
+    proxy: Split
+    validation: Split
+    classes: tuple[str, ...]
+    digest: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def index(self) -> dict[str, Any]:
+        """Which images were drawn, for a study's `splits.json`."""
+        splits = {name: split.index() for name, split in self._splits()}
+        return {"digest": self.digest, "classes": list(self.classes), **splits}
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Unreadable images that were left out, and why, by name."""
+        return {**self.proxy.skipped, **self.validation.skipped}
+
+    def save(self, path: Path) -> None:
+        """Write images and labels, decoded, for `restore`."""
+        images = {f"{name}.images": split.images for name, split in self._splits()}
+        tensors = images | {f"{name}.labels": split.labels for name, split in self._splits()}
+        safetensors.torch.save_file(tensors, path, {"index": json.dumps(self.index())})
+
+    @classmethod
+    def restore(cls, path: Path) -> "SearchData":
+        """What `save` wrote: the same images, labels and digest, without decoding an image again."""
+        tensors = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            index = json.loads(file.metadata()["index"])
+        proxy, validation = (
+            Split(
+                tensors[f"{name}.images"],
+                tensors[f"{name}.labels"],
+                tuple(index[name]["indices"]),
+                tuple(index[name]["names"]),
+                index[name]["skipped"],
+            )
+            for name in ("proxy", "validation")
+        )
+        return cls(proxy, validation, tuple(index["classes"]), index["digest"])
+
+    def _splits(self) -> tuple[tuple[str, Split], ...]:
+        return ("proxy", self.proxy), ("validation", self.validation)
+
+
+@dataclass(frozen=True)
+class FinalData:
+    """What finalists are trained and measured on.
+
+    Attributes:
+        train: All images of the task that are not for the test.
+        test: Measured on, once.
+        classes: Names by label, those of the search.
+        digest: Twelve hexadecimal digits that change with any image or label.
+    """
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    digest: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+def load_search_data(spec: DataSpec, preprocessing: Preprocessing, data_dir: Path | None = None) -> SearchData:
+    """The proxy and validation splits of a task. No test image is read.
+
+    Raises:
+        DataError: Too few images, a class with too few of them, or too many that cannot be read (named).
+        InputError: The image folder or the dataset's files are not there.
+    """
+    source = SOURCES[spec.source](spec, preprocessing, data_dir)
+    part = source.train()
+    proxy, validation = _read(part, split_indices(part.labels, spec, source.where, source.classes), source)
+    return SearchData(proxy, validation, source.classes, _digest(proxy, validation))
+
+
+def load_final_data(
+    spec: DataSpec, preprocessing: Preprocessing, data_dir: Path | None = None, *, permit: TestPermit | None = None
+) -> FinalData:
+    """The full training split and the test split of a task, in memory: images x channels x size x size bytes.
+
+    Raises:
+        DataError: There is no permit, or as `load_search_data`.
+        InputError: As `load_search_data`.
+    """
+    source = SOURCES[spec.source](spec, preprocessing, data_dir)
+    test = source.test(permit)  # first: without a permit nothing is read
+    part = source.train()
+    check_trainable(part.labels, source.where, source.classes)
+    (train,) = _read(part, [limited(part.labels, spec, source.where)], source)
+    (measured,) = _read(test, [range(len(test.labels))], source)
+    return FinalData(train, measured, source.classes, _digest(train, measured))
+
+
+def _read(part: Part, wanted: Sequence[Sequence[int]], source: Source) -> list[Split]:
+    """The images of each list of rows, each decoded once; those that cannot be read are left out, up to a limit."""
+    splits = [_split(part, rows, source.preprocessing) for rows in wanted]
+    skipped = [f"{name} ({why})" for split in splits for name, why in split.skipped.items()]
+    count = sum(map(len, wanted))
+    if len(skipped) > UNREADABLE * count:
+        more = len(skipped) - NAMED
+        shown = "; ".join(skipped[:NAMED]) + (f"; and {more} more" if more > 0 else "")
+        rule = f"at most {UNREADABLE:.0%} of the images cannot be read"
+        raise DataError(source.where, rule, f"{len(skipped)} of {count}: {shown}", "Replace or remove the files.")
+    return splits
+
+
+def _split(part: Part, rows: Sequence[int], preprocessing: Preprocessing) -> Split:
+    size = preprocessing.image_size
+    images = torch.empty(len(rows), preprocessing.channels, size, size, dtype=torch.uint8)
+    kept: list[int] = []
+    skipped: dict[str, str] = {}
+    for i in rows:
+        try:
+            image = part.read(i)
+        except UnreadableError as error:
+            skipped[part.name(i)] = str(error)
+        else:
+            images[len(kept)] = image
+            kept.append(i)
+    return Split(
+        images[: len(kept)],
+        torch.from_numpy(part.labels[kept]),
+        tuple(map(part.row, kept)),
+        tuple(part.names[i] for i in kept) if part.names else (),
+        skipped,
+    )
+
+
+def _digest(*splits: Split) -> str:
+    content = hashlib.sha256()
+    for split in splits:
+        content.update("\n".join(split.skipped).encode())  # without the reasons, which are words of a library
+        for tensor in (split.images, split.labels):
+            content.update(tensor.numpy().data)
+    return content.hexdigest()[:12]
