@@ -158,3 +158,69 @@ def _pixels(path: str, mode: str) -> npt.NDArray[np.uint8]:
         if "transparency" in picture.info:
             picture = picture.convert("RGBA")
         return np.array(picture.convert(mode))
+
+
+# What only confirm.py may read: all training images, and the test split.
+
+
+class TestPermit:
+    """What `load_final_data` asks for. Only confirm.py makes one, so that no search can read a test image."""
+
+    __test__ = False  # no test, whatever its name looks like to pytest
+
+
+@dataclass(frozen=True)
+class FinalData:
+    """What finalists are trained and measured on.
+
+    Attributes:
+        train: All training images: proxy, validation and what neither of them took.
+        test: Measured on once a finalist is trained.
+        classes: Names by label.
+        digest: Twelve hexadecimal digits that change with any image or label.
+    """
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    digest: str
+
+
+def load_final_data(
+    spec: DataSpec, preprocessing: Preprocessing, data_dir: Path | None = None, *, permit: TestPermit
+) -> FinalData:
+    """The whole training split and the test split of a task.
+
+    Raises:
+        DataError: No test images, other classes than the training images', or a file that is no image (named).
+        InputError: The image folder is not there.
+    """
+    if not isinstance(permit, TestPermit):
+        raise DataError("test split", "only finalists are measured on it", type(permit).__name__)
+    if spec.source == "digits":
+        loaded = load_digits()
+        labels = torch.from_numpy(loaded.target.astype(np.int64))
+        pixels = torch.from_numpy(np.rint(loaded.images * (255 / DIGITS_MAX)).astype(np.uint8)).unsqueeze(1)
+        parts = train_test_split(np.arange(len(labels)), test_size=DIGITS_TEST, stratify=labels, random_state=0)
+        train, test = (Split(pixels[rows], labels[rows]) for rows in parts)
+        classes = tuple(str(d) for d in range(10))
+    else:
+        root = find_data(spec.root, data_dir, "task data, root")
+        splits: dict[str, tuple[Split, tuple[str, ...]]] = {}
+        for name in ("train", "test"):
+            try:
+                listing = ImageFolder(str(root / name))
+            except OSError as error:
+                todo = f"Lay images out as {name}/<class>/<image>."
+                said = str(error).splitlines()[0]
+                raise DataError(f"image folder {root / name}", "every class has images", said, todo) from None
+            images = torch.stack([_read(path, preprocessing) for path, _ in listing.samples])
+            splits[name] = (Split(images, torch.tensor([y for _, y in listing.samples])), tuple(listing.classes))
+        (train, classes), (test, others) = splits["train"], splits["test"]
+        if others != classes:
+            odd = ", ".join(sorted(set(classes) ^ set(others))[:5])
+            raise DataError(f"image folder {root}", "train and test have the same classes", f"only one has {odd}")
+    content = hashlib.sha256()
+    for tensor in (train.images, train.labels, test.images, test.labels):
+        content.update(tensor.numpy().tobytes())
+    return FinalData(train, test, classes, content.hexdigest()[:12])
