@@ -3,6 +3,7 @@
 What it finds is a function of (task, design, seed) and the device; only times and memory are measured anew.
 """
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ except ImportError:  # Windows
 
 SMALLEST_MIRRORED = 9  # pixels; the 8-pixel images are digits, whose mirror images are none
 MARGIN = 8  # a crop is taken after padding by 1/8 of the size
-TIMED_IMAGES, TIMED_ROUNDS = 16, 7
+TIMED_IMAGES, FEWEST_ROUNDS, MOST_ROUNDS, TIMED_SECONDS = 16, 5, 60, 2.0
 MB = 1e6
 
 
@@ -120,15 +121,18 @@ class FullTrainer:
         """
         images = self._preprocessing.normalise(self._test.inputs[:TIMED_IMAGES])
         models = (self._fresh(Design(), 0).eval(), model, merge(model).eval())
-        best = [float("inf")] * len(models)
-        for turn in range(TIMED_ROUNDS + 1):
-            for i, each in enumerate(models):
+        best = [math.inf] * len(models)
+        began = time.perf_counter()
+        for turn in range(MOST_ROUNDS):
+            for i in [(turn + k) % len(models) for k in range(len(models))]:
                 _wait_for(self._runtime.device)
                 started = time.perf_counter()
-                each(images)
+                models[i](images)
                 _wait_for(self._runtime.device)
                 if turn:  # the first is a warm-up
                     best[i] = min(best[i], time.perf_counter() - started)
+            if turn >= FEWEST_ROUNDS and time.perf_counter() - began > TIMED_SECONDS:
+                break
         return best[1] / best[0], best[2] / best[0]
 
 

@@ -34,7 +34,7 @@ def draw_front(records: list[TrialRecord], title: str) -> Figure:
     presets = [r for r in complete if r.preset]
     if presets:
         _scatter(axes, presets, "known methods", marker="D", facecolors="none", edgecolors=PRESET, s=58, zorder=5)
-        _name_presets(axes, [(r.parameters, r.accuracy or 0, r.preset) for r in presets])
+        _name_presets(axes, [(r.parameters, r.accuracy or 0, 0.0, r.preset) for r in presets])
     _zoom(axes, complete)
     _dress(axes, title, "validation accuracy (%)")
     if shown:
@@ -79,9 +79,11 @@ def draw_finals(found: Confirmation, title: str) -> Figure:
     if read:
         x, y = [f.finalist.parameters for f in read], [100 * (f.finalist.validation or 0) for f in read]
         axes.scatter(x, y, marker="_", color=PRUNED, s=90, zorder=2, label="validation accuracy in the search")
-    presets = [(f.finalist.parameters, f.mean or 0, f.finalist.preset) for f in measured if f.finalist.preset]
+    presets = [
+        (f.finalist.parameters, f.mean or 0, f.sd or 0, f.finalist.preset) for f in measured if f.finalist.preset
+    ]
     if presets:
-        x, y = [n for n, _, _ in presets], [100 * mean for _, mean, _ in presets]
+        x, y = [n for n, *_ in presets], [100 * mean for _, mean, *_ in presets]
         axes.scatter(x, y, marker="D", facecolors="none", edgecolors=PRESET, s=90, zorder=5, label="known methods")
         _name_presets(axes, presets)
     seeds = f"{found.seeds} seeds, mean ± sd" if found.seeds > 1 else "one seed"
@@ -122,13 +124,13 @@ def _dress(axes: Axes, title: str, accuracy: str) -> None:
     axes.grid(alpha=0.25)
 
 
-def _name_presets(axes: Axes, presets: list[tuple[int, float, str]]) -> None:
-    """Names beside (parameters, accuracy), alternately above and below so that neighbours stay readable."""
-    for i, (parameters, accuracy, name) in enumerate(sorted(presets)):
+def _name_presets(axes: Axes, presets: list[tuple[int, float, float, str]]) -> None:
+    """Names at (parameters, accuracy, half a bar's height), in turn above and below for neighbours' sake."""
+    for i, (parameters, accuracy, bar, name) in enumerate(sorted(presets)):
         above = i % 2 == 0
         axes.annotate(
             name,
-            (parameters, 100 * accuracy),
+            (parameters, 100 * (accuracy + bar if above else accuracy - bar)),
             xytext=(0, 9 if above else -9),
             textcoords="offset points",
             ha="center",

@@ -114,8 +114,8 @@ def _lines(found: Confirmation) -> Iterator[RenderableType]:
             _number(final.middle("seconds"), "{:.1f}"),
             _number(final.middle("memory_mb"), "{:.0f}"),
             "yes" if final.survives else "failed" if final.mean is None else "no",
-            f"{who.nearest} [preset {who.preset}]" if who.preset else who.nearest,
-            str(who.design) if not final.reason else f"{who.design} ({final.reason})",
+            f"{who.nearest} ({who.preset})" if who.preset else who.nearest,
+            Text(str(who.design) if not final.reason else f"{who.design} ({final.reason})"),
         )
     yield table
     standing = sum(f.survives for f in found.front)
