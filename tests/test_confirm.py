@@ -30,7 +30,7 @@ from utuning_search.engine import Lost, run_each
 from utuning_search.errors import DataError, InputError, StudyError
 from utuning_search.export import export_trial
 from utuning_search.finalists import Finalist, choose, strongest_presets
-from utuning_search.finals import Confirmation, Final, Outcome, judge, read_outcome
+from utuning_search.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
 from utuning_search.full_training import augmentation
 from utuning_search.plots import draw_finals, save_finals
 from utuning_search.record import finals_table, write_finals
@@ -255,6 +255,16 @@ def test_larger_images_are_cropped_after_padding_by_an_eighth_and_mirrored() -> 
     assert seen == crops
 
 
+def test_without_augmentation_other_finals_are_kept_beside_the_first(own: Path) -> None:
+    study = load(own)
+    augmented = confirm(study, top=1, seeds=1, workers=0)
+    plain = confirm(study, top=1, seeds=1, workers=0, augment=False)
+    assert (augmented.augmented, plain.augmented) == (True, False)
+    assert len(measured(study.folder)) == 2 * len(plain.finals)
+    exported = confirmed_metrics(study.folder, plain.finals[0].finalist.design.key)
+    assert exported == {"test_accuracy_mean": augmented.finals[0].mean, "test_seeds": 1}
+
+
 # Stopped at any moment
 
 
@@ -330,7 +340,7 @@ def final(parameters: int, *accuracies: float | None, validation: float | None =
     design = Design(learning_rate=parameters / 1e4)
     who = Finalist(design, parameters, parameters - 30, "", "", validation, 0, front)
     made = tuple(
-        Outcome(design.key, {}, i, 1, "", 10, "cpu", "fp32", a, reason="" if a is not None else "not finite")
+        Outcome(design.key, {}, i, 1, True, "", 10, "cpu", "fp32", a, reason="" if a is not None else "not finite")
         for i, a in enumerate(accuracies)
     )
     return Final(who, made)
@@ -380,6 +390,7 @@ def test_luck_is_averaged_over_the_front_alone() -> None:
         ),
         2,
         1,
+        True,
         10,
     )
     assert found.luck == pytest.approx(0.015)

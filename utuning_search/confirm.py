@@ -51,6 +51,7 @@ class _Job:
     recipe: Recipe
     design: Design
     seeds: tuple[int, ...]
+    augmented: bool
     study_seed: int
     runtimes: tuple[Runtime, ...]  # by slot
 
@@ -62,6 +63,7 @@ def confirm(
     seeds: int = SEEDS,
     presets: Sequence[str] = (),
     epochs: int | None = None,
+    augment: bool = True,
     workers: int | None = None,
     device: str | None = None,
     data_dir: str | None = None,
@@ -75,6 +77,7 @@ def confirm(
         seeds: Trainings a design.
         presets: Known methods besides the study's strongest, such as "adapter-plus:rank=4".
         epochs: Of the schedule; None takes the task's.
+        augment: Whether training images are changed at random; see `full_training.augmentation`.
         workers: Processes, each for one design; None for one a core or GPU, 0 to train in this process.
         device: "auto", "cpu", "cuda" or "mps"; None for the study's own.
         data_dir: Where relative data paths are looked up; None for the study's own.
@@ -105,11 +108,11 @@ def confirm(
     data = load_final_data(study.spec.task.data, context.preprocessing, runtime.data_path, permit=TestPermit())
     make_folder(study.folder / FINALS)
     with _locked(study):
-        kept = _kept(study, finalists, recipe.epochs, seeds, data.digest)
+        kept = _kept(study, finalists, recipe.epochs, augment, seeds, data.digest)
         count = default_workers(kind) if workers is None else workers
         runtimes = _runtimes(runtime, count)
         jobs = [
-            _Job(study.spec.task, recipe, f.design, missing, study.spec.seed, runtimes)
+            _Job(study.spec.task, recipe, f.design, missing, augment, study.spec.seed, runtimes)
             for f in finalists
             if (missing := tuple(s for s in range(seeds) if (f.design.key, s) not in kept))
         ]
@@ -135,7 +138,7 @@ def confirm(
         todo = "What was finished is kept; try again, with fewer --workers if memory was short."
         raise StudyError("finalists", "each one is trained to its end", f"{len(lost)} not; {design}: {reason}", todo)
     finals = [Final(f, tuple(kept[f.design.key, s] for s in range(seeds))) for f in finalists]
-    return Confirmation(judge(finals), seeds, recipe.epochs, images)
+    return Confirmation(judge(finals), seeds, recipe.epochs, augment, images)
 
 
 def _check(*, top: int, seeds: int, epochs: int | None, workers: int | None) -> None:
@@ -161,13 +164,13 @@ def _runtimes(runtime: Runtime, workers: int) -> tuple[Runtime, ...]:
 
 
 def _kept(
-    study: Study, finalists: list[Finalist], epochs: int, seeds: int, digest: str
+    study: Study, finalists: list[Finalist], epochs: int, augment: bool, seeds: int, digest: str
 ) -> dict[tuple[str, int], Outcome]:
     """Outcomes of earlier calls, by key and seed."""
     found = {}
     for finalist in finalists:
         for seed in range(seeds):
-            path = outcome_file(study.folder, finalist.design.key, epochs, seed)
+            path = outcome_file(study.folder, finalist.design.key, epochs, augment, seed)
             if path.exists():
                 outcome = read_outcome(path)
                 _check_data(study, outcome, digest)
@@ -199,6 +202,7 @@ def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job)
             design=job.design.to_dict(),
             seed=seed,
             epochs=job.recipe.epochs,
+            augmented=job.augmented,
             data=digest,
             test_images=images,
             device=runtime.device,
@@ -206,7 +210,7 @@ def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job)
         )
         own = derive_seed(job.study_seed, f"final {job.design.key} {seed}")
         try:
-            trained = trainer.run(job.design, job.recipe, own)
+            trained = trainer.run(job.design, job.recipe, own, augmented=job.augmented)
         except TrainingError as error:  # it would fail again
             yield replace(about, reason=str(error))
         else:

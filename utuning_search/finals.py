@@ -28,6 +28,7 @@ class Outcome:
         design: As a table.
         seed: From 0; the training's own seed is derived from it.
         epochs: Of the schedule.
+        augmented: Whether training images were changed at random.
         data: Digest of the training and test images.
         test_images: How many were measured on.
         device, precision: Of the training.
@@ -40,6 +41,7 @@ class Outcome:
     design: dict[str, Any]
     seed: int
     epochs: int
+    augmented: bool
     data: str
     test_images: int
     device: str
@@ -128,12 +130,14 @@ class Confirmation:
         finals: One a design, by parameters ascending.
         seeds: Trainings a design.
         epochs: Of each.
+        augmented: Whether their images were changed at random.
         test_images: How many images were measured on.
     """
 
     finals: tuple[Final, ...]
     seeds: int
     epochs: int
+    augmented: bool
     test_images: int
 
     @property
@@ -175,14 +179,14 @@ def _beats(a: Final, b: Final) -> bool:
     return gap > error or (gap == 0 == error and smaller)
 
 
-def outcome_file(folder: Path, key: str, epochs: int, seed: int) -> Path:
+def outcome_file(folder: Path, key: str, epochs: int, augmented: bool, seed: int) -> Path:
     """Where the outcome of one training is kept; `folder` is the study's."""
-    return folder / FINALS / f"{key}_{epochs}epochs_seed{seed}.json"
+    return folder / FINALS / f"{key}_{epochs}epochs{'' if augmented else '_plain'}_seed{seed}.json"
 
 
 def keep_outcome(folder: Path, outcome: Outcome) -> None:
     """Write an outcome into the study's folder."""
-    path = outcome_file(folder, outcome.key, outcome.epochs, outcome.seed)
+    path = outcome_file(folder, outcome.key, outcome.epochs, outcome.augmented, outcome.seed)
     write_atomically(path, json.dumps(asdict(outcome), indent=1, ensure_ascii=False) + "\n")
 
 
@@ -202,11 +206,12 @@ def read_outcome(path: Path) -> Outcome:
 def confirmed_metrics(folder: Path, key: str) -> dict[str, float | int]:
     """Test accuracy of a design for its export: mean, deviation and number of seeds; empty if not confirmed.
 
-    Of trainings of several lengths the longest count. The deviation is left out for one seed.
+    Of trainings of several lengths the longest count, of these the augmented ones. The deviation is left out for
+    one seed.
     """
     outcomes = [read_outcome(p) for p in sorted((folder / FINALS).glob(f"{key}_*.json"))]
-    longest = max((o.epochs for o in outcomes), default=0)
-    values = [o.accuracy for o in outcomes if o.epochs == longest]
+    kind = max(((o.epochs, o.augmented) for o in outcomes), default=(0, True))
+    values = [o.accuracy for o in outcomes if (o.epochs, o.augmented) == kind]
     known = [v for v in values if v is not None]
     if not known or len(known) < len(values):
         return {}

@@ -76,7 +76,7 @@ class FullTrainer:
         # They stay uint8, a quarter of the memory, and are normalised a batch at a time.
         self._train, self._test = (Examples(s.images.to(runtime.device), s.labels.to(runtime.device)) for s in splits)
 
-    def run(self, design: Design, recipe: Recipe, seed: int) -> Trained:
+    def run(self, design: Design, recipe: Recipe, seed: int, *, augmented: bool = True) -> Trained:
         """Train a design and measure it once, after the last epoch.
 
         Raises:
@@ -95,7 +95,7 @@ class FullTrainer:
                 learning_rate=design.learning_rate or recipe.learning_rate,
                 seed=seed,
                 autocast=self._runtime.autocast(),
-                augment=augmentation(self._preprocessing.image_size, seed),
+                augment=augmentation(self._preprocessing.image_size, seed) if augmented else None,
             )
             for _ in reports:
                 pass

@@ -32,6 +32,8 @@ def add_commands(commands: Any) -> None:
     text = "confirm a known method too, such as adapter-plus:rank=4; commas, several times, or all"
     parser.add_argument("--preset", action="append", default=[], metavar="P", help=text)
     parser.add_argument("--epochs", type=int, metavar="N", help="of each training (default: the task's)")
+    text = "train on the images as they are, without random shifts, crops and mirror images"
+    parser.add_argument("--no-augment", action="store_true", help=text)
     text = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
     parser.add_argument("--workers", type=int, metavar="N", help=text)
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or mps (default: the study's)")
@@ -53,6 +55,7 @@ def confirm_command(arguments: argparse.Namespace) -> int:
             seeds=arguments.seeds,
             presets=arguments.preset,
             epochs=arguments.epochs,
+            augment=not arguments.no_augment,
             workers=arguments.workers,
             device=arguments.device,
             data_dir=arguments.data_dir,
@@ -79,6 +82,7 @@ def _options(arguments: argparse.Namespace, **changed: int) -> str:
     usual = {"top": TOP, "seeds": SEEDS, "epochs": None, "workers": None, "device": None, "data_dir": None}
     given = {name: changed.get(name, getattr(arguments, name)) for name in usual}
     said = [f" --{name.replace('_', '-')} {value}" for name, value in given.items() if value != usual[name]]
+    said += [" --no-augment"] if arguments.no_augment else []
     return "".join([*said, *(f" --preset {p}" for p in arguments.preset)])
 
 
@@ -91,10 +95,9 @@ def _say(progress: Progress) -> None:
 
 
 def _lines(found: Confirmation) -> Iterator[RenderableType]:
+    how = f"{found.epochs} epochs on all training images" + ("" if found.augmented else ", not augmented")
     seeds = f"mean ± sd over {found.seeds} seeds" if found.seeds > 1 else "one seed, so without a spread"
-    title = (
-        f"Finals: accuracy on {found.test_images:,} test images, {seeds}; {found.epochs} epochs on all training images"
-    )
+    title = f"Finals: accuracy on {found.test_images:,} test images, {seeds}; {how}"
     table = Table(title=title, title_justify="left")
     for name in ("trial", "test", "search", "parameters", "tuner", "inference", "merged", "seconds", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -127,7 +130,7 @@ def _lines(found: Confirmation) -> Iterator[RenderableType]:
     if found.luck is not None:
         yield Text(
             f"Selection luck: the search's validation accuracy is {100 * found.luck:+.2f} points above the test mean, "
-            "on average over the front's designs (below zero, more images and epochs gained more than luck)."
+            "on average over the front's designs; what augmentation and more images changed is in it too."
         )
 
 
