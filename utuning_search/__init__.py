@@ -7,6 +7,7 @@ study.run(Budget(trials=48))
 print(*study.front(), sep="\\n")
 """
 
+from utuning_search.confirm import confirm
 from utuning_search.design import Design, Placement
 from utuning_search.errors import UTuningError
 from utuning_search.export import export_trial, pick_trial
@@ -30,6 +31,7 @@ __all__ = [
     "TunedClassifier",
     "TunedModel",
     "UTuningError",
+    "confirm",
     "export_trial",
     "load_tuned",
     "merge",

@@ -17,6 +17,7 @@ from utuning_search.design import Design
 from utuning_search.engine import CHECK, load_search
 from utuning_search.errors import InputError, StudyError
 from utuning_search.files import make_folder, write_atomically
+from utuning_search.finals import confirmed_metrics
 from utuning_search.front import knee
 from utuning_search.kinship import references
 from utuning_search.loading import FORMAT, TUNER_TOML, TUNER_WEIGHTS, load_tuned, weights_digest
@@ -149,6 +150,7 @@ def tuner_table(study: Study, record: TrialRecord, backbone_digest: str) -> dict
             "parameters": record.parameters,
             "tuner_parameters": record.design.num_parameters(study.shape),
             "epochs": study.spec.task.recipe.epochs,
+            **confirmed_metrics(study.folder, record.key),
         },
         "provenance": {
             "study": study.name,
@@ -198,8 +200,20 @@ def _readme(study: Study, record: TrialRecord, table: dict[str, Any], folder: st
         "",
         f"- Design: {record.design}",
         f"- Validation accuracy: {record.accuracy:.4f} (it was chosen on these images: measure on your own)",
+        *_confirmed(table["metrics"]),
         f"- Trainable parameters: {record.parameters:,} with head, {table['metrics']['tuner_parameters']:,} without; "
         f"the frozen backbone has {size.parameters:,}",
         f"- Trial {record.number} of study `{study.name}` (digest {study.spec.digest})",
     ]
     return "\n".join(lines) + (f"\n\nPlease cite:\n\n```bibtex\n{cite}\n```\n" if cite else "\n")
+
+
+def _confirmed(metrics: dict[str, Any]) -> list[str]:
+    if "test_seeds" not in metrics:
+        return []
+    spread = f" ± {metrics['test_accuracy_sd']:.4f}" if "test_accuracy_sd" in metrics else ""
+    seeds = f"{metrics['test_seeds']} seeds" if metrics["test_seeds"] > 1 else "one seed"
+    return [
+        f"- Test accuracy of the design: {metrics['test_accuracy_mean']:.4f}{spread}, trained on all training images "
+        f"with {seeds}; the weights here are not those, but the trial's, which saw fewer images"
+    ]

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from utuning_search.files import write_atomically
+from utuning_search.finals import Confirmation
 from utuning_search.trials import TrialRecord, front_of
 
 FRONT, OTHER, PRUNED, PRESET = "#c2185b", "#607d8b", "#b0bec5", "#1565c0"
@@ -33,16 +34,9 @@ def draw_front(records: list[TrialRecord], title: str) -> Figure:
     presets = [r for r in complete if r.preset]
     if presets:
         _scatter(axes, presets, "known methods", marker="D", facecolors="none", edgecolors=PRESET, s=58, zorder=5)
-        _name_presets(axes, presets)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+        _name_presets(axes, [(r.parameters, r.accuracy or 0, 0.0, r.preset) for r in presets])
     _zoom(axes, complete)
-    axes.set_xlabel("trainable parameters, head included")
-    axes.set_ylabel("validation accuracy (%)")
-    axes.set_title(title)
-    axes.grid(alpha=0.25)
+    _dress(axes, title, "validation accuracy (%)")
     if shown:
         axes.legend(loc="lower right", framealpha=0.9)
     return figure
@@ -51,6 +45,58 @@ def draw_front(records: list[TrialRecord], title: str) -> Figure:
 def save_front(records: list[TrialRecord], title: str, path: Path) -> None:
     """Write `draw_front` as a PNG, whatever the file is called."""
     figure = draw_front(records, title)
+    write_atomically(path, lambda place: figure.savefig(place, dpi=150, format="png"))
+
+
+def draw_finals(found: Confirmation, title: str) -> Figure:
+    """Test accuracy, mean and standard deviation over seeds, against trainable parameters; survivors joined.
+
+    A small dash is what the search read on its validation images; its height above the point is luck.
+    """
+    figure = Figure(figsize=(9, 5.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    measured = [f for f in found.finals if f.mean is not None]
+    best = [f for f in measured if f.survives]
+    if best:
+        x, y = [f.finalist.parameters for f in best], [100 * (f.mean or 0) for f in best]
+        axes.plot(x, y, color=FRONT, linewidth=1.6, zorder=3)
+    for survives, color in ((True, FRONT), (False, OTHER)):
+        shown = [f for f in measured if f.survives is survives]
+        if shown:
+            axes.errorbar(
+                [f.finalist.parameters for f in shown],
+                [100 * (f.mean or 0) for f in shown],
+                yerr=[100 * (f.sd or 0) for f in shown],
+                fmt="o",
+                color=color,
+                markersize=6,
+                capsize=3,
+                zorder=4,
+                label=f"{'survives' if survives else 'beaten'} ({len(shown)})",
+            )
+    read = [f for f in measured if f.finalist.validation is not None]
+    if read:
+        x, y = [f.finalist.parameters for f in read], [100 * (f.finalist.validation or 0) for f in read]
+        axes.scatter(x, y, marker="_", color=PRUNED, s=90, zorder=2, label="validation accuracy in the search")
+    presets = [
+        (f.finalist.parameters, f.mean or 0, f.sd or 0, f.finalist.preset) for f in measured if f.finalist.preset
+    ]
+    if presets:
+        x, y = [n for n, *_ in presets], [100 * mean for _, mean, *_ in presets]
+        axes.scatter(x, y, marker="D", facecolors="none", edgecolors=PRESET, s=90, zorder=5, label="known methods")
+        _name_presets(axes, presets)
+    seeds = f"{found.seeds} seeds, mean ± sd" if found.seeds > 1 else "one seed"
+    _dress(axes, title, f"accuracy on {found.test_images:,} test images (%), {seeds}")
+    axes.margins(0.08, 0.12)
+    if measured:
+        axes.legend(loc="lower right", framealpha=0.9)
+    return figure
+
+
+def save_finals(found: Confirmation, title: str, path: Path) -> None:
+    """Write `draw_finals` as a PNG, whatever the file is called."""
+    figure = draw_finals(found, title)
     write_atomically(path, lambda place: figure.savefig(place, dpi=150, format="png"))
 
 
@@ -67,13 +113,24 @@ def _scatter(axes: Axes, records: list[TrialRecord], label: str, **style: object
         axes.scatter(x, y, label=label, **style)  # type: ignore[arg-type]  # style is scatter's own keywords
 
 
-def _name_presets(axes: Axes, presets: list[TrialRecord]) -> None:
-    """Names beside their markers, alternately above and below so that neighbours stay readable."""
-    for i, record in enumerate(sorted(presets, key=lambda r: (r.parameters, r.accuracy or 0))):
+def _dress(axes: Axes, title: str, accuracy: str) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("trainable parameters, head included")
+    axes.set_ylabel(accuracy)
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+
+
+def _name_presets(axes: Axes, presets: list[tuple[int, float, float, str]]) -> None:
+    """Names at (parameters, accuracy, half a bar's height), in turn above and below for neighbours' sake."""
+    for i, (parameters, accuracy, bar, name) in enumerate(sorted(presets)):
         above = i % 2 == 0
         axes.annotate(
-            record.preset,
-            (record.parameters, 100 * (record.accuracy or 0)),
+            name,
+            (parameters, 100 * (accuracy + bar if above else accuracy - bar)),
             xytext=(0, 9 if above else -9),
             textcoords="offset points",
             ha="center",

@@ -1,10 +1,11 @@
-"""A study's trials and front as tables: trials.csv, front.csv, JSON; the pandas door."""
+"""A study's trials, front and finals as tables: trials.csv, front.csv, finals.csv, JSON; the pandas door."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from utuning_search.files import write_atomically
+from utuning_search.finals import Confirmation
 from utuning_search.kinship import nearest_preset
 from utuning_search.study import Study
 from utuning_search.trials import TrialRecord, front_of
@@ -23,7 +24,8 @@ COLUMNS = (
     "reason",
 )
 NEAREST = "nearest"
-TRIALS_CSV, FRONT_CSV = "trials.csv", "front.csv"
+TRIALS_CSV, FRONT_CSV, FINALS_CSV = "trials.csv", "front.csv", "finals.csv"
+FINAL_DIGITS = {"seconds": 2, "memory_mb": 1, "inference_ratio": 3, "merged_ratio": 3}  # accuracies are kept whole
 
 
 def table(records: list[TrialRecord]) -> pd.DataFrame:
@@ -50,6 +52,20 @@ def write_tables(study: Study) -> None:
     records = study.trials()
     for name, frame in ((TRIALS_CSV, table(records)), (FRONT_CSV, front_table(records, study.shape.depth))):
         write_atomically(study.folder / name, frame.to_csv(index=False))
+
+
+def finals_table(found: Confirmation) -> pd.DataFrame:
+    """One row a confirmed design, by parameters ascending; see `finals.Final.to_dict`."""
+    frame = pd.DataFrame([f.to_dict() for f in found.finals])
+    frame["trial"] = frame["trial"].astype("Int64")
+    measured = [c for c in frame.columns if c.startswith("test_") or c in ("validation", "luck", *FINAL_DIGITS)]
+    frame[measured] = frame[measured].astype(float)  # what nobody measured is empty
+    return frame.round(FINAL_DIGITS)
+
+
+def write_finals(study: Study, found: Confirmation) -> None:
+    """Write finals.csv into the study's folder."""
+    write_atomically(study.folder / FINALS_CSV, finals_table(found).to_csv(index=False))
 
 
 def read_table(path: Path) -> pd.DataFrame:

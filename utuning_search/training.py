@@ -43,6 +43,7 @@ def train(
     learning_rate: float,
     seed: int,
     autocast: Callable[[], AbstractContextManager[None]],
+    augment: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Report]:
     """Train `parameters` with AdamW and yield a report at each rung and after the last epoch.
 
@@ -57,6 +58,7 @@ def train(
         learning_rate: Peak; stands in for the recipe's.
         seed: Of the order and the views.
         autocast: A fresh context for the forward pass.
+        augment: Changes each batch of inputs before the forward pass of training; None leaves them.
 
     Raises:
         TrainingError: The loss is not finite.
@@ -76,6 +78,7 @@ def train(
                 group["lr"] = learning_rate * schedule((epoch * steps + step + 1) / steps, recipe)
             rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             inputs, labels = _batch(views, view[rows], rows, device)
+            inputs = inputs if augment is None else augment(inputs)
             with autocast():
                 logits = forward(inputs)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)

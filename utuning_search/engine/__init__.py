@@ -1,9 +1,10 @@
 """Many designs on one frozen backbone: what is frozen is computed once and shared."""
 
-from utuning_search.engine.evaluator import CHECK, Evaluator, Result, SearchContext, load_search
+from utuning_search.engine.evaluator import CHECK, Evaluator, Result, SearchContext, load_backbone, load_search
 from utuning_search.engine.features import FeatureCache
-from utuning_search.engine.pool import Done, Event, Failed, InlinePool, Job, Lost, Pool, ProcessPool, Rung
+from utuning_search.engine.pool import Done, Event, Failed, InlinePool, Job, Pool, ProcessPool, Rung
 from utuning_search.engine.precision import Runtime, default_workers, resolve_device, resolve_precision
+from utuning_search.engine.processes import Lost, run_each
 
 __all__ = [
     "CHECK",
@@ -22,7 +23,9 @@ __all__ = [
     "Runtime",
     "SearchContext",
     "default_workers",
+    "load_backbone",
     "load_search",
     "resolve_device",
     "resolve_precision",
+    "run_each",
 ]

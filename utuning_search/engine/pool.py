@@ -22,6 +22,7 @@ import torch
 from utuning_search.design import Design
 from utuning_search.engine.evaluator import Evaluator, Result, load_search
 from utuning_search.engine.precision import Runtime
+from utuning_search.engine.processes import Lost, death, end_with_parent, signals_blocked
 from utuning_search.errors import TrainingError, UTuningError
 from utuning_search.task import Task
 from utuning_search.training import Report
@@ -52,13 +53,6 @@ class Done:
 @dataclass(frozen=True)
 class Failed:
     """A trial cannot go on, and why; its worker can."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A worker is gone, and why; it is replaced, and its trial has no result."""
 
     reason: str
 
@@ -170,7 +164,7 @@ class ProcessPool(Pool):
                 process, _ = self._workers[worker]
                 process.join(timeout=5)
                 self._workers[worker] = self._launch(self._runtimes[worker])
-                events.append((worker, Lost(_death(process.exitcode))))
+                events.append((worker, Lost(death(process.exitcode))))
         return events
 
     def close(self) -> None:
@@ -183,7 +177,7 @@ class ProcessPool(Pool):
     def _launch(self, runtime: Runtime) -> tuple[Any, Any]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._task, runtime, self._images), daemon=True)
-        with _signals_blocked():
+        with signals_blocked():
             process.start()
         theirs.close()  # so that the worker's death closes the pipe for us
         return process, ours
@@ -194,35 +188,10 @@ class ProcessPool(Pool):
             self._workers[worker][1].send(message)
 
 
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A process started in here never gets SIGINT; the terminal sends Ctrl-C to it too, but it is the parent's.
-
-    From its first moment on: it takes seconds to import torch before it could ask to be spared. This process
-    gets what came meanwhile when this ends.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_parent() -> None:
-    """Wait for the parent's end, however it ends, and end at once: nobody is left to train for."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(0)
-
-
 def _serve(pipe: Any, task: Task, runtime: Runtime, images: Path | None = None) -> None:
     """A worker's life: jobs in, events out, until the pipe closes or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(runtime.threads)
     try:
         evaluator = Evaluator(task, runtime, load_search(task, runtime.data_dir, images))
@@ -252,10 +221,3 @@ def _one_job(pipe: Any, evaluator: Evaluator, job: Job) -> None:
 def _line(error: Exception) -> str:
     known = isinstance(error, TrainingError)
     return str(error) if known else f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-
-
-def _death(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        name = signal.Signals(-exitcode).name
-        return f"its worker process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return f"its worker process ended with exit code {exitcode}"

@@ -1,0 +1,626 @@
+"""Finals: functions of (spec, design, seed), never lost, and the test split read nowhere else."""
+
+import ast
+import contextlib
+import importlib
+import io
+import itertools
+import json
+import math
+import multiprocessing
+import re
+import shutil
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from utuning_search import confirm
+from utuning_search.cli.main import main
+from utuning_search.confirm import Progress
+from utuning_search.data import DIGITS_TEST
+from utuning_search.design import Design
+from utuning_search.engine import Lost, run_each
+from utuning_search.errors import DataError, InputError, StudyError
+from utuning_search.export import export_trial
+from utuning_search.finalists import Finalist, choose, strongest_presets
+from utuning_search.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
+from utuning_search.full_training import augmentation
+from utuning_search.plots import draw_finals, save_finals
+from utuning_search.record import finals_table, write_finals
+from utuning_search.resources import find
+from utuning_search.runner import Budget
+from utuning_search.study import Study
+from utuning_search.trials import TrialRecord
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+PACKAGE = Path(__file__).parents[1] / "utuning_search"
+CLASSES, TRAIN, TEST = (0, 1, 3), 20, 12  # images a class
+TASK = """
+name = "tiny"
+[backbone]
+name = "glyph_vit"
+[data]
+source = "imagefolder"
+root = "photos"
+proxy = 30
+validation = 20
+[training]
+epochs = 2
+batch_size = 20
+"""
+SPACE = """
+name = "mini"
+presets = ["linear-probe"]
+[[slots]]
+name = "mlp"
+operation = "mlp"
+tuner = ["none", "norm", "adapter"]
+form = "parallel"
+rank = [1, 2]
+blocks = ["all", "last 1"]
+"""
+PRESET = "lora:rank=1"
+COLUMNS = [
+    "key",
+    "design",
+    "preset",
+    "nearest",
+    "parameters",
+    "tuner_parameters",
+    "test_mean",
+    "test_sd",
+    "test_se",
+    "seeds",
+    "validation",
+    "luck",
+    "seconds",
+    "memory_mb",
+    "inference_ratio",
+    "survives",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images, a task and a space, and a study on them; tests copy it before they change it."""
+    root = tmp_path_factory.mktemp("confirm")
+    digits = load_digits()
+    for label in CLASSES:
+        found = digits.images[digits.target == label][: TRAIN + TEST]
+        for i, pixels in enumerate(found):
+            path = root / "photos" / ("train" if i < TRAIN else "test") / str(label) / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((pixels * 15).astype("uint8")).save(path)
+    (root / "task.toml").write_text(TASK)
+    (root / "space.toml").write_text(SPACE)
+    study = Study.create(
+        str(root / "space.toml"),
+        str(root / "task.toml"),
+        name="s",
+        studies_dir=root / "studies",
+        data_dir=str(root),
+        presets=["adapter-plus:rank=1"],
+    )
+    assert study.run(Budget(trials=7), workers=0)
+    return root
+
+
+@pytest.fixture
+def own(place: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(place, tmp_path / "own"))
+
+
+def load(root: Path) -> Study:
+    """The study of a copy, with that copy's images."""
+    study = Study.load("s", studies_dir=root / "studies")
+    study.remember(data_dir=str(root))
+    return study
+
+
+def measured(outcomes: Path) -> dict[str, dict[str, object]]:
+    """What is kept, but for what a clock or the system says."""
+    kept = {p.name: json.loads(p.read_text()) for p in (outcomes / "finals").glob("*.json")}
+    return {
+        name: {k: v for k, v in table.items() if k not in ("seconds", "memory_mb", "inference_ratio", "merged_ratio")}
+        for name, table in kept.items()
+    }
+
+
+def stop_after(count: int) -> Callable[[Progress], None]:
+    """A user who presses Ctrl-C once `count` trainings of this call are finished."""
+    left = [count]
+
+    def on_progress(progress: Progress) -> None:
+        del progress
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Confirmation]:
+    """A confirmation that was never stopped; tests read it only."""
+    study = load(Path(shutil.copytree(place, tmp_path_factory.mktemp("whole") / "own")))
+    return study, confirm(study, top=3, seeds=2, presets=[PRESET], workers=0)
+
+
+# A function of (spec, design, seed)
+
+
+def test_finals_are_a_function_of_spec_design_and_seed(whole: tuple[Study, Confirmation], own: Path) -> None:
+    """Neither what else is trained, nor in which order or process, nor the caller's random state decides."""
+    study = load(own)
+    wanted = measured(whole[0].folder)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    confirm(study, top=1, seeds=1, workers=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    alone = measured(study.folder)
+    assert alone
+    assert alone.items() <= wanted.items()
+    confirm(study, top=1, seeds=2, workers=1)  # the rest in another process
+    both = measured(study.folder)
+    assert len(both) > len(alone)
+    assert both.items() <= wanted.items()
+
+
+def test_seeds_matter(whole: tuple[Study, Confirmation]) -> None:
+    _, found = whole
+    assert any(len({o.accuracy for o in f.outcomes}) > 1 for f in found.finals)
+    assert [o.seed for f in found.finals for o in f.outcomes] == [0, 1] * len(found.finals)
+
+
+def test_finals_are_trained_on_all_training_images_and_tested_on_the_test_split(own: Path) -> None:
+    """On the embedded task: 1,347 digits, of which the search saw 160, and the 450 that no search sees."""
+    task = TASK.replace('"imagefolder"\nroot = "photos"', '"digits"').replace("30", "100").replace("20", "60", 1)
+    (own / "digits.toml").write_text(task.replace("batch_size = 20", "batch_size = 200"))
+    study = Study.create(str(own / "space.toml"), str(own / "digits.toml"), name="d", studies_dir=own / "studies")
+    assert study.run(Budget(trials=1), workers=0)
+    seen: list[int] = []
+    module = importlib.import_module("utuning_search.full_training")
+    real = module.train
+
+    def train(
+        forward: object, parameters: object, views: list[torch.Tensor], *rest: object, **options: object
+    ) -> object:
+        seen.append(len(views[0].labels))  # type: ignore[attr-defined]  # they are examples
+        return real(forward, parameters, views, *rest, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "train", train)
+        found = confirm(study, top=1, seeds=1, epochs=1, workers=0)
+    assert (found.test_images, found.epochs, seen) == (DIGITS_TEST, 1, [1797 - DIGITS_TEST])
+    assert found.finals[0].mean is not None
+    assert found.finals[0].mean > 0.2  # one epoch, ten classes
+    (outcome,) = found.finals[0].outcomes
+    assert outcome.accuracy == pytest.approx(round((outcome.accuracy or 0) * DIGITS_TEST) / DIGITS_TEST)
+
+
+def test_costs_are_measured(whole: tuple[Study, Confirmation]) -> None:
+    study, found = whole
+    by_preset = {f.finalist.preset: f for f in found.finals}
+    assert {"linear-probe", PRESET, "adapter-plus:rank=1"} <= set(by_preset)
+    for final in found.finals:
+        assert final.finalist.parameters == final.finalist.tuner_parameters + (study.shape.dim + 1) * len(CLASSES)
+        for name in ("seconds", "inference_ratio", "merged_ratio"):
+            assert (final.middle(name) or 0) > 0
+    assert by_preset["linear-probe"].finalist.tuner_parameters == 0
+    assert by_preset[PRESET].finalist.validation is None  # the search did not try it
+    assert by_preset[PRESET].luck is None
+    assert by_preset["adapter-plus:rank=1"].finalist.validation is not None
+
+
+# Augmentation
+
+
+def test_small_images_are_shifted_by_at_most_one_pixel() -> None:
+    images = torch.randint(1, 256, (60, 1, 8, 8), dtype=torch.uint8)
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
+    found = augmentation(8, 3)(images)
+    assert (found.shape, found.dtype) == (images.shape, torch.uint8)
+    corners = []
+    for i in range(60):
+        shifts = [
+            (y, x) for y in range(3) for x in range(3) if torch.equal(found[i], padded[i, :, y : y + 8, x : x + 8])
+        ]
+        assert len(shifts) == 1
+        corners += shifts
+    assert len(set(corners)) == 9
+    assert torch.equal(augmentation(8, 3)(images), found)
+    assert not torch.equal(augmentation(8, 4)(images), found)
+
+
+def test_larger_images_are_cropped_after_padding_by_an_eighth_and_mirrored() -> None:
+    image = torch.randint(1, 256, (1, 3, 16, 16), dtype=torch.uint8)
+    padded = torch.nn.functional.pad(image[0], (2, 2, 2, 2))
+    crops = {(y, x, m) for y in range(5) for x in range(5) for m in (False, True)}
+    pictures = {
+        (y, x, m): padded[:, y : y + 16, x : x + 16].flip(-1) if m else padded[:, y : y + 16, x : x + 16]
+        for y, x, m in crops
+    }
+    augment, seen = augmentation(16, 0), set()
+    for picture in augment(image.expand(400, -1, -1, -1)):
+        (which,) = [c for c, p in pictures.items() if torch.equal(p, picture)]
+        seen.add(which)
+    assert seen == crops
+
+
+def test_without_augmentation_other_finals_are_kept_beside_the_first(own: Path) -> None:
+    study = load(own)
+    augmented = confirm(study, top=1, seeds=1, workers=0)
+    plain = confirm(study, top=1, seeds=1, workers=0, augment=False)
+    assert (augmented.augmented, plain.augmented) == (True, False)
+    assert len(measured(study.folder)) == 2 * len(plain.finals)
+    exported = confirmed_metrics(study.folder, plain.finals[0].finalist.design.key)
+    assert exported == {"test_accuracy_mean": augmented.finals[0].mean, "test_seeds": 1}
+
+
+# Stopped at any moment
+
+
+@pytest.mark.parametrize("stops", [(1,), (2, 3), (1, 1, 1)])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    stops: tuple[int, ...], whole: tuple[Study, Confirmation], own: Path
+) -> None:
+    study = load(own)
+    options = {"top": 3, "seeds": 2, "presets": [PRESET], "workers": 0}
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            confirm(study, on_progress=stop_after(stop), **options)  # type: ignore[arg-type]  # each fits
+        assert not list((study.folder / "finals").glob(".*json"))
+    (study.folder / "finals" / ".half.json").write_text("{")  # what a kill in the middle of a write leaves
+    said: list[Progress] = []
+    found = confirm(study, on_progress=said.append, **options)  # type: ignore[arg-type]  # each fits
+    _, wanted = whole
+    total = 2 * len(wanted.finals)
+    assert [p.done for p in said] == list(range(sum(stops) + 1, total + 1)), "what was finished was trained again"
+    assert {p.total for p in said} == {total}
+    for mine, theirs in zip(found.finals, wanted.finals, strict=True):
+        assert (mine.finalist, mine.mean, mine.sd, mine.survives) == (
+            theirs.finalist,
+            theirs.mean,
+            theirs.sd,
+            theirs.survives,
+        )
+    (study.folder / "finals" / ".half.json").unlink()
+    assert measured(study.folder) == measured(whole[0].folder)
+
+
+def test_a_process_that_is_killed_is_told_and_its_successor_works() -> None:
+    messages = run_each(itertools.repeat, [10**9], 1)  # yields its slot forever
+    assert next(messages) == (0, 0)
+    (process,) = multiprocessing.active_children()
+    process.kill()
+    *_, (index, last) = messages
+    assert index == 0
+    assert last == Lost("its worker process was killed by SIGKILL (out of memory?)")
+
+
+def test_an_error_of_a_process_is_raised_here() -> None:
+    with pytest.raises(InputError, match="the file exists"):
+        list(run_each(find, ["none.toml"], 1))  # type: ignore[arg-type]  # it need not yield anything to raise
+    assert not multiprocessing.active_children()
+
+
+def test_lost_trainings_are_refused_and_the_others_kept(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = load(own)
+    module = importlib.import_module("utuning_search.confirm")
+    real = module.run_each
+
+    def run(work: object, items: list[object], workers: int) -> object:
+        yield 0, Lost("its worker process was killed by SIGKILL (out of memory?)")
+        yield from ((i + 1, found) for i, found in real(work, items[1:], workers))
+
+    monkeypatch.setattr(module, "run_each", run)
+    with pytest.raises(StudyError, match=r"1 not; .*SIGKILL.*fewer --workers"):
+        confirm(study, top=2, seeds=1, workers=0)
+    kept = measured(study.folder)
+    assert kept
+    monkeypatch.setattr(module, "run_each", real)
+    said: list[Progress] = []
+    confirm(study, top=2, seeds=1, workers=0, on_progress=said.append)
+    assert len(said) == 1
+    assert kept.items() < measured(study.folder).items()
+
+
+# What the numbers say
+
+
+def final(parameters: int, *accuracies: float | None, validation: float | None = None, front: bool = True) -> Final:
+    design = Design(learning_rate=parameters / 1e4)
+    who = Finalist(design, parameters, parameters - 30, "", "", validation, 0, front)
+    made = tuple(
+        Outcome(design.key, {}, i, 1, True, "", 10, "cpu", "fp32", a, reason="" if a is not None else "not finite")
+        for i, a in enumerate(accuracies)
+    )
+    return Final(who, made)
+
+
+def test_statistics_equal_those_by_hand() -> None:
+    one = final(100, 0.90, 0.92, 0.94, validation=0.95)
+    assert one.mean == pytest.approx(0.92)
+    assert one.sd == pytest.approx(0.02)  # sqrt((0.02² + 0 + 0.02²) / 2)
+    assert one.se == pytest.approx(0.02 / math.sqrt(3))
+    assert one.luck == pytest.approx(0.03)
+    alone = final(100, 0.9)
+    assert (alone.mean, alone.sd, alone.se, alone.luck) == (0.9, None, None, None)
+    failed = final(100, 0.9, None)
+    assert (failed.mean, failed.sd, failed.luck, failed.reason) == (None, None, None, "not finite")
+
+
+def test_a_design_survives_unless_a_smaller_one_is_better_by_a_standard_error() -> None:
+    finals = (
+        final(100, 0.80, 0.82),  # mean .81, se .01
+        final(200, 0.90, 0.92),  # .91, se .01
+        final(300, 0.89, 0.91),  # .90: behind by .01, less than hypot(.01, .01) = .0141
+        final(400, 0.87, 0.91),  # .89, se .02: behind by .02, less than hypot(.01, .02) = .0224
+        final(500, 0.88, 0.90),  # .89, se .01: behind by .02, more than .0141
+        final(200, 0.87, 0.89),  # as large as a better one
+        final(600, 0.99, None),
+    )
+    judged = judge(reversed(finals))
+    assert [f.finalist.parameters for f in judged] == [100, 200, 200, 300, 400, 500, 600]
+    assert [f.survives for f in judged] == [True, True, False, True, True, False, False]
+
+
+def test_with_one_seed_and_among_equals_survival_is_plain_dominance() -> None:
+    judged = judge([final(100, 0.8), final(200, 0.8), final(300, 0.81), final(400, 0.8099)])
+    assert [f.survives for f in judged] == [True, False, True, False]
+
+
+def test_luck_is_averaged_over_the_front_alone() -> None:
+    found = Confirmation(
+        judge(
+            [
+                final(100, 0.80, 0.82, validation=0.85),  # .04
+                final(200, 0.90, 0.92, validation=0.90),  # -.01
+                final(300, 0.50, 0.50, validation=0.99, front=False),
+                final(400, 0.9, None, validation=0.99),
+            ]
+        ),
+        2,
+        1,
+        True,
+        10,
+    )
+    assert found.luck == pytest.approx(0.015)
+    assert [f.finalist.parameters for f in found.front] == [100, 200, 400]
+    assert [f.finalist.parameters for f in found.survivors] == [100, 200]
+    frame = finals_table(found)
+    assert list(frame.columns)[: len(COLUMNS)] == COLUMNS
+    assert frame["luck"].tolist()[:2] == pytest.approx([0.04, -0.01])
+    assert frame["seeds"].tolist() == [2, 2, 2, 1]
+    assert frame["test_mean"].isna().tolist() == [False, False, False, True]
+
+
+def trial(number: int, parameters: int, accuracy: float, preset: str = "") -> TrialRecord:
+    design = Design(learning_rate=(number + 1) / 1e4)
+    return TrialRecord(number, "complete", design.key, design, preset, parameters, accuracy, 1, 0.0, {}, None, "")
+
+
+def test_finalists_are_spread_over_the_front() -> None:
+    """Of a step at 10^3 and a slow rise: ends and knee first, then what adds most area on the log axis."""
+    sizes = {100: 0.50, 1_000: 0.90, 1_100: 0.901, 3_000: 0.93, 10_000: 0.95, 11_000: 0.951}
+    records = [trial(i, n, a) for i, (n, a) in enumerate(sizes.items())] + [trial(9, 2_000, 0.6)]
+    chosen = {top: [r.parameters for r in choose(records, top, 10**6)] for top in range(1, 8)}
+    assert chosen[1] == [11_000]  # the most accurate
+    assert chosen[2] == [1_000, 11_000]  # the knee
+    assert chosen[3] == [100, 1_000, 11_000]  # the smallest
+    # 3,000 adds log10(11,000 / 3,000) x (.93 - .90) = .0169; 10,000 adds .0414 x .05; 1,100 adds 1 x .001
+    assert chosen[4] == [100, 1_000, 3_000, 11_000]
+    # 10,000 adds .0414 x .02 = .0008; 1,100 adds log10(3,000 / 1,100) x .001 = .0004
+    assert chosen[5] == [100, 1_000, 3_000, 10_000, 11_000]
+    assert chosen[6] == chosen[7] == sorted(sizes)
+
+
+def test_the_strongest_presets_are_confirmed_once_each() -> None:
+    records = [
+        trial(i, 100 + i, a, name) for i, (a, name) in enumerate([(0.5, "a"), (0.9, "b"), (0.7, ""), (0.7, "c")])
+    ]
+    again = replace(records[1], number=7, reused=1)
+    pruned = replace(trial(8, 100, 0.99, "d"), state="pruned")
+    assert [r.preset for r in strongest_presets([*records, again, pruned], 2)] == ["b", "c"]
+
+
+# The test split is read only here
+
+
+def test_only_confirm_may_read_the_test_split() -> None:
+    users = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Name) and node.id in ("TestPermit", "load_final_data"))
+        or (isinstance(node, ast.Attribute) and node.attr in ("TestPermit", "load_final_data"))
+        or (isinstance(node, ast.alias) and node.name in ("TestPermit", "load_final_data"))
+    }
+    assert users - {"data.py"} == {"confirm.py"}
+
+
+def test_a_search_does_not_open_a_test_image(own: Path) -> None:
+    for path in (own / "photos" / "test").rglob("*.png"):
+        path.write_bytes(b"no image")
+    study = Study.create(
+        str(own / "space.toml"), str(own / "task.toml"), name="n", studies_dir=own / "studies", data_dir=str(own)
+    )
+    assert study.run(Budget(trials=2), workers=0)
+    export_trial(study, study.front()[-1], own / "out")
+    with pytest.raises(DataError, match=r"photos/test/0/.*\.png: the file is a readable image"):
+        confirm(study, workers=0)
+    assert not (study.folder / "finals").exists()
+
+
+# What is refused
+
+
+def command(*arguments: str) -> tuple[int | str | None, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code: int | str | None = main(list(arguments))
+        except SystemExit as error:
+            code = error.code
+    return code, out.getvalue(), err.getvalue()
+
+
+def tree(root: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nothing",), "study 'nothing': it lies in .* no such study. Known: "),
+        (("s", "--seeds", "0"), "--seeds: it is at least 1; got 0."),
+        (("s", "--top", "0"), "--top: it is at least 1; got 0."),
+        (("s", "--epochs", "0"), "--epochs: it is at least 1; got 0."),
+        (("s", "--workers", "-1"), "--workers: it is at least 1, or 0 .* got -1."),
+        (("s", "--preset", "adaptr"), "preset: .*'adaptr'.* Did you mean 'adapter'"),
+        (("s", "--device", "tpu"), "--device: .*'tpu'"),
+        (("s", "--data-dir", "nowhere"), "'photos' in none of nowhere"),
+        (("empty",), "study 'empty': it has a complete trial to confirm; got none. .*utuning-search resume empty"),
+    ],
+    ids=lambda a: " ".join(a) if isinstance(a, tuple) else "",
+)
+def test_refused_in_one_line(arguments: tuple[str, ...], said: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "empty" in arguments:
+        Study.create(str(own / "space.toml"), "digits", name="empty", studies_dir=own / "studies")
+    load(own)
+    monkeypatch.chdir(own / "studies")  # where there are no photos
+    before = tree(own)
+    code, out, err = command("confirm", *arguments, "--studies-dir", str(own / "studies"))
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"utuning-search: error: [^\n]+\n", err)
+    assert re.search(said, err), err
+    assert tree(own) == before
+
+
+def spoil(path: Path) -> None:
+    Image.new("L", (8, 8), 77).save(path)
+
+
+def test_changed_training_images_are_refused(own: Path) -> None:
+    for i in range(TRAIN):
+        spoil(own / "photos" / "train" / "0" / f"{i}.png")
+    study = load(own)
+    with pytest.raises(StudyError, match=f"study 's', data: its digest is {study.spec.data}"):
+        confirm(study, workers=0)
+    assert not (study.folder / "finals").exists()
+
+
+def test_changed_test_images_are_refused_once_finalists_were_tested(own: Path) -> None:
+    study = load(own)
+    confirm(study, top=1, seeds=1, workers=0)
+    kept = tree(study.folder / "finals")
+    spoil(own / "photos" / "test" / "0" / f"{TRAIN}.png")
+    with pytest.raises(StudyError, match=r"digest of training and test images is .*; got .*\. Put the images back"):
+        confirm(study, top=1, seeds=1, workers=0)
+    assert tree(study.folder / "finals") == kept
+
+
+def test_damaged_outcomes_and_missing_test_images_are_refused(own: Path) -> None:
+    study = load(own)
+    confirm(study, top=1, seeds=1, workers=0)
+    for path in (study.folder / "finals").glob("*.json"):
+        path.write_text("{")
+    with pytest.raises(StudyError, match=r"file .*: it is a finalist's outcome; .* Remove it"):
+        confirm(study, top=1, seeds=1, workers=0)
+    shutil.rmtree(own / "photos" / "test")
+    with pytest.raises(DataError, match=r"photos/test: every class has images.*test/<class>/<image>"):
+        confirm(study, top=1, seeds=1, workers=0)
+
+
+# What the user gets
+
+
+def test_the_command_writes_a_table_a_picture_and_the_next_commands(own: Path) -> None:
+    studies = str(own / "studies")
+    load(own)
+    options = ("--top", "2", "--seeds", "2", "--epochs", "1", "--workers", "0", "--studies-dir", studies)
+    code, out, err = command("confirm", "s", *options)
+    assert (code, err) == (0, "")
+    study = load(own)
+    rows = (study.folder / "finals.csv").read_text().splitlines()
+    assert rows[0].split(",")[: len(COLUMNS)] == COLUMNS
+    keys = {read_outcome(p).key for p in (study.folder / "finals").glob("*.json")}
+    assert {row.split(",")[0] for row in rows[1:]} == keys
+    assert (study.folder / "finals.png").read_bytes().startswith(b"\x89PNG")
+    assert "Selection luck: " in out
+    assert "of 2 designs of the search's front survive" in out
+    assert f"[{2 * len(keys)}/{2 * len(keys)}] " in out
+    again = [line.strip() for line in out.splitlines() if line.strip().startswith("utuning-search ")]
+    more = f"utuning-search confirm s --top 2 --seeds 4 --epochs 1 --workers 0 --studies-dir {studies}"
+    assert again[-1] == more
+    assert re.fullmatch(rf"utuning-search export s --pick trial=\d+ --studies-dir {re.escape(studies)}", again[0])
+    code, out, err = command(*again[0].split()[1:])
+    assert (code, err) == (0, "")
+    code, out, err = command("confirm", "s", *options, "-q")
+    assert (code, err) == (0, "")
+    assert not out.startswith("[")
+
+
+def test_ctrl_c_ends_in_the_command_that_goes_on(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(own)
+    monkeypatch.setattr(importlib.import_module("utuning_search.cli.confirm"), "_say", stop_after(1))
+    options = (
+        "--top",
+        "1",
+        "--seeds",
+        "1",
+        "--workers",
+        "0",
+        "--preset",
+        PRESET,
+        "--studies-dir",
+        str(own / "studies"),
+    )
+    code, out, _ = command("confirm", "s", *options)
+    assert code == 130
+    assert f"  utuning-search confirm s {' '.join(options)}\n" in out
+
+
+def test_an_export_carries_its_finals(own: Path) -> None:
+    study = load(own)
+    records = study.front()
+    export_trial(study, records[-1], own / "before")
+    assert "test_seeds" not in tomllib.loads((own / "before" / "tuner.toml").read_text())["metrics"]
+    assert "Test accuracy" not in (own / "before" / "README.md").read_text()
+    found = confirm(study, top=1, seeds=2, workers=0)
+    (mine,) = [f for f in found.finals if f.finalist.trial == records[-1].number]
+    export_trial(study, records[-1], own / "after")
+    metrics = tomllib.loads((own / "after" / "tuner.toml").read_text())["metrics"]
+    assert (metrics["test_accuracy_mean"], metrics["test_accuracy_sd"], metrics["test_seeds"]) == (
+        mine.mean,
+        mine.sd,
+        2,
+    )
+    assert metrics["validation_accuracy"] == records[-1].accuracy
+    readme = (own / "after" / "README.md").read_text()
+    assert f"{mine.mean:.4f} ± {mine.sd:.4f}, trained on all training images with 2 seeds" in readme
+    assert "the weights here are not those, but the trial's" in readme
+
+
+def test_pictures_and_tables_show_failed_and_unmeasured_designs(
+    whole: tuple[Study, Confirmation], tmp_path: Path
+) -> None:
+    study, found = whole
+    mixed = replace(found, finals=judge([*found.finals, final(9_000, None, None), final(5_000, 0.1)]))
+    (axes,) = draw_finals(mixed, "finals").axes
+    names = {text.get_text() for text in axes.texts}
+    assert {"linear-probe", PRESET} <= names
+    assert axes.get_xscale() == "log"
+    (line,) = [x for x in axes.lines if len(x.get_xdata()) == len(mixed.survivors) and x.get_linestyle() == "-"]  # type: ignore[arg-type]
+    assert list(line.get_xdata()) == [f.finalist.parameters for f in mixed.survivors]  # type: ignore[arg-type]
+    save_finals(replace(found, finals=()), "none", tmp_path / "none.png")
+    write_finals(study, mixed)
+    assert len((study.folder / "finals.csv").read_text().splitlines()) == len(mixed.finals) + 1
