@@ -74,7 +74,9 @@ class FullTrainer:
         self._classes = len(data.classes)
         splits = (data.train, data.test)
         # They stay uint8, a quarter of the memory, and are normalised a batch at a time.
-        self._train, self._test = (Examples(s.images.to(runtime.device), s.labels.to(runtime.device)) for s in splits)
+        self._train, self._held_out = (
+            Examples(s.images.to(runtime.device), s.labels.to(runtime.device)) for s in splits
+        )
 
     def run(self, design: Design, recipe: Recipe, seed: int, *, augmented: bool = True) -> Trained:
         """Train a design and measure it once, after the last epoch.
@@ -102,7 +104,7 @@ class FullTrainer:
             _wait_for(self._runtime.device)
             seconds, memory_mb = time.monotonic() - started, memory.grown()
             model.eval()
-            accuracy = measure(lambda images: model(self._preprocessing.normalise(images)), self._test)
+            accuracy = measure(lambda images: model(self._preprocessing.normalise(images)), self._held_out)
             return Trained(accuracy, seconds, memory_mb, *self._costs(model))
 
     def _fresh(self, design: Design, seed: int) -> TunedModel:
@@ -119,7 +121,7 @@ class FullTrainer:
 
         The three take turns, and the fastest of each counts: what else the machine does at the time hits all alike.
         """
-        images = self._preprocessing.normalise(self._test.inputs[:TIMED_IMAGES])
+        images = self._preprocessing.normalise(self._held_out.inputs[:TIMED_IMAGES])
         models = (self._fresh(Design(), 0).eval(), model, merge(model).eval())
         best = [math.inf] * len(models)
         began = time.perf_counter()
