@@ -1,16 +1,24 @@
 """The picture of a front; the matplotlib door. Functions draw what they are given and write a file."""
 
 from pathlib import Path
+from typing import cast
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from utuning_search.files import write_atomically
 from utuning_search.finals import Confirmation
 from utuning_search.trials import TrialRecord, front_of
 
+MARKER = 7  # pixels from the middle of a known method's marker to its tips
+# Where a known method's name may stand, in points from its marker: above, below, beside, and farther.
+NAME_OFFSETS = (
+    (0, 9), (0, -9), (9, 0), (-9, 0), (8, 8), (-8, 8), (8, -8), (-8, -8), (0, 20), (0, -20), (0, 31), (0, -31),
+)  # fmt: skip
 FRONT, OTHER, PRUNED, PRESET = "#c2185b", "#607d8b", "#b0bec5", "#1565c0"
 
 
@@ -34,11 +42,11 @@ def draw_front(records: list[TrialRecord], title: str) -> Figure:
     presets = [r for r in complete if r.preset]
     if presets:
         _scatter(axes, presets, "known methods", marker="D", facecolors="none", edgecolors=PRESET, s=58, zorder=5)
-        _name_presets(axes, [(r.parameters, r.accuracy or 0, 0.0, r.preset) for r in presets])
     _zoom(axes, complete)
     _dress(axes, title, "validation accuracy (%)")
     if shown:
-        axes.legend(loc="lower right", framealpha=0.9)
+        axes.legend(loc="best", framealpha=0.9)
+    _name_presets(axes, [(r.parameters, r.accuracy or 0, 0.0, r.preset) for r in presets])
     return figure
 
 
@@ -85,12 +93,12 @@ def draw_finals(found: Confirmation, title: str) -> Figure:
     if presets:
         x, y = [n for n, *_ in presets], [100 * mean for _, mean, *_ in presets]
         axes.scatter(x, y, marker="D", facecolors="none", edgecolors=PRESET, s=90, zorder=5, label="known methods")
-        _name_presets(axes, presets)
     seeds = f"{found.seeds} seeds, mean ± sd" if found.seeds > 1 else "one seed"
     _dress(axes, title, f"accuracy on {found.test_images:,} test images (%), {seeds}")
     axes.margins(0.08, 0.12)
     if measured:
-        axes.legend(loc="lower right", framealpha=0.9)
+        axes.legend(loc="best", framealpha=0.9)
+    _name_presets(axes, presets)
     return figure
 
 
@@ -125,20 +133,48 @@ def _dress(axes: Axes, title: str, accuracy: str) -> None:
 
 
 def _name_presets(axes: Axes, presets: list[tuple[int, float, float, str]]) -> None:
-    """Names at (parameters, accuracy, half a bar's height), in turn above and below for neighbours' sake."""
-    for i, (parameters, accuracy, bar, name) in enumerate(sorted(presets)):
-        above = i % 2 == 0
-        axes.annotate(
-            name,
-            (parameters, 100 * (accuracy + bar if above else accuracy - bar)),
-            xytext=(0, 9 if above else -9),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if above else "top",
-            fontsize=8,
-            color=PRESET,
-            zorder=6,
-        )
+    """Names at (parameters, accuracy, half a bar's height), each where it covers least of markers and other names.
+
+    The axes' limits have to stand.
+    """
+    if not presets:
+        return
+    cast(
+        Figure, axes.figure
+    ).draw_without_rendering()  # settles the layout, so that extents in pixels are those of the picture
+    points = axes.transData.transform([(x, 100 * y) for x, y, _, _ in presets])
+    taken = [Bbox.from_extents(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points]
+    for parameters, accuracy, bar, name in sorted(presets):
+        tried: list[tuple[float, int, Annotation, Bbox]] = []
+        for i, (dx, dy) in enumerate(NAME_OFFSETS):
+            text = axes.annotate(
+                name,
+                (parameters, 100 * (accuracy + bar * (dy > 0) - bar * (dy < 0))),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha="center" if dx == 0 else "left" if dx > 0 else "right",
+                va="center" if dy == 0 else "bottom" if dy > 0 else "top",
+                fontsize=8,
+                color=PRESET,
+                zorder=6,
+            )
+            extent = text.get_window_extent()
+            tried.append((_covered(extent, [*taken, axes.bbox]), i, text, extent))
+            if tried[-1][0] == 0:
+                break
+        best = min(tried, key=lambda t: t[:2])
+        taken.append(best[3])
+        for _, _, text, _ in tried:
+            if text is not best[2]:
+                text.remove()
+
+
+def _covered(extent: Bbox, others: list[Bbox]) -> float:
+    """Square pixels of `extent` that lie on others; the last of them is the frame, outside of which counts too."""
+    *taken, frame = others
+    area = sum(o.width * o.height for o in (Bbox.intersection(extent, t) for t in taken) if o is not None)
+    inside = Bbox.intersection(extent, frame)
+    return float(area + extent.width * extent.height - (0 if inside is None else inside.width * inside.height))
 
 
 def _zoom(axes: Axes, complete: list[TrialRecord]) -> None:
@@ -146,4 +182,4 @@ def _zoom(axes: Axes, complete: list[TrialRecord]) -> None:
     values = [100 * (r.accuracy or 0) for r in complete]
     if values and max(values) > min(values):
         span = max(values) - min(values)
-        axes.set_ylim(min(values) - 0.35 * span, max(values) + 0.12 * span)
+        axes.set_ylim(max(min(values) - 0.35 * span, -3), max(values) + 0.12 * span)
