@@ -258,6 +258,15 @@ def test_training_from_kept_tokens_equals_training_from_images(name: str, task: 
     assert result.accuracy == whole[-1].accuracy
 
 
+def test_rungs_are_measured_without_dropout() -> None:
+    """Else a tuner that leaves experts out in training would be pruned for it."""
+    design = Design.preset("mlae", rank=8, dropout=0.9).resolve(DEPTH)
+    reports, result = evaluated(Evaluator(TASK, Runtime()), design)
+    assert reports[-1].accuracy == result.accuracy
+    model = TunedModel(load_search(TASK, None).backbone, design, 10)
+    assert any(getattr(m, "dropout", 0) == 0.9 for m in model.tuners.modules())
+
+
 # Pools
 
 

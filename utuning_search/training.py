@@ -44,6 +44,7 @@ def train(
     seed: int,
     autocast: Callable[[], AbstractContextManager[None]],
     augment: Callable[[Tensor], Tensor] | None = None,
+    set_training: Callable[[bool], object] | None = None,
 ) -> Iterator[Report]:
     """Train `parameters` with AdamW and yield a report at each rung and after the last epoch.
 
@@ -59,6 +60,7 @@ def train(
         seed: Of the order and the views.
         autocast: A fresh context for the forward pass.
         augment: Changes each batch of inputs before the forward pass of training; None leaves them.
+        set_training: Called with False before measuring and with True after: dropout is for training only.
 
     Raises:
         TrainingError: The loss is not finite.
@@ -92,8 +94,12 @@ def train(
                 "training", "the loss is finite", f"{mean} in epoch {epoch + 1}", "Lower learning_rate."
             )
         if epoch + 1 in measured:
+            if set_training is not None:
+                set_training(False)
             with autocast():
                 accuracy = measure(forward, validation)
+            if set_training is not None:
+                set_training(True)
             yield Report(epoch + 1, accuracy, mean)
 
 

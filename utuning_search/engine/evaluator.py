@@ -109,6 +109,7 @@ class Evaluator:
             learning_rate=design.learning_rate or self.task.recipe.learning_rate,
             seed=seed,
             autocast=self.runtime.autocast(),
+            set_training=model.tuners.train,
         )
         for report in reports:
             spent += clock() - started
