@@ -90,6 +90,11 @@ class Final:
         validation = self.finalist.validation
         return None if validation is None or self.mean is None else validation - self.mean
 
+    @property
+    def memory_mb(self) -> float | None:
+        """The most over seeds: later trainings of a process find memory that earlier ones left to it."""
+        return max((o.memory_mb for o in self.outcomes if o.memory_mb is not None), default=None)
+
     def middle(self, name: str) -> float | None:
         """Median over seeds of what was measured of a training, such as "seconds"; None if nothing was."""
         values = [v for v in (getattr(o, name) for o in self.outcomes) if v is not None]
@@ -112,7 +117,7 @@ class Final:
             "validation": who.validation,
             "luck": self.luck,
             "seconds": self.middle("seconds"),
-            "memory_mb": self.middle("memory_mb"),
+            "memory_mb": self.memory_mb,
             "inference_ratio": self.middle("inference_ratio"),
             "survives": self.survives,
             "merged_ratio": self.middle("merged_ratio"),

@@ -115,7 +115,7 @@ def _lines(found: Confirmation) -> Iterator[RenderableType]:
             _number(final.middle("inference_ratio"), "×{:.2f}"),
             _number(final.middle("merged_ratio"), "×{:.2f}"),
             _number(final.middle("seconds"), "{:.1f}"),
-            _number(final.middle("memory_mb"), "{:.0f}"),
+            _number(final.memory_mb, "{:.0f}"),
             "yes" if final.survives else "failed" if final.mean is None else "no",
             f"{who.nearest} ({who.preset})" if who.preset else who.nearest,
             Text(str(who.design) if not final.reason else f"{who.design} ({final.reason})"),
@@ -129,7 +129,8 @@ def _lines(found: Confirmation) -> Iterator[RenderableType]:
     )
     if found.luck is not None:
         yield Text(
-            f"Selection luck: the search's validation accuracy is {100 * found.luck:+.2f} points above the test mean, "
+            f"Selection luck: the search's validation accuracy is {abs(100 * found.luck):.2f} points "
+            f"{'above' if found.luck >= 0 else 'below'} the test mean, "
             "on average over the front's designs; what augmentation and more images changed is in it too."
         )
 
