@@ -21,6 +21,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from utuning_search import confirm, full_training
+from utuning_search.backbone import Preprocessing
 from utuning_search.cli.main import main
 from utuning_search.confirm import Progress
 from utuning_search.data.digits import TEST as DIGITS_TEST
@@ -30,7 +31,7 @@ from utuning_search.errors import DataError, InputError, StudyError
 from utuning_search.export import export_trial
 from utuning_search.finalists import Finalist, choose, strongest_presets
 from utuning_search.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
-from utuning_search.full_training import augmentation
+from utuning_search.full_training import FullTrainer, augmentation
 from utuning_search.plots import draw_finals, save_finals
 from utuning_search.record import finals_table, write_finals
 from utuning_search.resources import find
@@ -241,7 +242,7 @@ def test_methods_of_every_make_are_confirmed(own: Path) -> None:
 def test_small_images_are_shifted_by_at_most_one_pixel() -> None:
     images = torch.randint(1, 256, (60, 1, 8, 8), dtype=torch.uint8)
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
-    found = augmentation(8, 3)(images)
+    found = augmentation(8, 3, mirrored=False)(images)
     assert (found.shape, found.dtype) == (images.shape, torch.uint8)
     corners = []
     for i in range(60):
@@ -251,8 +252,17 @@ def test_small_images_are_shifted_by_at_most_one_pixel() -> None:
         assert len(shifts) == 1
         corners += shifts
     assert len(set(corners)) == 9
-    assert torch.equal(augmentation(8, 3)(images), found)
-    assert not torch.equal(augmentation(8, 4)(images), found)
+    assert torch.equal(augmentation(8, 3, mirrored=False)(images), found)
+    assert not torch.equal(augmentation(8, 4, mirrored=False)(images), found)
+
+
+@pytest.mark.parametrize(("size", "crops"), [(8, 0), (16, 1)])
+def test_tiny_images_are_left_as_they_are(size: int, crops: int) -> None:
+    """A pixel is much of an 8-pixel digit."""
+    trainer = object.__new__(FullTrainer)
+    trainer._preprocessing = Preprocessing(size, 1, (0.5,), (0.5,), "bilinear")
+    trainer._mirrored = False
+    assert (trainer._augmentation(0) is not None) == bool(crops)
 
 
 def test_larger_images_are_cropped_after_padding_by_an_eighth_and_mirrored() -> None:
@@ -263,7 +273,7 @@ def test_larger_images_are_cropped_after_padding_by_an_eighth_and_mirrored() -> 
         (y, x, m): padded[:, y : y + 16, x : x + 16].flip(-1) if m else padded[:, y : y + 16, x : x + 16]
         for y, x, m in crops
     }
-    augment, seen = augmentation(16, 0), set()
+    augment, seen = augmentation(16, 0, mirrored=True), set()
     for picture in augment(image.expand(400, -1, -1, -1)):
         (which,) = [c for c, p in pictures.items() if torch.equal(p, picture)]
         seen.add(which)

@@ -118,7 +118,9 @@ def confirm(
         ]
         work: Callable[[int, _Job], Iterator[Outcome]] = _in_process
         if count == 0:
-            trainer = FullTrainer(context.backbone, context.preprocessing, data, runtime)
+            trainer = FullTrainer(
+                context.backbone, context.preprocessing, data, runtime, mirrored=study.spec.task.data.views > 1
+            )
             work = partial(_train, trainer, data.digest, len(data.test.labels))
         images, digest = len(data.test.labels), data.digest
         del context, data
@@ -190,7 +192,7 @@ def _in_process(slot: int, job: _Job) -> Iterator[Outcome]:
     runtime = job.runtimes[slot]
     backbone, preprocessing = load_backbone(job.task, runtime.data_dir)
     data = load_final_data(job.task.data, preprocessing, runtime.data_path, permit=TestPermit())
-    trainer = FullTrainer(backbone, preprocessing, data, runtime)
+    trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=job.task.data.views > 1)
     yield from _train(trainer, data.digest, len(data.test.labels), slot, job)
 
 

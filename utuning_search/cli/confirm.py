@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
     text = "confirm a known method too, such as adapter-plus:rank=4; commas, several times, or all"
     parser.add_argument("--preset", action="append", default=[], metavar="P", help=text)
     parser.add_argument("--epochs", type=int, metavar="N", help="of each training (default: the task's)")
-    text = "train on the images as they are, without random shifts, crops and mirror images"
+    text = "train on the images as they are, without random crops and mirror images (8-pixel images have none)"
     parser.add_argument("--no-augment", action="store_true", help=text)
     text = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
     parser.add_argument("--workers", type=int, metavar="N", help=text)
