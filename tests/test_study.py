@@ -16,7 +16,7 @@ from utuning_search.coordinator import Running
 from utuning_search.design import Design
 from utuning_search.engine import Result
 from utuning_search.errors import InputError, StudyError
-from utuning_search.pruning import ParetoPruner
+from utuning_search.pruning import ParetoPruner, Peer
 from utuning_search.runner import STALE, Budget, Snapshot
 from utuning_search.space import Space
 from utuning_search.study import Study
@@ -207,23 +207,51 @@ def test_complete_trials_have_all_rungs_and_weights(finished: Study) -> None:
             assert finished.weights_file(r.number).exists()
 
 
-def test_pruned_trials_stop_at_a_rung(finished: Study) -> None:
-    pruned = [r for r in finished.trials() if r.state == "pruned" and r.reused is None]
+@pytest.fixture(scope="module")
+def pruning(inputs: Inputs) -> Study:
+    """A study that prunes at the first smaller peer ahead, so that some are whatever a machine's arithmetic gives."""
+    study = inputs.create("pruning", pruner=ParetoPruner(ahead=1, share=0))
+    assert study.run(Budget(trials=10), workers=0)
+    return study
+
+
+def test_pruned_trials_stop_at_a_rung(pruning: Study) -> None:
+    pruned = [r for r in pruning.trials() if r.state == "pruned" and r.reused is None]
     assert pruned, "the study has no pruned trial"
     for r in pruned:
         assert r.epochs == RUNG
         assert list(r.rungs) == [RUNG]
         assert r.accuracy == r.rungs[RUNG]
         assert not r.preset
-        assert not finished.weights_file(r.number).exists()
+        assert not pruning.weights_file(r.number).exists()
 
 
-def test_pruned_trials_have_smaller_peers_ahead(finished: Study) -> None:
-    records = finished.trials()
+@pytest.mark.parametrize(("name", "ahead", "share"), [("finished", 3, 1 / 3), ("pruning", 1, 0.0)])
+def test_pruned_trials_have_smaller_peers_ahead(
+    name: str, ahead: int, share: float, request: pytest.FixtureRequest
+) -> None:
+    records: list[TrialRecord] = request.getfixturevalue(name).trials()
     for r in (r for r in records if r.state == "pruned" and r.reused is None):
         earlier = [p for p in records if p.number < r.number and p.parameters <= r.parameters and RUNG in p.rungs]
-        ahead = sum(p.rungs[RUNG] > r.rungs[RUNG] for p in earlier)
-        assert ahead >= max(3, len(earlier) / 3)
+        assert sum(p.rungs[RUNG] > r.rungs[RUNG] for p in earlier) >= max(ahead, share * len(earlier))
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "larger", "prunes"),
+    [
+        (3, 0, 0, True),
+        (2, 0, 0, False),  # fewer than three ahead may be luck
+        (3, 6, 0, True),
+        (3, 7, 0, False),  # fewer than a third are ahead
+        (0, 3, 50, False),  # the larger ones say nothing, however far ahead
+        (0, 0, 0, False),
+    ],
+)
+def test_the_pruner_asks_three_and_a_third_of_no_more_parameters(
+    better: int, worse: int, larger: int, prunes: bool
+) -> None:
+    peers = [Peer(0.9, 100)] * better + [Peer(0.5, 50)] * worse + [Peer(0.99, 101)] * larger
+    assert ParetoPruner().prunes(0.6, 100, peers) == prunes
 
 
 def test_the_front_is_not_dominated(finished: Study) -> None:
