@@ -5,22 +5,31 @@ as soon as it is there; so a confirmation killed at any moment and run again end
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 
-import filelock
-
-from utuning_search.data import TestPermit, load_final_data
+from utuning_search.data import FinalData, TestPermit, load_final_data
 from utuning_search.design import Design
 from utuning_search.engine import Lost, Runtime, default_workers, load_backbone, load_search, resolve_device, run_each
 from utuning_search.errors import InputError, StudyError, TrainingError
-from utuning_search.files import make_folder
+from utuning_search.files import locked, make_folder, write_atomically
 from utuning_search.finalists import Finalist, select
-from utuning_search.finals import FINALS, Confirmation, Final, Outcome, judge, keep_outcome, outcome_file, read_outcome
+from utuning_search.finals import (
+    EXPORTED_SEED,
+    FINALS,
+    Confirmation,
+    Final,
+    Outcome,
+    judge,
+    keep_outcome,
+    outcome_file,
+    read_outcome,
+)
 from utuning_search.full_training import FullTrainer
 from utuning_search.sampling import derive_seed
-from utuning_search.study import Study
+from utuning_search.study import IMAGES, Study
 from utuning_search.task import Recipe, Task
 
 TOP, SEEDS = 8, 3
@@ -54,12 +63,14 @@ class _Job:
     augmented: bool
     study_seed: int
     runtimes: tuple[Runtime, ...]  # by slot
+    images: Path  # decoded ones, see FinalData.save
 
 
 def confirm(
     study: Study,
     *,
     top: int = TOP,
+    trials: Sequence[int] = (),
     seeds: int = SEEDS,
     presets: Sequence[str] = (),
     epochs: int | None = None,
@@ -74,6 +85,7 @@ def confirm(
     Args:
         study: With at least one complete trial.
         top: Designs of the front at most; see `finalists.choose`.
+        trials: Numbers of the study's trials to train, instead of `top` of its front and the strongest known methods.
         seeds: Trainings a design.
         presets: Known methods besides the study's strongest, such as "adapter-plus:rank=4".
         epochs: Of the schedule; None takes the task's.
@@ -95,7 +107,14 @@ def confirm(
         todo = f"Let it run on: utuning-search resume {study.name}"
         raise StudyError(f"study '{study.name}'", "it has a complete trial to confirm", "none", todo)
     finalists = select(
-        records, study.spec, study.shape, len(study.classes), top=top, presets=presets, reference=study.reference
+        records,
+        study.spec,
+        study.shape,
+        len(study.classes),
+        top=top,
+        presets=presets,
+        reference=study.reference,
+        trials=trials,
     )
     recipe = _recipe(study.spec.task.recipe, epochs)
     kind = resolve_device(device or study.local.get("device", "auto"))
@@ -107,34 +126,42 @@ def confirm(
         raise StudyError(f"study '{study.name}', data", f"its digest is {study.spec.data}", context.data.digest, todo)
     data = load_final_data(study.spec.task.data, context.preprocessing, runtime.data_path, permit=TestPermit())
     make_folder(study.folder / FINALS)
-    with _locked(study):
+    with locked(study.folder / FINALS, study.name, "confirms"):
         kept = _kept(study, finalists, recipe.epochs, augment, seeds, data.digest)
         count = default_workers(kind) if workers is None else workers
         runtimes = _runtimes(runtime, count)
+        decoded = study.folder / FINALS / IMAGES
         jobs = [
-            _Job(study.spec.task, recipe, f.design, missing, augment, study.spec.seed, runtimes)
+            _Job(study.spec.task, recipe, f.design, missing, augment, study.spec.seed, runtimes, decoded)
             for f in finalists
             if (missing := tuple(s for s in range(seeds) if (f.design.key, s) not in kept))
         ]
-        work: Callable[[int, _Job], Iterator[Outcome]] = _in_process
+        work: Callable[[int, _Job], Iterator[tuple[Outcome, bytes]]] = _in_process
         if count == 0:
             trainer = FullTrainer(
                 context.backbone, context.preprocessing, data, runtime, mirrored=study.spec.task.data.views > 1
             )
             work = partial(_train, trainer, data.digest, len(data.test.labels))
+        elif jobs:  # not every process decodes them again
+            write_atomically(decoded, data.save)
         images, digest = len(data.test.labels), data.digest
         del context, data
         by_key = {f.design.key: f for f in finalists}
         lost: dict[str, str] = {}
-        for index, found in run_each(work, jobs, count):
-            if isinstance(found, Lost):
-                lost[str(jobs[index].design)] = found.reason
-                continue
-            _check_data(study, found, digest)
-            keep_outcome(study.folder, found)
-            kept[found.key, found.seed] = found
-            if on_progress is not None:
-                on_progress(Progress(by_key[found.key], found, len(kept), len(finalists) * seeds))
+        try:
+            for index, found in run_each(work, jobs, count):
+                if isinstance(found, Lost):
+                    lost[str(jobs[index].design)] = found.reason
+                    continue
+                outcome, weights = found
+                _check_data(study, outcome, digest)
+                keep_outcome(study.folder, outcome, weights)
+                kept[outcome.key, outcome.seed] = outcome
+                if on_progress is not None:
+                    on_progress(Progress(by_key[outcome.key], outcome, len(kept), len(finalists) * seeds))
+        finally:
+            with suppress(OSError):
+                decoded.unlink(missing_ok=True)
     if lost:
         design, reason = next(iter(lost.items()))
         todo = "What was finished is kept; try again, with fewer --workers if memory was short."
@@ -187,16 +214,17 @@ def _check_data(study: Study, outcome: Outcome, digest: str) -> None:
         raise StudyError(f"study '{study.name}', data", rule, digest, todo)
 
 
-def _in_process(slot: int, job: _Job) -> Iterator[Outcome]:
+def _in_process(slot: int, job: _Job) -> Iterator[tuple[Outcome, bytes]]:
     """What a process of its own does: load the task, train."""
     runtime = job.runtimes[slot]
     backbone, preprocessing = load_backbone(job.task, runtime.data_dir)
-    data = load_final_data(job.task.data, preprocessing, runtime.data_path, permit=TestPermit())
+    data = FinalData.restore(job.images, permit=TestPermit())
     trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=job.task.data.views > 1)
     yield from _train(trainer, data.digest, len(data.test.labels), slot, job)
 
 
-def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job) -> Iterator[Outcome]:
+def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job) -> Iterator[tuple[Outcome, bytes]]:
+    """Each training's outcome and, for the one that exports take, its weights."""
     runtime = job.runtimes[slot]
     for seed in job.seeds:
         about = Outcome(
@@ -214,23 +242,7 @@ def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job)
         try:
             trained = trainer.run(job.design, job.recipe, own, augmented=job.augmented)
         except TrainingError as error:  # it would fail again
-            yield replace(about, reason=str(error))
+            yield replace(about, reason=str(error)), b""
         else:
-            yield replace(about, **asdict(trained))
-
-
-@contextmanager
-def _locked(study: Study) -> Iterator[None]:
-    # The kernel gives the lock back when its holder dies, however it dies.
-    lock = filelock.FileLock(study.folder / FINALS / ".lock", blocking=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        todo = "Wait for it, or stop it; --workers N uses more cores in one process."
-        raise StudyError(f"study '{study.name}'", "one process confirms it", "another one", todo) from None
-    except OSError as error:
-        raise StudyError(f"study '{study.name}'", "its folder can be locked", error.strerror or error) from None
-    try:
-        yield
-    finally:
-        lock.release()
+            measured = {name: value for name, value in asdict(trained).items() if name != "weights"}
+            yield replace(about, **measured), trained.weights if seed == EXPORTED_SEED else b""

@@ -19,7 +19,7 @@ from utuning_search.pruning import Peer
 from utuning_search.sampling import derive_seed, make_sampler
 from utuning_search.spec import StudySpec
 from utuning_search.training import Report
-from utuning_search.trials import RUNG, TrialRecord, read_trial
+from utuning_search.trials import OVERSIZED, RUNG, TrialRecord, read_trial
 from utuning_search.tuners import BackboneShape
 
 MOST_LOSSES = 2  # workers that one design may take down before it counts as failed
@@ -107,6 +107,19 @@ class Coordinator:
             trial.set_user_attr(name, value)
         seed = derive_seed(self.spec.seed, f"training {design.key}")
         return Running(trial, design, parameters, preset, seed)
+
+    def refuse_oversized(self, running: Running) -> bool:
+        """Close a trial whose design is larger than the study allows; whether it was.
+
+        Samplers see a pruned trial without a value, and so learn to propose smaller ones.
+        """
+        limit = self.spec.max_parameters
+        if not limit or running.parameters <= limit:
+            return False
+        running.trial.set_user_attr("reason", f"more than {limit:,} parameters")
+        running.trial.set_user_attr(OVERSIZED, True)
+        self._tell(running.trial.number, None, TrialState.PRUNED)
+        return True
 
     def settle_duplicate(self, running: Running) -> bool | None:
         """Reuse the outcome of an equal design.

@@ -17,8 +17,9 @@ from utuning_search.design import Design
 from utuning_search.engine import CHECK, load_search
 from utuning_search.errors import InputError, StudyError
 from utuning_search.files import make_folder, write_atomically
-from utuning_search.finals import confirmed_metrics
+from utuning_search.finals import EXPORTED_SEED, confirmed_metrics, confirmed_weights
 from utuning_search.front import knee
+from utuning_search.full_training import check_images
 from utuning_search.kinship import references
 from utuning_search.loading import FORMAT, TUNER_TOML, TUNER_WEIGHTS, load_tuned, weights_digest
 from utuning_search.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_peft, write_peft
@@ -27,6 +28,11 @@ from utuning_search.study import Study
 from utuning_search.trials import TrialRecord, front_of
 
 README = "README.md"
+TRAINED_ON = {True: "all training images", False: "the proxy split"}
+WEIGHTS_SAID = {
+    True: "the weights here are those of the first seed",
+    False: "the weights here are not those, but the trial's, which saw fewer images",
+}
 PACKAGES = ("utuning-search", "torch", "timm", "optuna")
 PICKS = "best, knee, max-params=50k or trial=17"
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmM]?)")
@@ -60,15 +66,19 @@ def pick_trial(records: list[TrialRecord], how: str) -> TrialRecord:
 def export_trial(study: Study, record: TrialRecord, out: Path, data_dir: str | None = None) -> float:
     """Write tuner.toml, tuner.safetensors and README.md into `out`, and load them back.
 
+    A confirmed design is exported as its confirmation's first seed trained it, on all training images; another as
+    its trial did.
+
     Returns:
-        Largest absolute difference between the loaded tuner's logits and the trial's on the first 16
-        validation images.
+        Largest absolute difference between the loaded tuner's logits and those of that training, on the first 16
+        validation images for a trial and on images of noise for a confirmed design.
     """
-    source = _source(study, record)
+    confirmed = confirmed_weights(study.folder, record.key)
+    source = confirmed or _source(study, record)
     _check_free(out, (TUNER_TOML, TUNER_WEIGHTS, README))
     data_dir = data_dir or study.local.get("data_dir")
     context = load_search(study.spec.task, data_dir)
-    table = tuner_table(study, record, weights_digest(context.backbone))
+    table = tuner_table(study, record, weights_digest(context.backbone), confirmed=confirmed is not None)
     make_folder(out)
     write_atomically(out / TUNER_WEIGHTS, source.read_bytes())
     write_atomically(out / README, _readme(study, record, table, out.resolve().name))
@@ -76,7 +86,8 @@ def export_trial(study: Study, record: TrialRecord, out: Path, data_dir: str | N
     loaded = load_tuned(out, data_dir=data_dir)
     wanted = safetensors.torch.load_file(source)[CHECK]
     with torch.no_grad():
-        got = loaded(loaded.preprocess(context.data.validation.images[: len(wanted)]))
+        images = check_images(loaded.preprocessing) if confirmed else context.data.validation.images[: len(wanted)]
+        got = loaded(loaded.preprocess(images))
     return float((got - wanted).abs().max())
 
 
@@ -89,7 +100,8 @@ def export_peft(study: Study, record: TrialRecord, out: Path) -> list[str]:
     Raises:
         InputError: peft cannot hold the design; says why.
     """
-    source, design = _source(study, record), cast(Design, record.design)
+    source = confirmed_weights(study.folder, record.key) or _source(study, record)
+    design = cast(Design, record.design)
     check_peft(design)
     _check_free(out, (ADAPTER_CONFIG, ADAPTER_WEIGHTS, README))
     make_folder(out)
@@ -133,8 +145,8 @@ def _check_free(out: Path, names: tuple[str, ...]) -> None:
             raise StudyError(f"folder {out}", "it holds no exported tuner yet", name, "Choose another with --out.")
 
 
-def tuner_table(study: Study, record: TrialRecord, backbone_digest: str) -> dict[str, Any]:
-    """What tuner.toml holds."""
+def tuner_table(study: Study, record: TrialRecord, backbone_digest: str, *, confirmed: bool = False) -> dict[str, Any]:
+    """What tuner.toml holds; `confirmed` says that the weights are those of the design's confirmation."""
     if record.design is None:
         raise StudyError(f"trial {record.number}", "it has a design", "none")
     task = study.spec.task.to_dict()
@@ -160,7 +172,10 @@ def tuner_table(study: Study, record: TrialRecord, backbone_digest: str) -> dict
             "key": record.key,
             "preset": record.preset,
             "seed": study.spec.seed,
-            "training_seed": derive_seed(study.spec.seed, f"training {record.key}"),
+            "trained_on": TRAINED_ON[confirmed],
+            "training_seed": derive_seed(
+                study.spec.seed, f"final {record.key} {EXPORTED_SEED}" if confirmed else f"training {record.key}"
+            ),
             "precision": study.spec.precision,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             "cite": [r.bibtex() for r in references(record.design, study.shape.depth)],
@@ -200,7 +215,7 @@ def _readme(study: Study, record: TrialRecord, table: dict[str, Any], folder: st
         "",
         f"- Design: {record.design}",
         f"- Validation accuracy: {record.accuracy:.4f} (it was chosen on these images: measure on your own)",
-        *_confirmed(table["metrics"]),
+        *_confirmed(table["metrics"], table["provenance"]["trained_on"] == TRAINED_ON[True]),
         f"- Trainable parameters: {record.parameters:,} with head, {table['metrics']['tuner_parameters']:,} without; "
         f"the frozen backbone has {size.parameters:,}",
         f"- Trial {record.number} of study `{study.name}` (digest {study.spec.digest})",
@@ -208,12 +223,12 @@ def _readme(study: Study, record: TrialRecord, table: dict[str, Any], folder: st
     return "\n".join(lines) + (f"\n\nPlease cite:\n\n```bibtex\n{cite}\n```\n" if cite else "\n")
 
 
-def _confirmed(metrics: dict[str, Any]) -> list[str]:
+def _confirmed(metrics: dict[str, Any], confirmed: bool) -> list[str]:
     if "test_seeds" not in metrics:
         return []
     spread = f" ± {metrics['test_accuracy_sd']:.4f}" if "test_accuracy_sd" in metrics else ""
     seeds = f"{metrics['test_seeds']} seeds" if metrics["test_seeds"] > 1 else "one seed"
     return [
         f"- Test accuracy of the design: {metrics['test_accuracy_mean']:.4f}{spread}, trained on all training images "
-        f"with {seeds}; the weights here are not those, but the trial's, which saw fewer images"
+        f"with {seeds}; {WEIGHTS_SAID[confirmed]}"
     ]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from utuning_search.design import Design
+from utuning_search.errors import InputError
 from utuning_search.front import hypervolume, knee
 from utuning_search.kinship import nearest_preset
 from utuning_search.presets import parse_presets
@@ -49,6 +50,7 @@ def select(
     top: int,
     presets: Sequence[str],
     reference: int,
+    trials: Sequence[int] = (),
 ) -> list[Finalist]:
     """Designs of the front, the strongest known methods of the study, and those asked for; each design once.
 
@@ -60,9 +62,10 @@ def select(
         top: Designs of the front at most.
         presets: Known methods, as for `presets.parse_presets`; the study need not have tried them.
         reference: Parameters of full fine-tuning.
+        trials: Numbers of complete trials to take, instead of the front and the strongest known methods.
 
     Raises:
-        InputError: An unknown preset or option of one.
+        InputError: An unknown preset or option of one, or a trial that is not complete.
     """
     complete = [r for r in records if r.state == "complete" and r.design is not None]
     tried: dict[str, TrialRecord] = {}
@@ -70,7 +73,14 @@ def select(
         tried.setdefault(record.key, record)
     labels = {r.key: r.preset for r in reversed(complete) if r.preset}
     standing = {r.key for r in front_of(records)}
-    designs = [r.design for r in (*choose(records, top, reference), *strongest_presets(records)) if r.design]
+    chosen = (*choose(records, top, reference), *strongest_presets(records))
+    if trials:
+        by_number = {r.number: r for r in complete}
+        missing = [n for n in trials if n not in by_number]
+        if missing:
+            raise InputError("--trial", "it is the number of a complete trial in the study", missing[0])
+        chosen = tuple(by_number[n] for n in trials)
+    designs = [r.design for r in chosen if r.design]
     known = replace(spec, presets=tuple(presets)).preset_designs(shape.depth)
     for text in presets:
         for label in parse_presets(text):

@@ -17,6 +17,8 @@ from utuning_search.files import write_atomically
 from utuning_search.finalists import Finalist
 
 FINALS = "finals"
+WEIGHTS = ".safetensors"
+EXPORTED_SEED = 0  # an export takes this training's weights; the best of several on the test split would flatter
 
 
 @dataclass(frozen=True)
@@ -189,9 +191,11 @@ def outcome_file(folder: Path, key: str, epochs: int, augmented: bool, seed: int
     return folder / FINALS / f"{key}_{epochs}epochs{'' if augmented else '_plain'}_seed{seed}.json"
 
 
-def keep_outcome(folder: Path, outcome: Outcome) -> None:
-    """Write an outcome into the study's folder."""
+def keep_outcome(folder: Path, outcome: Outcome, weights: bytes = b"") -> None:
+    """Write an outcome into the study's folder, and before it the weights beside it, where there are any."""
     path = outcome_file(folder, outcome.key, outcome.epochs, outcome.augmented, outcome.seed)
+    if weights:
+        write_atomically(path.with_suffix(WEIGHTS), weights)
     write_atomically(path, json.dumps(asdict(outcome), indent=1, ensure_ascii=False) + "\n")
 
 
@@ -208,15 +212,30 @@ def read_outcome(path: Path) -> Outcome:
         raise StudyError(f"file {path}", "it is a finalist's outcome", type(error).__name__, todo) from None
 
 
+def _longest(folder: Path, key: str) -> list[Outcome]:
+    """A design's outcomes that count: of trainings of several lengths the longest, of these the augmented ones."""
+    outcomes = [read_outcome(p) for p in sorted((folder / FINALS).glob(f"{key}_*.json"))]
+    kind = max(((o.epochs, o.augmented) for o in outcomes), default=(0, True))
+    return [o for o in outcomes if (o.epochs, o.augmented) == kind]
+
+
+def confirmed_weights(folder: Path, key: str) -> Path | None:
+    """The weights that a design's confirmation left for exports: of its first seed, trained on all training images."""
+    for outcome in _longest(folder, key):
+        path = outcome_file(folder, key, outcome.epochs, outcome.augmented, EXPORTED_SEED).with_suffix(WEIGHTS)
+        if outcome.seed == EXPORTED_SEED and outcome.accuracy is not None and path.exists():
+            return path
+    return None
+
+
 def confirmed_metrics(folder: Path, key: str) -> dict[str, float | int]:
     """Test accuracy of a design for its export: mean, deviation and number of seeds; empty if not confirmed.
 
     Of trainings of several lengths the longest count, of these the augmented ones. The deviation is left out for
     one seed.
     """
-    outcomes = [read_outcome(p) for p in sorted((folder / FINALS).glob(f"{key}_*.json"))]
-    kind = max(((o.epochs, o.augmented) for o in outcomes), default=(0, True))
-    values = [o.accuracy for o in outcomes if (o.epochs, o.augmented) == kind]
+    outcomes = _longest(folder, key)
+    values = [o.accuracy for o in outcomes]
     known = [v for v in values if v is not None]
     if not known or len(known) < len(values):
         return {}

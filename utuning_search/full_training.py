@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,11 +19,11 @@ from torch import Tensor
 from utuning_search import backbone as vit
 from utuning_search.data import FinalData
 from utuning_search.design import Design
-from utuning_search.engine import Runtime
+from utuning_search.engine import CHECK, CHECKED_IMAGES, Runtime
 from utuning_search.insertion import TunedModel
 from utuning_search.merging import merge
 from utuning_search.task import Recipe
-from utuning_search.training import Examples, measure, train
+from utuning_search.training import Examples, measure, predict, train
 
 try:
     import resource
@@ -46,6 +47,7 @@ class Trained:
             where an earlier training in this process needed more, so that it cannot be told.
         inference_ratio: Time an image over that of the bare backbone with a head; 1 is no extra cost.
         merged_ratio: The same after merging.
+        weights: A safetensors file's bytes: tuners and head, and as `check.logits` the fp32 logits of `check_images`.
     """
 
     accuracy: float
@@ -53,6 +55,7 @@ class Trained:
     memory_mb: float | None
     inference_ratio: float
     merged_ratio: float
+    weights: bytes
 
 
 class FullTrainer:
@@ -113,7 +116,12 @@ class FullTrainer:
             seconds, memory_mb = time.monotonic() - started, memory.grown()
             model.eval()
             accuracy = measure(lambda images: model(self._preprocessing.normalise(images)), self._held_out)
-            return Trained(accuracy, seconds, memory_mb, *self._costs(model))
+            return Trained(accuracy, seconds, memory_mb, *self._costs(model), self._weights(model))
+
+    def _weights(self, model: TunedModel) -> bytes:
+        images = self._preprocessing.normalise(check_images(self._preprocessing).to(self._runtime.device))
+        tensors = {k: v.cpu().contiguous() for k, v in model.tuner_state_dict().items()}
+        return safetensors.torch.save({**tensors, CHECK: predict(model, images).cpu()})
 
     def _augmentation(self, seed: int) -> Callable[[Tensor], Tensor] | None:
         size = self._preprocessing.image_size
@@ -148,6 +156,15 @@ class FullTrainer:
             if turn >= FEWEST_ROUNDS and time.perf_counter() - began > TIMED_SECONDS:
                 break
         return best[1] / best[0], best[2] / best[0]
+
+
+def check_images(preprocessing: vit.Preprocessing) -> Tensor:
+    """uint8 images of noise (16, channels, size, size), always the same: a loaded tuner is compared on them.
+
+    Not images of the task: whoever checks an export need not have any.
+    """
+    shape = (CHECKED_IMAGES, preprocessing.channels, preprocessing.image_size, preprocessing.image_size)
+    return torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 def augmentation(size: int, seed: int, *, mirrored: bool) -> Callable[[Tensor], Tensor]:

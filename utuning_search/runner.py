@@ -16,6 +16,7 @@ from utuning_search.trials import TrialRecord, front_of, volume_of
 
 TRIALS = 48
 WAIT = 0.5  # seconds between looks at the clock while trials run
+HOPELESS = 300  # proposals in a row that are larger than the study allows: the space has no others worth a wait
 STALE = 50  # a space of five designs has been tried as a whole by then but once in thousands of studies
 
 
@@ -24,7 +25,8 @@ class Budget:
     """When to stop starting trials; the first limit reached counts, and running trials still end.
 
     Reused trials train no epochs and take no time, so in a small space limits of those alone might never be
-    reached. Without a limit of trials, a study therefore ends too once the last 50 trials in a row are all of
+    reached. Designs larger than the study allows do not count, but 300 of them in a row end the run. Without a
+    limit of trials, a study therefore ends too once the last 50 trials in a row are all of
     designs that were tried before: a rule about its history, so that a resumed study ends at the same trial. It
     then goes on with a limit of trials only.
 
@@ -165,6 +167,9 @@ class Runner:
         for worker in range(self.pool.size):
             while worker not in self.busy and not self._spent():
                 running = self.coordinator.ask()
+                if self.coordinator.refuse_oversized(running):
+                    changed = True
+                    continue
                 outcome = self.coordinator.settle_duplicate(running)
                 changed = True
                 if outcome is False:
@@ -243,7 +248,16 @@ def spent(coordinator: Coordinator, budget: Budget, elapsed: float, running: int
         or (budget.epochs is not None and epochs >= budget.epochs)
         or (budget.seconds is not None and elapsed >= budget.seconds)
         or (budget.trials is None and _stale(records) >= STALE)
+        or _oversized(records) >= HOPELESS
     )
+
+
+def _oversized(records: list[TrialRecord]) -> int:
+    """How many of the last trials in a row were larger than the study allows."""
+    count = 0
+    for record in records:
+        count = count + 1 if record.state == "oversized" else 0
+    return count
 
 
 def _stale(records: list[TrialRecord]) -> int:
@@ -251,7 +265,7 @@ def _stale(records: list[TrialRecord]) -> int:
     seen: set[str] = set()
     count = 0
     for record in records:
-        if record.key and record.state != "interrupted":
+        if record.key and record.state not in ("interrupted", "oversized"):
             count = count + 1 if record.key in seen else 0
             seen.add(record.key)
     return count

@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from utuning_search.design import Design
-from utuning_search.errors import StudyError
+from utuning_search.errors import InputError, StudyError
 from utuning_search.presets import parse_presets
 from utuning_search.pruning import ParetoPruner
 from utuning_search.sampling import check_sampler
@@ -34,6 +34,7 @@ class StudySpec:
         data: Digest of the images, labels and splits.
         presets: Known methods that are tried first besides the space's own, whether they lie in it or not; see
             `presets.parse_presets`.
+        max_parameters: Larger designs, head included, are never trained; 0 for no limit.
     """
 
     space: Space
@@ -44,9 +45,12 @@ class StudySpec:
     precision: str
     data: str
     presets: tuple[str, ...] = ()
+    max_parameters: int = 0
 
     def __post_init__(self) -> None:
         check_sampler(self.sampler)
+        if self.max_parameters < 0:
+            raise InputError("max_parameters", "it is at least 1, or 0 for no limit", self.max_parameters)
         for text in self.presets:
             parse_presets(text)
 
@@ -70,6 +74,8 @@ class StudySpec:
         }
         if self.presets:  # left out where there are none, as in studies made before there could be any
             head["presets"] = list(self.presets)
+        if self.max_parameters:  # likewise
+            head["max_parameters"] = self.max_parameters
         return {**head, "pruner": pruner, "task": self.task.to_dict(), "space": dict(self.space.raw)}
 
     @classmethod
@@ -95,6 +101,7 @@ class StudySpec:
                 precision=table["precision"],
                 data=table["data"],
                 presets=tuple(table.get("presets", ())),
+                max_parameters=table.get("max_parameters", 0),
             )
         except KeyError as error:
             raise StudyError(where, f"it has {error}", "nothing", RESTORE) from None

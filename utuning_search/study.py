@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import optuna
 import tomli_w
 from optuna.storages import BaseStorage
@@ -27,8 +26,8 @@ from utuning_search.engine import (
     resolve_device,
     resolve_precision,
 )
-from utuning_search.errors import StudyError
-from utuning_search.files import make_folder, write_atomically
+from utuning_search.errors import InputError, StudyError
+from utuning_search.files import locked, make_folder, write_atomically
 from utuning_search.pruning import ParetoPruner
 from utuning_search.resources import read_toml
 from utuning_search.runner import Budget, Interrupts, Runner, Snapshot, spent
@@ -39,7 +38,7 @@ from utuning_search.task import Task
 from utuning_search.trials import TrialRecord, front_of, volume_of
 from utuning_search.tuners import BackboneShape
 
-SPEC, LOCAL, LOCK, WEIGHTS, SPLITS = "spec.toml", "run.toml", ".lock", "weights", "splits.json"
+SPEC, LOCAL, WEIGHTS, SPLITS = "spec.toml", "run.toml", "weights", "splits.json"
 IMAGES = ".images.safetensors"  # decoded ones, for the workers of one run
 
 
@@ -90,6 +89,7 @@ class Study:
         device: str = "auto",
         data_dir: str | None = None,
         presets: Sequence[str] = (),
+        max_parameters: int | None = None,
     ) -> "Study":
         """A new study; nothing is written before backbone and data have been loaded and fit.
 
@@ -98,6 +98,7 @@ class Study:
             task: Likewise.
             presets: Known methods to try first besides the space's own, such as "adapter-plus:rank=4" or "all";
                 they need not lie in the space.
+            max_parameters: Larger designs, head included, are proposed but never trained.
             Others: As the options of `utuning-search run`.
 
         Raises:
@@ -114,12 +115,14 @@ class Study:
         context = load_search(task, data_dir)
         _check_space(space, context.shape.depth, task.recipe.learning_rate)
         precision = resolve_precision(precision, resolved, task.backbone.name)
-        spec = StudySpec(space, task, seed, sampler, pruner, precision, context.data.digest, tuple(presets))
+        _check_limit(max_parameters, context)
+        limits = (tuple(presets), max_parameters or 0)
+        spec = StudySpec(space, task, seed, sampler, pruner, precision, context.data.digest, *limits)
         local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
         local |= {"data_dir": str(Path(data_dir).resolve())} if data_dir else {}
         opened = open_storage(storage, folder) if storage else None  # before the folder: if it fails, there is none
         make_folder(folder)
-        with _locked(folder), storage_errors(storage, folder):
+        with locked(folder, name, "runs"), storage_errors(storage, folder):
             _check_new(folder)  # again: another process may have been faster
             (folder / JOURNAL).unlink(missing_ok=True)  # of a creation that was killed; see _check_new
             with _recorded(opened or open_storage(None, folder), folder, storage, spec, context):
@@ -222,7 +225,11 @@ class Study:
         Raises:
             StudyError: Another process runs it, its data changed, or the disk is full; what was finished is kept.
         """
-        with _locked(self.folder), storage_errors(self._url, self.folder), Interrupts() as interrupts:
+        with (
+            locked(self.folder, self.name, "runs"),
+            storage_errors(self._url, self.folder),
+            Interrupts() as interrupts,
+        ):
             self.coordinator.reap()
             if spent(self.coordinator, budget, 0.0, 0):
                 return True
@@ -273,23 +280,6 @@ class Study:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    # The kernel gives the lock back when its holder dies, however it dies.
-    lock = filelock.FileLock(folder / LOCK, blocking=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        todo = "Wait for it, or stop it; --workers N uses more cores in one process."
-        raise StudyError(f"study '{folder.name}'", "one process runs it", "another one", todo) from None
-    except OSError as error:
-        raise StudyError(f"study '{folder.name}'", "its folder can be locked", error.strerror or error) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
 def _recorded(
     storage: BaseStorage, folder: Path, url: str | None, spec: StudySpec, context: SearchContext
 ) -> Iterator[None]:
@@ -326,6 +316,14 @@ def _check_new(folder: Path) -> None:
         if any(s.n_trials for s in optuna.get_all_study_summaries(storage)):
             todo = f"Put {SPEC} back, or choose another --name."
             raise StudyError(f"study '{folder.name}'", f"it has its {SPEC}", f"trials in {folder} without it", todo)
+
+
+def _check_limit(limit: int | None, context: SearchContext) -> None:
+    """Refuse a limit that nothing fits into, before anything is written."""
+    head = (context.shape.dim + 1) * context.data.num_classes
+    if limit is not None and limit < head:
+        rule = f"it is at least {head:,}, the head of {context.data.num_classes} classes on this backbone"
+        raise InputError("--max-params", rule, f"{limit:,}", "Raise it, or take a backbone of fewer channels.")
 
 
 def _check_name(name: str) -> None:

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ DATASETS = (
     "StanfordCars",
     "SVHN",
 )
+FOLDER_KEYS = ("held_out", "train_folder", "test_folder", "scarce")
+LATER = ("dataset", "limit", *FOLDER_KEYS)  # keys of a task's data that older studies have not
 SEEDS = 1 << 32  # as many as numpy's generators take
 
 
@@ -55,11 +57,16 @@ class DataSpec:
             "torchvision" (one of its datasets, from files that are there).
         root: The image folder, or where torchvision looks for its files; relative to the data directory.
         dataset: The name of torchvision's class.
-        limit: Training images the task has at all, finals included: a stratified sample by seed; 0 takes everything.
         proxy: Training images that trials see.
         validation: Images that trials are compared on.
         seed: Of the stratified splits.
         views: Fixed views of each training image: 1 is the image, 2 adds its mirror image.
+        limit: Training images the task has at all, finals included: a stratified sample by seed; 0 takes everything.
+        held_out: Share of each class that an imagefolder without split folders, root/<class>/**, keeps for the test;
+            0 where root/train and root/test are there.
+        train_folder, test_folder: What those two are called.
+        scarce: Whether classes of one image and folders of none are taken as they are, instead of refused. Every
+            class is then split by itself: of one image it is trained on only, of two there is none for the test.
     """
 
     source: str
@@ -70,6 +77,10 @@ class DataSpec:
     views: int = 1
     dataset: str = ""
     limit: int = 0
+    held_out: float = 0.0
+    train_folder: str = "train"
+    test_folder: str = "test"
+    scarce: bool = False
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -84,6 +95,12 @@ class DataSpec:
         if self.limit and self.limit < self.proxy + self.validation:
             rule = f"limit is 0, or at least proxy + validation, {self.proxy + self.validation}"
             raise InputError("limit", rule, self.limit)
+        if not 0 <= self.held_out < 1:
+            raise InputError("held_out", "held_out is a share, at least 0 and below 1", self.held_out)
+        if self.source != "imagefolder":
+            for name in FOLDER_KEYS:
+                if getattr(self, name) != _DEFAULTS[name]:
+                    raise InputError(name, "only an imagefolder has it", repr(getattr(self, name)))
         if self.views not in (1, 2):
             raise InputError("views", "views is 1 or 2", self.views)
         for name in ("proxy", "validation"):
@@ -91,6 +108,9 @@ class DataSpec:
                 raise InputError(name, "a split has at least 2 images", getattr(self, name))
         if not 0 <= self.seed < SEEDS:
             raise InputError("seed", f"seed is from 0 to {SEEDS - 1}", self.seed)
+
+
+_DEFAULTS = {f.name: f.default for f in fields(DataSpec)}
 
 
 @dataclass(frozen=True)
@@ -178,8 +198,8 @@ class Task:
 
     def to_dict(self) -> dict[str, Any]:
         tables = {"backbone": asdict(self.backbone), "data": asdict(self.data), "training": asdict(self.recipe)}
-        for name in ("dataset", "limit"):  # left out where they say nothing, as in studies made before there were any
-            if not tables["data"][name]:
+        for name in LATER:  # left out where they say nothing, as in studies made before there were any
+            if tables["data"][name] == _DEFAULTS[name]:
                 del tables["data"][name]
         tables["training"]["rungs"] = list(self.recipe.rungs)
         return {"name": self.name, "description": self.description, **tables}

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from utuning_search.design import Design
 from utuning_search.front import front, hypervolume
 
-RUNG = "rung:"
+RUNG, OVERSIZED = "rung:", "oversized"
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -25,7 +25,8 @@ class TrialRecord:
 
     Attributes:
         number: Optuna's, from 0.
-        state: "complete", "pruned", "failed", "running", "waiting" or "interrupted".
+        state: "complete", "pruned", "failed", "running", "waiting", "interrupted", or "oversized": its design is
+            larger than the study allows, and was not trained.
         key: The design's.
         design: What was trained; None only while waiting.
         preset: Name of the known method it is, or empty.
@@ -53,7 +54,9 @@ class TrialRecord:
 
     @property
     def settled(self) -> bool:
-        """Whether it has an outcome that counts; an interrupted trial has none and is tried again."""
+        """Whether it has an outcome that counts; an interrupted trial has none and is tried again, and an
+        oversized one is no more than a proposal.
+        """
         return self.state in ("complete", "pruned", "failed")
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
     table = attributes.get("design")
     return TrialRecord(
         number=trial.number,
-        state="interrupted" if interrupted else STATES[trial.state],
+        state="interrupted" if interrupted else OVERSIZED if attributes.get(OVERSIZED) else STATES[trial.state],
         key=attributes.get("key", ""),
         design=None if table is None else Design.from_dict(table, f"trial {trial.number}"),
         preset=attributes.get("preset", ""),

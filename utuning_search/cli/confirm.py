@@ -11,6 +11,7 @@ from rich.text import Text
 from utuning_search.cli.display import PLAIN, console
 from utuning_search.cli.options import add_place, positive
 from utuning_search.confirm import SEEDS, TOP, Progress, confirm
+from utuning_search.errors import InputError
 from utuning_search.finalists import RULE
 from utuning_search.finals import Confirmation, Final
 from utuning_search.front import knee
@@ -28,6 +29,8 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser("confirm", help=text, description=long)
     add_place(parser, name=True)
     parser.add_argument("--top", type=int, default=TOP, metavar="N", help=f"designs of the front (default: {TOP})")
+    text = "confirm this trial, instead of the front and the strongest known methods; commas, or several times"
+    parser.add_argument("--trial", action="append", default=[], metavar="N", help=text)
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"trainings each (default: {SEEDS})")
     text = "confirm a known method too, such as adapter-plus:rank=4; commas, several times, or all"
     parser.add_argument("--preset", action="append", default=[], metavar="P", help=text)
@@ -52,6 +55,7 @@ def confirm_command(arguments: argparse.Namespace) -> int:
         found = confirm(
             study,
             top=arguments.top,
+            trials=_trials(arguments.trial),
             seeds=arguments.seeds,
             presets=arguments.preset,
             epochs=arguments.epochs,
@@ -59,7 +63,7 @@ def confirm_command(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             device=arguments.device,
             data_dir=arguments.data_dir,
-            on_progress=None if arguments.quiet else _say,
+            on_progress=None if arguments.quiet else say_progress,
         )
     except KeyboardInterrupt:
         again = f"utuning-search confirm {study.name}{_options(arguments)}{place}"
@@ -77,16 +81,26 @@ def confirm_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _trials(given: list[str]) -> list[int]:
+    names = [name.strip() for text in given for name in text.split(",")]
+    for name in names:
+        if not name.isdecimal():
+            raise InputError("--trial", "it is the number of a complete trial in the study", f"'{name}'")
+    return [int(name) for name in names]
+
+
 def _options(arguments: argparse.Namespace, **changed: int) -> str:
     """What was asked for, where it is not the default: whoever goes on has to ask for the same."""
     usual = {"top": TOP, "seeds": SEEDS, "epochs": None, "workers": None, "device": None, "data_dir": None}
     given = {name: changed.get(name, getattr(arguments, name)) for name in usual}
     said = [f" --{name.replace('_', '-')} {value}" for name, value in given.items() if value != usual[name]]
     said += [" --no-augment"] if arguments.no_augment else []
+    said += [f" --trial {t}" for t in arguments.trial]
     return "".join([*said, *(f" --preset {p}" for p in arguments.preset)])
 
 
-def _say(progress: Progress) -> None:
+def say_progress(progress: Progress) -> None:
+    """One line a finished training."""
     outcome, who = progress.outcome, progress.finalist
     got = f"{100 * outcome.accuracy:.2f}%" if outcome.accuracy is not None else f"failed: {outcome.reason}"
     took = "" if outcome.seconds is None else f" in {outcome.seconds:.0f}s"

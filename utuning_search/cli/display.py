@@ -18,7 +18,7 @@ from utuning_search.kinship import nearest_preset
 from utuning_search.plots import short
 from utuning_search.runner import Snapshot
 from utuning_search.study import Study
-from utuning_search.trials import TrialRecord, front_of
+from utuning_search.trials import OVERSIZED, TrialRecord, front_of
 
 PIPED_WIDTH = 160  # columns where nobody's screen says how many: tables in files and pipes stay whole
 console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
@@ -68,8 +68,10 @@ def front_lines(study: Study, records: list[TrialRecord]) -> Iterator[Renderable
     reused = sum(r.reused is not None for r in records)
     epochs = sum(r.epochs for r in records)
     counted = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+    oversized = sum(r.state == OVERSIZED for r in records)
+    refused = f"; {oversized} proposals were larger than allowed" if oversized else ""
     yield Text(
-        f"{sum(states.values()) + reused} trials ({counted}, {reused} reused), {epochs} epochs; "
+        f"{sum(states.values()) + reused} trials ({counted}, {reused} reused), {epochs} epochs{refused}; "
         f"hypervolume {study.hypervolume():.4f} of full fine-tuning's box ({short(study.reference)} parameters)"
     )
 

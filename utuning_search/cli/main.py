@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
-from utuning_search.cli import cite, confirm, explain, results, search
+from utuning_search.cli import cite, confirm, explain, recommend, results, search
 from utuning_search.errors import UTuningError
 from utuning_search.storage import quiet_optuna
 
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     search.add_commands(commands)
     confirm.add_commands(commands)
+    recommend.add_commands(commands)
     results.add_commands(commands)
     explain.add_commands(commands)
     cite.add_commands(commands)

@@ -64,6 +64,13 @@ def seconds(text: str | None) -> float | None:
     return float(match[1]) * SECONDS[match[2]]
 
 
+def workers(value: int | None) -> int | None:
+    """A number of processes, or None."""
+    if value is not None and value < 0:
+        raise InputError("--workers", "it is at least 1, or 0 to train in this process", value)
+    return value
+
+
 def positive(value: int | None, option: str) -> int | None:
     """The value, if it is at least 1 or not given."""
     if value is not None and value < 1:

@@ -14,9 +14,10 @@ from utuning_search.cli.options import (
     on_backbone,
     positive,
     seconds,
+    workers,
 )
 from utuning_search.engine import resolve_device
-from utuning_search.errors import InputError
+from utuning_search.export import parse_count
 from utuning_search.plots import save_front
 from utuning_search.pruning import ParetoPruner
 from utuning_search.record import FRONT_CSV, TRIALS_CSV, write_tables
@@ -41,6 +42,8 @@ def add_commands(commands: Any) -> None:
     run.add_argument("--sampler", default="tpe", metavar="S", help=f"one of {', '.join(SAMPLERS)} (default: tpe)")
     text = "try a known method first, such as adapter-plus:rank=4; commas, several times, or all"
     run.add_argument("--preset", action="append", default=[], metavar="P", help=text)
+    text = "train no design with more trainable parameters, head included, such as 50000, 50k or 1.2M"
+    run.add_argument("--max-params", metavar="N", help=text)
     run.add_argument("--no-pruning", action="store_true", help="train every trial to its last epoch")
     run.add_argument("--precision", default="auto", metavar="P", help="auto, fp32 or bf16 (default: auto)")
     add_place(run, name=False)
@@ -75,6 +78,7 @@ def run_command(arguments: argparse.Namespace) -> int:
             device=arguments.device or "auto",
             data_dir=arguments.data_dir,
             presets=arguments.preset,
+            max_parameters=None if arguments.max_params is None else parse_count(arguments.max_params, "--max-params"),
         )
     study.remember(budget={k: v for k, v in asdict(budget).items() if v is not None})
     return _go(study, budget, arguments)
@@ -94,7 +98,8 @@ def resume_command(arguments: argparse.Namespace) -> int:
     return _go(study, budget, arguments)
 
 
-def _warn_of_skipped(study: Study) -> None:
+def warn_of_skipped(study: Study) -> None:
+    """One line on images that could not be read, if there were any."""
     skipped = [f"{name} ({why})" for name, why in study.skipped().items()]
     if skipped:
         names = "; ".join(skipped[:SHOWN]) + (f"; all are named in {study.folder / SPLITS}" if skipped[SHOWN:] else "")
@@ -118,14 +123,13 @@ def _budget(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budget
         "epochs": positive(arguments.epochs, "--epochs"),
         "seconds": seconds(arguments.time),
     }
-    if arguments.workers is not None and arguments.workers < 0:
-        raise InputError("--workers", "it is at least 1, or 0 to train in this process", arguments.workers)
+    workers(arguments.workers)
     given = {k: v for k, v in given.items() if v is not None}
     return Budget(**{"trials": None, **(given or remembered)})
 
 
 def _go(study: Study, budget: Budget, arguments: argparse.Namespace) -> int:
-    _warn_of_skipped(study)
+    warn_of_skipped(study)
     with Display(study, quiet=arguments.quiet) as display:
         finished = study.run(
             budget,

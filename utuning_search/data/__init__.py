@@ -7,13 +7,16 @@ A search sees the proxy and the validation split only; test images are read with
 from utuning_search.data.loading import FinalData, SearchData, Split, load_final_data, load_search_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.splits import split_indices
+from utuning_search.data.survey import Survey, survey
 
 __all__ = [
     "FinalData",
     "SearchData",
     "Split",
+    "Survey",
     "TestPermit",
     "load_final_data",
     "load_search_data",
     "split_indices",
+    "survey",
 ]

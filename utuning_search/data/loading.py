@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from utuning_search.backbone import Preprocessing
 from utuning_search.data.digits import Digits
 from utuning_search.data.folder import Folder
-from utuning_search.data.permit import TestPermit
+from utuning_search.data.permit import TestPermit, check_permit
 from utuning_search.data.pixels import UnreadableError
 from utuning_search.data.source import Part, Source
 from utuning_search.data.splits import check_trainable, limited, split_indices
@@ -80,27 +80,13 @@ class SearchData:
 
     def save(self, path: Path) -> None:
         """Write images and labels, decoded, for `restore`."""
-        images = {f"{name}.images": split.images for name, split in self._splits()}
-        tensors = images | {f"{name}.labels": split.labels for name, split in self._splits()}
-        safetensors.torch.save_file(tensors, path, {"index": json.dumps(self.index())})
+        _save(path, dict(self._splits()), self.classes, self.digest)
 
     @classmethod
     def restore(cls, path: Path) -> "SearchData":
         """What `save` wrote: the same images, labels and digest, without decoding an image again."""
-        tensors = safetensors.torch.load_file(path)
-        with safetensors.safe_open(path, "pt") as file:
-            index = json.loads(file.metadata()["index"])
-        proxy, validation = (
-            Split(
-                tensors[f"{name}.images"],
-                tensors[f"{name}.labels"],
-                tuple(index[name]["indices"]),
-                tuple(index[name]["names"]),
-                index[name]["skipped"],
-            )
-            for name in ("proxy", "validation")
-        )
-        return cls(proxy, validation, tuple(index["classes"]), index["digest"])
+        (proxy, validation), classes, digest = _restore(path, ("proxy", "validation"))
+        return cls(proxy, validation, classes, digest)
 
     def _splits(self) -> tuple[tuple[str, Split], ...]:
         return ("proxy", self.proxy), ("validation", self.validation)
@@ -125,6 +111,42 @@ class FinalData:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    def save(self, path: Path) -> None:
+        """Write images and labels, decoded, for `restore`."""
+        _save(path, {"train": self.train, "test": self.test}, self.classes, self.digest)
+
+    @classmethod
+    def restore(cls, path: Path, *, permit: TestPermit | None = None) -> "FinalData":
+        """What `save` wrote, without decoding an image again; test images take the permit here too."""
+        check_permit(permit, f"images {path}")
+        (train, test), classes, digest = _restore(path, ("train", "test"))
+        return cls(train, test, classes, digest)
+
+
+def _save(path: Path, splits: Mapping[str, Split], classes: tuple[str, ...], digest: str) -> None:
+    tensors = {f"{name}.images": split.images for name, split in splits.items()}
+    tensors |= {f"{name}.labels": split.labels for name, split in splits.items()}
+    index = {name: split.index() for name, split in splits.items()}
+    table = {"digest": digest, "classes": list(classes), **index}
+    safetensors.torch.save_file(tensors, path, {"index": json.dumps(table)})
+
+
+def _restore(path: Path, names: Sequence[str]) -> tuple[list[Split], tuple[str, ...], str]:
+    tensors = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, "pt") as file:
+        table = json.loads(file.metadata()["index"])
+    splits = [
+        Split(
+            tensors[f"{name}.images"],
+            tensors[f"{name}.labels"],
+            tuple(table[name]["indices"]),
+            tuple(table[name]["names"]),
+            table[name]["skipped"],
+        )
+        for name in names
+    ]
+    return splits, tuple(table["classes"]), table["digest"]
 
 
 def load_search_data(spec: DataSpec, preprocessing: Preprocessing, data_dir: Path | None = None) -> SearchData:
@@ -152,7 +174,7 @@ def load_final_data(
     source = SOURCES[spec.source](spec, preprocessing, data_dir)
     test = source.test(permit)  # first: without a permit nothing is read
     part = source.train()
-    check_trainable(part.labels, source.where, source.classes)
+    check_trainable(part.labels, spec, source.where, source.classes)
     (train,) = _read(part, [limited(part.labels, spec, source.where)], source)
     (measured,) = _read(test, [range(len(test.labels))], source)
     return FinalData(train, measured, source.classes, _digest(train, measured))

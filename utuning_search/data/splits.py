@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
+from utuning_search.data.shares import sample_each, split_each
 from utuning_search.errors import DataError
 from utuning_search.task import DataSpec
 
@@ -22,12 +23,14 @@ def split_indices(
     labels: Labels, spec: DataSpec, where: str, classes: tuple[str, ...] = ()
 ) -> tuple[list[int], list[int]]:
     """Stratified, disjoint indices of the proxy and the validation split; `classes` are names for messages."""
+    if spec.scarce:
+        return _split_scarce(labels, spec, where)
     counts = np.bincount(labels)
     available = min(len(labels), spec.limit or len(labels))
     if available < spec.proxy + spec.validation:
         got = f"{available} training images for proxy {spec.proxy} + validation {spec.validation}"
         raise DataError(where, "proxy and validation fit into the training images", got, "Lower proxy or validation.")
-    check_trainable(labels, where, classes)
+    check_trainable(labels, spec, where, classes)
     everything = np.array(limited(labels, spec, where), dtype=np.int64)
     wanted = spec.proxy + spec.validation
     if wanted < len(everything) < wanted + len(counts):
@@ -48,12 +51,26 @@ def split_indices(
     return sorted(map(int, proxy)), sorted(map(int, validation))
 
 
-def check_trainable(labels: Labels, where: str, classes: tuple[str, ...] = ()) -> None:
-    """Refuse fewer than two classes, and a class of fewer than two training images."""
+def _split_scarce(labels: Labels, spec: DataSpec, where: str) -> tuple[list[int], list[int]]:
+    """As many images as there are, but at most proxy + validation, class by class."""
+    check_trainable(labels, spec, where)
+    rows = np.array(limited(labels, spec, where), dtype=np.int64)
+    wanted = min(spec.proxy + spec.validation, len(rows))
+    rows = rows[sample_each(labels[rows], wanted, spec.seed)]
+    share = spec.validation / (spec.proxy + spec.validation)
+    proxy, validation = split_each(labels[rows], round(share * len(rows)), spec.seed)
+    if not len(validation):
+        got = f"{len(labels)} images of {np.count_nonzero(np.bincount(labels))} classes"
+        raise DataError(where, "some class has two training images, one of them to compare designs on", got)
+    return sorted(map(int, rows[proxy])), sorted(map(int, rows[validation]))
+
+
+def check_trainable(labels: Labels, spec: DataSpec, where: str, classes: tuple[str, ...] = ()) -> None:
+    """Refuse fewer than two classes and, unless they are taken as they are, one of fewer than two training images."""
     counts = np.bincount(labels)
     if np.count_nonzero(counts) < 2:
         raise DataError(where, "there are at least two classes", f"{np.count_nonzero(counts)}")
-    if counts.min() < 2:
+    if counts.min() < 2 and not spec.scarce:
         poorest = int(counts.argmin())
         name = f"'{classes[poorest]}'" if classes else str(poorest)
         todo = "One is trained on and one compared on: add images, or remove the class."
@@ -66,6 +83,8 @@ def limited(labels: Labels, spec: DataSpec, where: str) -> Sequence[int]:
     everything = np.arange(len(labels))
     if not spec.limit or spec.limit == len(labels):
         return range(len(labels))
+    if spec.scarce:
+        return range(len(labels)) if spec.limit > len(labels) else list(sample_each(labels, spec.limit, spec.seed))
     try:
         rows, _ = train_test_split(everything, train_size=spec.limit, stratify=labels, random_state=spec.seed)
     except ValueError as error:
