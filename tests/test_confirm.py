@@ -1,6 +1,7 @@
 """Finals: functions of (spec, design, seed), never lost, and the test split read nowhere else."""
 
 import contextlib
+import csv
 import importlib
 import io
 import itertools
@@ -24,6 +25,7 @@ from utuning_search import confirm, full_training
 from utuning_search.backbone import Preprocessing
 from utuning_search.cli.main import main
 from utuning_search.confirm import Progress
+from utuning_search.data import FinalData
 from utuning_search.data.digits import TEST as DIGITS_TEST
 from utuning_search.design import Design
 from utuning_search.engine import Lost, run_each
@@ -36,7 +38,7 @@ from utuning_search.plots import draw_finals, save_finals
 from utuning_search.record import finals_table, write_finals
 from utuning_search.resources import find
 from utuning_search.runner import Budget
-from utuning_search.study import Study
+from utuning_search.study import IMAGES, Study
 from utuning_search.trials import TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -612,9 +614,9 @@ def test_an_export_carries_its_finals(own: Path) -> None:
     export_trial(study, records[-1], own / "before")
     assert "test_seeds" not in tomllib.loads((own / "before" / "tuner.toml").read_text())["metrics"]
     assert "Test accuracy" not in (own / "before" / "README.md").read_text()
-    found = confirm(study, top=1, seeds=2, workers=0)
-    (mine,) = [f for f in found.finals if f.finalist.trial == records[-1].number]
-    export_trial(study, records[-1], own / "after")
+    found = confirm(study, trials=[records[-1].number], seeds=2, workers=0)
+    (mine,) = found.finals
+    assert export_trial(study, records[-1], own / "after") <= 1e-6
     metrics = tomllib.loads((own / "after" / "tuner.toml").read_text())["metrics"]
     assert (metrics["test_accuracy_mean"], metrics["test_accuracy_sd"], metrics["test_seeds"]) == (
         mine.mean,
@@ -624,7 +626,53 @@ def test_an_export_carries_its_finals(own: Path) -> None:
     assert metrics["validation_accuracy"] == records[-1].accuracy
     readme = (own / "after" / "README.md").read_text()
     assert f"{mine.mean:.4f} ± {mine.sd:.4f}, trained on all training images with 2 seeds" in readme
-    assert "the weights here are not those, but the trial's" in readme
+    assert "the weights here are those of the first seed" in readme
+    (kept,) = (study.folder / "finals").glob("*.safetensors")
+    assert kept.name == f"{records[-1].key}_2epochs_seed0.safetensors"
+    assert (own / "after" / "tuner.safetensors").read_bytes() == kept.read_bytes()
+    assert kept.read_bytes() != study.weights_file(records[-1].number).read_bytes()
+
+
+def test_finals_without_weights_leave_the_trial_s_to_the_export(own: Path) -> None:
+    """As those of older versions are."""
+    study = load(own)
+    best = study.front()[-1]
+    confirm(study, trials=[best.number], seeds=1, workers=0)
+    for kept in (study.folder / "finals").glob("*.safetensors"):
+        kept.unlink()
+    assert export_trial(study, best, own / "after") <= 1e-6
+    assert "the weights here are not those, but the trial's" in (own / "after" / "README.md").read_text()
+    assert (own / "after" / "tuner.safetensors").read_bytes() == study.weights_file(best.number).read_bytes()
+
+
+def test_trials_are_confirmed_by_number(own: Path) -> None:
+    study = load(own)
+    numbers = [t.number for t in study.trials() if t.state == "complete"][:2]
+    place = ("--studies-dir", str(own / "studies"), "--seeds", "1", "--workers", "0")
+    code, _, _ = command("confirm", "s", "--trial", f"{numbers[0]},{numbers[1]}", *place)
+    assert code == 0
+    keys = {t.key for t in study.trials() if t.number in numbers}
+    assert {row["key"] for row in csv.DictReader((study.folder / "finals.csv").open())} == keys
+    for given, got in (("99", "99"), ("best", "'best'")):
+        code, _, error = command("confirm", "s", "--trial", given, *place)
+        assert code == 2
+        assert f"--trial: it is the number of a complete trial in the study; got {got}." in error
+
+
+def test_decoded_test_images_take_the_permit_too(own: Path) -> None:
+    study = load(own)
+    decoded: list[Path] = []
+
+    def look(progress: Progress) -> None:
+        del progress
+        decoded.extend((study.folder / "finals").glob(IMAGES))
+        shutil.copy(decoded[0], own / "copy.safetensors")
+
+    confirm(study, top=1, seeds=1, workers=1, on_progress=look)
+    assert decoded
+    assert not decoded[0].exists()  # they are for the processes of one run
+    with pytest.raises(DataError, match="TestPermit"):
+        FinalData.restore(own / "copy.safetensors")
 
 
 def test_pictures_and_tables_show_failed_and_unmeasured_designs(

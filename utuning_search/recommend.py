@@ -124,10 +124,8 @@ def prepare(
     model, preprocessing = load_backbone(draft, data_dir)
     runtime = Runtime(kind, resolve_precision("auto", kind, spec.name), data_dir)
     cost = Cost(*image_seconds(model, preprocessing, runtime))
-    images = sum(found.classes.values())
-    images -= round(found.held_out * images)
     rate = RATES[shape_of(model).dim > WIDE]
-    plan = plan_search(images, len(found.classes), cost, seconds, count, learning_rate=rate)
+    plan = plan_search(found.trained, len(found.classes), cost, seconds, count, learning_rate=rate)
     split = replace(data_spec, proxy=plan.proxy, validation=plan.validation, limit=plan.limit)
     study = Study.create(
         Space.load(SPACE),
@@ -236,8 +234,7 @@ def _earlier(
 def _final_seconds(prepared: Search, record: TrialRecord) -> float:
     """About how long a final of a trial takes: its own time an image, which measuring at rungs is part of."""
     data = prepared.study.spec.task.data
-    images = sum(prepared.survey.classes.values())
-    everything = min(images - round(prepared.survey.held_out * images), data.limit or images)
+    everything = min(prepared.survey.trained, data.limit or prepared.survey.trained)
     return record.seconds * everything / max(min(data.proxy, everything), 1)
 
 

@@ -30,14 +30,16 @@ def apportion(counts: Labels, total: int, least: Labels, most: Labels) -> Labels
     return shares
 
 
-def hold_out_each(labels: Labels, share: float) -> tuple[Labels, Labels]:
-    """Rows to train on and rows to test on, both ascending; a function of the labels alone, for every seed the same.
+def held_out(counts: Labels, share: float) -> Labels:
+    """Images that each class gives to the test: `share` of them, but two stay, and of three or more one goes."""
+    most = np.maximum(counts - 2, 0)
+    shares: Labels = np.clip(np.rint(counts * share).astype(np.int64), np.minimum(most, 1), most)
+    return shares
 
-    Each class gives `share` of its images to the test, rounded, but keeps two; of three or more it gives one at least.
-    """
-    counts = np.bincount(labels)
-    wanted = np.rint(counts * share).astype(np.int64)
-    return _divide(labels, np.clip(wanted, np.minimum(1, np.maximum(counts - 2, 0)), np.maximum(counts - 2, 0)), 0)
+
+def hold_out_each(labels: Labels, share: float) -> tuple[Labels, Labels]:
+    """Rows to train on and rows to test on, see `held_out`, both ascending; for every seed the same."""
+    return _divide(labels, held_out(np.bincount(labels), share), 0)
 
 
 def sample_each(labels: Labels, total: int, seed: int) -> Labels:

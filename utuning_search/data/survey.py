@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from utuning_search.data.folder import RULE, SUFFIXES, class_folders, images_below
+from utuning_search.data.shares import held_out
 from utuning_search.errors import DataError, InputError
 
 HELD_OUT = 0.2  # of each class, where a folder brings no test images of its own
@@ -49,6 +52,12 @@ class Survey:
         """Share of each class to keep for the test; 0 where test images are there."""
         return HELD_OUT if self.test is None else 0.0
 
+    @property
+    def trained(self) -> int:
+        """Image files for training and validation together."""
+        counts = np.array(list(self.classes.values()), dtype=np.int64)
+        return int((counts - held_out(counts, self.held_out)).sum() if self.held_out else counts.sum())
+
     def notes(self) -> Iterator[str]:
         """One line for each thing a user should know before reading an accuracy."""
         one, two = ([f"'{n}'" for n, c in self.classes.items() if c == k] for k in (1, 2))
@@ -58,7 +67,7 @@ class Survey:
                 "or test on, so no accuracy here says anything about it. Add images, or remove the folder."
             )
         if two and self.test is None:
-            yield f"{_count(two, 'class')} of two images, {_named(two)}: one to train on, one to compare on, none to test."
+            yield f"{_count(two, 'class')} of two images, {_named(two)}: one to train, one to compare on, none to test."
         if self.test is not None:
             untested = [f"'{n}'" for n in self.classes if not self.test.get(n)]
             if untested:

@@ -1,0 +1,434 @@
+"""From a folder nobody has seen to a tuner: what is found in it, what is refused, and what comes out."""
+
+import contextlib
+import io
+import json
+import shutil
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from utuning_search import full_training, load_tuned, recommend, runner
+from utuning_search.cli import recommend as command
+from utuning_search.cli.main import main
+from utuning_search.data import survey
+from utuning_search.data.shares import apportion, hold_out_each, sample_each, split_each
+from utuning_search.errors import DataError, InputError
+from utuning_search.plan import DESIGNS, FINALISTS, SEEDS, Cost, plan_finals, plan_search
+from utuning_search.runner import Budget, Snapshot
+from utuning_search.space import Space
+from utuning_search.study import Study
+from utuning_search.task import Task
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+MANY, SOME, FEW = 24, 12, 3
+CLASSES = {"zero": MANY, "one": SOME, "two": FEW, "three": 2, "four": 1}  # images of each
+LIMIT = 6_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    """No clock decides: images cost what is said here, and a search ends after a few designs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(full_training, "MOST_ROUNDS", 2)
+        patch.setattr(recommend, "image_seconds", lambda *_: (0.05, 0.02))
+        patch.setattr(recommend, "MOST_DESIGNS", 6)
+        yield
+
+
+def picture(label: int, i: int) -> Image.Image:
+    """A handwritten digit, grey, 8x8."""
+    digits = load_digits()
+    pixels = digits.images[digits.target == label][i]
+    return Image.fromarray((pixels * 15).astype("uint8"))
+
+
+def put(path: Path, image: Image.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with most of the faults that folders have, but for files that cannot be read."""
+    root = tmp_path_factory.mktemp("recommend") / "my photos"
+    for label, (name, count) in enumerate(CLASSES.items()):
+        for i in range(count):
+            image, folder = picture(label, i), root / name
+            match i % 6:
+                case 0:
+                    put(folder / f"{i}.png", image)
+                case 1:
+                    put(folder / "more" / "and deeper" / f"{i}.PNG", image.convert("RGBA"))
+                case 2:
+                    put(folder / f"{i}.jpg", image.convert("RGB").resize((900, 700)))
+                case 3:
+                    put(folder / f"{i}.gif", image.convert("P"))
+                case 4:
+                    put(folder / f"{i}.tif", image.convert("CMYK"))
+                case 5:
+                    put(folder / f"{i}.bmp", image.resize((2, 3)))
+    (root / "zero" / "notes.txt").write_text("mine")
+    (root / "empty").mkdir()
+    (root / ".hidden").mkdir()
+    put(root / "cover.png", picture(0, 0))
+    return root
+
+
+@pytest.fixture
+def own(plain: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(plain, tmp_path / "my photos"))
+
+
+def run(data: Path, out: Path, *options: str) -> int:
+    """The command, on the bundled backbone and in this process."""
+    usual = ("--backbone", "glyph_vit", "--max-params", str(LIMIT), "--time", "1h", "--workers", "0")
+    return main(["recommend", "--data", str(data), "--out", str(out), *usual, *options])
+
+
+# What is found in a folder
+
+
+def folder(root: Path, *files: str) -> Path:
+    for name in files:
+        put(root / name, picture(0, 0))
+    return root
+
+
+def notes(root: Path) -> str:
+    return "\n".join(survey(root).notes())
+
+
+def test_a_survey_counts_images_and_says_what_is_odd(plain: Path) -> None:
+    found = survey(plain)
+    assert found.classes == CLASSES
+    assert found.test is None
+    assert found.held_out == 0.2
+    said = notes(plain)
+    assert "1 class of one image, 'four': trained on, but" in said
+    assert "1 class of two images, 'three'" in said
+    assert "from 'four' with 1 to 'zero' with 24" in said
+    assert "'zero' would reach 57%" in said  # 24 of 42
+    assert "1 folder without an image, no class: empty." in said
+    assert "1 image beside the class folders" in said
+    assert "1 .txt" in said
+
+
+def test_a_tidy_folder_has_no_notes(tmp_path: Path) -> None:
+    assert notes(folder(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(4)))) == ""
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("train", "test"), ("train", "val"), ("Train", "Valid"), ("training", "validation")]
+)
+def test_split_folders_are_known_by_their_names(train: str, test: str, tmp_path: Path) -> None:
+    found = survey(folder(tmp_path, f"{train}/a/1.png", f"{train}/a/2.png", f"{train}/b/1.png", f"{test}/a/1.png"))
+    assert (found.train_folder, found.test_folder) == (train, test)
+    assert (found.classes, found.test) == ({"a": 2, "b": 1}, {"a": 1})
+    assert found.held_out == 0
+    assert "1 class without a test image: 'b'." in "\n".join(found.notes())
+
+
+def test_a_second_held_out_folder_is_named_as_unused(tmp_path: Path) -> None:
+    found = survey(
+        folder(tmp_path, *(f"{s}/{c}/{i}.png" for s in ("train", "val", "test") for c in "ab" for i in (1, 2)))
+    )
+    assert found.test_folder == "test"
+    assert "'val' is not used" in "\n".join(found.notes())
+
+
+def test_a_train_folder_alone_is_a_folder_of_classes(tmp_path: Path) -> None:
+    found = survey(folder(tmp_path, *(f"train/{c}/{i}.png" for c in "ab" for i in range(3))))
+    assert found.root == tmp_path / "train"
+    assert found.test is None
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    found = survey(folder(tmp_path, *(f"{c}/{i}.png" for c in ("train", "bus", "test") for i in range(3))))
+    assert set(found.classes) == {"train", "bus", "test"}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (("a/1.png", "a/2.png"), "there are at least two classes; got one, 'a'"),
+        (("photos/cat/1.png", "photos/dog/1.png"), "Are the folders in it (cat, dog) the classes?"),
+        (("1.png", "2.png"), "every class has a folder with images; got no folder in it"),
+        (("a/1.png", "a/2.png", "b/1.png"), "to train, to compare and to test on; got 2 at most"),
+        (("train/a/1.png", "train/b/1.png", "test/a/1.png"), "to train and to compare on; got 1 at most"),
+    ],
+)
+def test_folders_that_cannot_be_used_are_refused(files: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        survey(folder(tmp_path, *files))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_empty_folders_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(DataError, match="no image in 2 folders, a, b"):
+        survey(tmp_path)
+
+
+def test_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        survey(tmp_path / "nowhere")
+
+
+# How it is shared out
+
+COUNTS = st.lists(st.integers(1, 40), min_size=2, max_size=8)
+
+
+def labels_of(counts: list[int]) -> np.ndarray:
+    return np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts), dtype=np.int64), counts))
+
+
+@given(COUNTS, st.integers(0, 200))
+def test_shares_add_up_within_their_bounds(counts: list[int], total: int) -> None:
+    amounts = np.array(counts)
+    least, most = np.minimum(amounts, 2), amounts
+    shares = apportion(amounts, total, least, most)
+    assert (shares >= least).all()
+    assert (shares <= most).all()
+    assert shares.sum() == min(max(total, least.sum()), most.sum())
+
+
+@given(COUNTS, st.sampled_from([0.1, 0.2, 0.5, 0.9]))
+def test_each_class_keeps_two_images_and_gives_one_of_three(counts: list[int], share: float) -> None:
+    labels = labels_of(counts)
+    train, test = hold_out_each(labels, share)
+    assert sorted([*train, *test]) == list(range(len(labels)))
+    kept, given_away = (np.bincount(labels[rows], minlength=len(counts)) for rows in (train, test))
+    for n, stays, goes in zip(counts, kept, given_away, strict=True):
+        assert stays >= min(n, 2)
+        assert (goes >= 1) == (n >= 3)
+        assert abs(goes - n * share) <= 1.5 or stays == 2
+
+
+@given(COUNTS, st.integers(0, 60), st.integers(0, 3))
+def test_each_class_is_trained_on_and_compared_on(counts: list[int], validation: int, seed: int) -> None:
+    labels = labels_of(counts)
+    proxy, compared = split_each(labels, validation, seed)
+    assert sorted([*proxy, *compared]) == list(range(len(labels)))
+    assert (np.bincount(labels[proxy], minlength=len(counts)) >= 1).all()
+    several = np.array(counts) >= 2
+    assert (np.bincount(labels[compared], minlength=len(counts))[several] >= 1).all()
+    assert np.array_equal(split_each(labels, validation, seed)[0], proxy)
+
+
+def test_a_sample_is_of_its_size_and_by_seed() -> None:
+    labels = labels_of([50, 30, 2, 1])
+    rows = sample_each(labels, 40, 0)
+    assert len(set(rows)) == len(rows) == 40
+    assert Counter(labels[rows])[2] == 2
+    assert not np.array_equal(sample_each(labels, 40, 1), rows)
+
+
+# How much is trained in a time
+
+
+@given(
+    st.integers(2, 20_000),
+    st.integers(2, 200),
+    st.floats(1e-5, 1.0),
+    st.floats(10, 10_000),
+    st.integers(1, 8),
+)
+def test_plans_are_legal_and_fit(images: int, classes: int, cost: float, seconds: float, workers: int) -> None:
+    plan = plan_search(images, classes, Cost(cost, cost / 3), seconds, workers)  # the recipe checks itself
+    assert plan.proxy >= 1
+    assert plan.validation >= 1
+    assert plan.proxy + plan.validation <= images
+    assert plan.limit == 0 or plan.proxy + plan.validation <= plan.limit < images
+    assert 0 < plan.search_seconds < seconds
+
+
+def test_more_time_makes_trials_larger_and_then_more_of_them() -> None:
+    plans = [plan_search(5_000, 10, Cost(0.02, 0.007), minutes * 60, 2) for minutes in (1, 10, 60, 600)]
+    sizes = [p.proxy * p.recipe.epochs for p in plans]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert plans[1].designs >= 0.7 * DESIGNS
+    assert plans[3].designs > 4 * DESIGNS
+    assert plans[0].limit
+    assert plans[3].limit == 0
+
+
+def test_what_is_recommended_is_always_confirmed_and_company_comes_before_seeds() -> None:
+    assert plan_finals([10.0] * FINALISTS, 1_000, 1) == (FINALISTS, SEEDS)
+    assert plan_finals([10.0] * 3, 90, 1) == (3, 3)
+    assert plan_finals([10.0] * 3, 89, 1) == (2, 3)
+    assert plan_finals([10.0] * 3, 60, 2) == (3, 3)
+    assert plan_finals([10.0] * 3, 25, 1) == (1, 2)
+    assert plan_finals([10.0] * 3, -5, 1) == (1, 1)
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def done(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The command run to its end on a folder with a broken file: output folder, what it said, what it warned of."""
+    root = tmp_path_factory.mktemp("done")
+    data = Path(shutil.copytree(plain, root / "my photos"))
+    (data / "zero" / "torn.png").write_bytes((data / "zero" / "0.png").read_bytes()[:60])
+    said, warned = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(warned), contextlib.redirect_stdout(said):
+        assert run(data, root / "out") == 0
+    return root / "out", said.getvalue(), warned.getvalue()
+
+
+def test_it_exports_a_tuner_that_loads(done: tuple[Path, str, str]) -> None:
+    out, _, _ = done
+    model = load_tuned(out)
+    assert model.classes == tuple(sorted(CLASSES))
+    with torch.no_grad():
+        assert model(torch.zeros(2, 1, 8, 8)).shape == (2, len(CLASSES))
+    table = tomllib.loads((out / "tuner.toml").read_text())
+    assert table["metrics"]["parameters"] <= LIMIT
+    assert table["metrics"]["test_seeds"] == SEEDS
+    assert table["provenance"]["trained_on"] == "all training images"
+
+
+def test_it_says_what_it_found_and_what_it_recommends(done: tuple[Path, str, str]) -> None:
+    out, said, warned = done
+    assert "43 images of 5 classes, 20% of each class for the test" in said
+    assert "note: 1 class of one image, 'four'" in said
+    assert "at most 6,000 trainable parameters" in said
+    study = Study.load("study", studies_dir=out)
+    best = study.front()[-1]
+    assert f"Recommended: {best.design}\n" in said
+    assert f"parameters  {best.parameters:,}, " in said
+    metrics = tomllib.loads((out / "tuner.toml").read_text())["metrics"]
+    assert f"test        {100 * metrics['test_accuracy_mean']:.2f}% ± {100 * metrics['test_accuracy_sd']:.2f}" in said
+    # The linear probe is beside it, unless that is what is recommended.
+    assert ("linear probe: 325 parameters, test " in said) == (best.preset != "linear-probe")
+    assert f'load_tuned("{out}")' in said.replace("\n", "")
+    assert "1 image that cannot be read was left out: zero/torn.png" in warned
+
+
+def test_nothing_larger_than_allowed_was_trained(done: tuple[Path, str, str]) -> None:
+    study = Study.load("study", studies_dir=done[0])
+    trials = study.trials()
+    assert max(t.parameters for t in trials if t.epochs) <= LIMIT
+    assert {t.state for t in trials if t.parameters > LIMIT} == {"oversized"}
+    assert sum(t.settled for t in trials) == recommend.MOST_DESIGNS
+
+
+def test_classes_are_split_as_the_notes_say(done: tuple[Path, str, str]) -> None:
+    """Trained on and compared on where that can be; the search sees no image that the finals test on."""
+    out = done[0]
+    splits = json.loads((out / "study" / "splits.json").read_text())
+    seen = {part: Counter(name.split("/")[0] for name in splits[part]["names"]) for part in ("proxy", "validation")}
+    assert set(seen["proxy"]) == set(CLASSES)
+    assert set(seen["validation"]) == set(CLASSES) - {"four"}
+    tested = {json.loads(p.read_text())["test_images"] for p in (out / "study" / "finals").glob("*.json")}
+    assert sum(sum(c.values()) for c in seen.values()) + tested.pop() == sum(CLASSES.values())
+    assert not tested
+
+
+def test_it_is_not_done_twice(done: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    out = done[0]
+    assert run(out.parent / "my photos", out) == 2
+    assert "it holds no recommendation yet; got tuner.toml" in capsys.readouterr().err
+
+
+def test_a_stopped_command_goes_on(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stopped in the search and in the finals; what was finished is not trained again, and other wishes are refused."""
+    out = tmp_path / "out"
+    stops = [recommend.search, recommend.finish]
+
+    def after_two(snapshot: Snapshot) -> None:
+        if sum(r.settled for r in snapshot.records) >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "search", lambda prepared, **_: stops[0](prepared, workers=0, on_change=after_two))
+        assert run(own, out) == 130
+    assert "The same command goes on" in capsys.readouterr().out
+    first = {t.number: t.accuracy for t in Study.load("study", studies_dir=out).trials() if t.settled}
+    assert first
+    assert run(own, out, "--max-params", "5000") == 2
+    assert "max_parameters: 5000 here, 6000 there" in capsys.readouterr().err
+    assert run(own, out) == 0
+    assert "Goes on with the study" in capsys.readouterr().out
+    after = {t.number: t.accuracy for t in Study.load("study", studies_dir=out).trials()}
+    assert {n: after[n] for n in first} == first
+    assert (out / "tuner.toml").exists()
+
+
+def test_an_export_that_was_killed_is_written_again(own: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(own, out) == 0
+    (out / "tuner.toml").unlink()
+    assert run(own, out) == 0
+    load_tuned(out)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--max-params", "300"), "--max-params: it is at least 325, the head of 5 classes on this backbone; got 300"),
+        (("--max-params", "many"), "--max-params: a count is a number such as 50000, 50k or 1.2M; got 'many'"),
+        (("--time", "soon"), "--time: a time is a number above 0 with s, m or h"),
+        (("--workers", "-1"), "--workers: it is at least 1, or 0"),
+        (("--image-size", "-3"), "--image-size: it is in pixels"),
+        (("--device", "tpu"), "--device: device is one of"),
+    ],
+)
+def test_bad_options_are_refused_and_nothing_is_written(
+    options: tuple[str, ...], said: str, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(plain, tmp_path / "out", *options) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_many_broken_files_are_refused_by_name(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(4):
+        (own / "one" / f"torn{i}.jpg").write_bytes(b"no image")
+    assert run(own, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "at most 5% of the images cannot be read; got " in error
+    assert "one/torn" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_network_or_weights_it_says_what_to_give(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--backbone", "vit_tiny_patch16_224", "--checkpoint", "nowhere.safetensors")
+    assert run(plain, tmp_path / "out", *options) == 2
+    assert "'nowhere.safetensors' in none of" in capsys.readouterr().err
+
+
+def test_a_limit_that_nothing_fits_ends_the_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of a space without anything small no proposal is trained, and the run still ends."""
+    monkeypatch.setattr(runner, "HOPELESS", 5)
+    slot = {"name": "a", "operation": "mlp", "tuner": "adapter", "form": "parallel", "rank": [8, 16], "blocks": "all"}
+    task = Task.load("digits")
+    study = Study.create(
+        Space.from_dict({"name": "large", "slots": [slot]}, "space"),
+        replace(task, recipe=replace(task.recipe, epochs=2, rungs=(), warmup_epochs=0.0)),
+        studies_dir=tmp_path,
+        max_parameters=1_000,
+    )
+    assert study.run(Budget(trials=3), workers=0)
+    assert [t.state for t in study.trials()] == ["oversized"] * 5
+    assert Study.load(study.name, studies_dir=tmp_path).spec.max_parameters == 1_000
