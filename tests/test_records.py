@@ -10,8 +10,10 @@ import pytest
 from utuning_search import backbone as vit
 from utuning_search.design import Design
 from utuning_search.engine import load_search
+from utuning_search.export import TRAINED_ON
+from utuning_search.finals import EXPORTED_SEED
 from utuning_search.front import front
-from utuning_search.record import COLUMNS, FRONT_CSV, TRIALS_CSV, read_table
+from utuning_search.record import COLUMNS, FINALS_CSV, FRONT_CSV, TRIALS_CSV, read_table
 from utuning_search.sampling import derive_seed
 from utuning_search.spec import StudySpec
 from utuning_search.tuners import BackboneShape
@@ -60,8 +62,9 @@ def test_name_is_date_space_task(folder: Path) -> None:
     spec = spec_of(folder)
     name, _, number = rest.rpartition("-")
     # A second record of one day has a number: records are added, never replaced.
-    what = "presets" if spec.presets else spec.space.name  # known methods, whatever space stands beside them
-    assert f"{what}_{spec.task.name}" in (rest, name if number.isdigit() else rest)
+    # Known methods may be what it is about, whatever space stands beside them.
+    what = {spec.space.name, "presets"} if spec.presets else {spec.space.name}
+    assert {f"{w}_{spec.task.name}" for w in what} & {rest, name if number.isdigit() else rest}
 
 
 @recorded
@@ -124,7 +127,9 @@ def test_tuner_is_a_trial_of_its_size_and_accuracy(folder: Path) -> None:
     assert table["metrics"]["tuner_parameters"] == design.num_parameters(shape)
     assert row["accuracy"] == table["metrics"]["validation_accuracy"]
     assert row["state"] == "complete"
-    assert table["provenance"]["training_seed"] == derive_seed(spec.seed, f"training {design.key}")
+    confirmed = table["provenance"].get("trained_on") == TRAINED_ON[True]
+    stream = f"final {design.key} {EXPORTED_SEED}" if confirmed else f"training {design.key}"
+    assert table["provenance"]["training_seed"] == derive_seed(spec.seed, stream)
     assert bool(table["provenance"]["cite"]) == bool(design.placements)
     assert {"python", "torch", "timm", "optuna", "utuning-search"} <= set(table["provenance"]["versions"])
 
@@ -183,6 +188,28 @@ def test_readme_counts_what_the_tables_count(folder: Path) -> None:
     wanted += [f"{count} {state}" for state, count in states.items()]
     for words in wanted:
         assert words in " ".join(text.split()).replace("complete and ", "complete, "), words
+
+
+@recorded
+def test_finals_are_of_its_trials_and_judged_as_they_stand(folder: Path) -> None:
+    if not (folder / FINALS_CSV).exists():
+        return
+    finals, trials = pd.read_csv(folder / FINALS_CSV), read_table(folder / TRIALS_CSV)
+    assert finals["key"].is_unique
+    assert finals["parameters"].is_monotonic_increasing
+    by_key = trials[trials["state"] == "complete"].drop_duplicates("key").set_index("key")
+    on_front = set(read_table(folder / FRONT_CSV)["key"])
+    for row in finals.to_dict("records"):
+        trial = by_key.loc[row["key"]]
+        assert (trial["parameters"], trial["accuracy"]) == (row["parameters"], row["validation"])
+        assert row["front"] == (row["key"] in on_front)
+        assert row["test_se"] == pytest.approx(row["test_sd"] / row["seeds"] ** 0.5)
+        assert row["luck"] == pytest.approx(row["validation"] - row["test_mean"])
+        smaller = finals[finals["parameters"] <= row["parameters"]]
+        error = (smaller["test_se"] ** 2 + row["test_se"] ** 2) ** 0.5
+        assert row["survives"] == (not (smaller["test_mean"] - row["test_mean"] > error).any())
+    assert "finals.png" in {p.name for p in folder.iterdir()}
+    assert f"{len(finals)} designs were confirmed" in " ".join((folder / "README.md").read_text().split())
 
 
 @recorded
