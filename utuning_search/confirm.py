@@ -13,12 +13,22 @@ import filelock
 
 from utuning_search.data import TestPermit, load_final_data
 from utuning_search.design import Design
-from utuning_search.engine import Lost, Runtime, default_workers, load_backbone, load_search, resolve_device, run_each
+from utuning_search.engine import (
+    Lost,
+    Runtime,
+    default_workers,
+    load_backbone,
+    load_search,
+    resolve_device,
+    run_each,
+    runtimes,
+)
 from utuning_search.errors import InputError, StudyError, TrainingError
 from utuning_search.files import make_folder
 from utuning_search.finalists import Finalist, select
 from utuning_search.finals import FINALS, Confirmation, Final, Outcome, judge, keep_outcome, outcome_file, read_outcome
 from utuning_search.full_training import FullTrainer
+from utuning_search.memory import note
 from utuning_search.sampling import derive_seed
 from utuning_search.study import Study
 from utuning_search.task import Recipe, Task
@@ -110,9 +120,8 @@ def confirm(
     with _locked(study):
         kept = _kept(study, finalists, recipe.epochs, augment, seeds, data.digest)
         count = default_workers(kind) if workers is None else workers
-        runtimes = _runtimes(runtime, count)
         jobs = [
-            _Job(study.spec.task, recipe, f.design, missing, augment, study.spec.seed, runtimes)
+            _Job(study.spec.task, recipe, f.design, missing, augment, study.spec.seed, runtimes(runtime, count))
             for f in finalists
             if (missing := tuple(s for s in range(seeds) if (f.design.key, s) not in kept))
         ]
@@ -157,12 +166,6 @@ def _recipe(recipe: Recipe, epochs: int | None) -> Recipe:
         return replace(recipe, rungs=())
     warmup = recipe.warmup_epochs if recipe.warmup_epochs < epochs else epochs / 2
     return replace(recipe, epochs=epochs, rungs=(), warmup_epochs=warmup)
-
-
-def _runtimes(runtime: Runtime, workers: int) -> tuple[Runtime, ...]:
-    if runtime.device == "cuda" and workers > 1:
-        return tuple(replace(runtime, device=f"cuda:{i}") for i in range(workers))
-    return (runtime,) * max(workers, 1)
 
 
 def _kept(
@@ -216,7 +219,7 @@ def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job)
         except TrainingError as error:  # it would fail again
             yield replace(about, reason=str(error))
         else:
-            yield replace(about, **asdict(trained))
+            yield replace(about, **asdict(trained), reason=note(job.recipe.batch_size, trained.accumulation))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from utuning_search.data import FinalData
 from utuning_search.design import Design
 from utuning_search.engine import Runtime
 from utuning_search.insertion import TunedModel
+from utuning_search.memory import to_device
 from utuning_search.merging import merge
 from utuning_search.task import Recipe
 from utuning_search.training import Examples, measure, train
@@ -46,6 +47,7 @@ class Trained:
             where an earlier training in this process needed more, so that it cannot be told.
         inference_ratio: Time an image over that of the bare backbone with a head; 1 is no extra cost.
         merged_ratio: The same after merging.
+        accumulation: In how many parts a batch was taken, because it did not fit into memory.
     """
 
     accuracy: float
@@ -53,6 +55,7 @@ class Trained:
     memory_mb: float | None
     inference_ratio: float
     merged_ratio: float
+    accumulation: int = 1
 
 
 class FullTrainer:
@@ -83,7 +86,7 @@ class FullTrainer:
         splits = (data.train, data.test)
         # They stay uint8, a quarter of the memory, and are normalised a batch at a time.
         self._train, self._held_out = (
-            Examples(s.images.to(runtime.device), s.labels.to(runtime.device)) for s in splits
+            Examples(to_device(s.images, runtime.device), to_device(s.labels, runtime.device)) for s in splits
         )
 
     def run(self, design: Design, recipe: Recipe, seed: int, *, augmented: bool = True) -> Trained:
@@ -107,13 +110,12 @@ class FullTrainer:
                 autocast=self._runtime.autocast(),
                 augment=self._augmentation(seed) if augmented else None,
             )
-            for _ in reports:
-                pass
+            (report,) = reports
             _wait_for(self._runtime.device)
             seconds, memory_mb = time.monotonic() - started, memory.grown()
             model.eval()
             accuracy = measure(lambda images: model(self._preprocessing.normalise(images)), self._held_out)
-            return Trained(accuracy, seconds, memory_mb, *self._costs(model))
+            return Trained(accuracy, seconds, memory_mb, *self._costs(model), report.accumulation)
 
     def _augmentation(self, seed: int) -> Callable[[Tensor], Tensor] | None:
         size = self._preprocessing.image_size

@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from utuning_search.design import Design
 from utuning_search.front import front, hypervolume
+from utuning_search.memory import note
 
 RUNG = "rung:"
 STATES = {
@@ -35,7 +36,8 @@ class TrialRecord:
         seconds: Training and measuring.
         rungs: Accuracy by epoch.
         reused: Number of the trial that trained this design before, or None.
-        reason: Why it failed, or empty.
+        reason: Why it failed, or that memory was short; or empty.
+        accumulation: In how many parts a batch was taken, because it did not fit into memory.
     """
 
     number: int
@@ -50,6 +52,7 @@ class TrialRecord:
     rungs: Mapping[int, float]
     reused: int | None
     reason: str
+    accumulation: int = 1
 
     @property
     def settled(self) -> bool:
@@ -74,15 +77,16 @@ class TrialRecord:
         }
 
 
-def read_trial(trial: FrozenTrial) -> TrialRecord:
-    """The record of an Optuna trial that this package made."""
+def read_trial(trial: FrozenTrial, batch: int) -> TrialRecord:
+    """The record of an Optuna trial that this package made; `batch` is the images a step of its task."""
     attributes = trial.user_attrs
     rungs = {int(k.removeprefix(RUNG)): float(v) for k, v in attributes.items() if k.startswith(RUNG)}
     complete = trial.state == TrialState.COMPLETE
     # It may have been stopped between any two of its last writes; whatever stands counts for nothing.
     interrupted = bool(attributes.get("interrupted"))
     accuracy = float(trial.values[0]) if complete else rungs[max(rungs)] if rungs else None
-    table = attributes.get("design")
+    table, accumulation = attributes.get("design"), attributes.get("accumulation", 1)
+    settled_well = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
     return TrialRecord(
         number=trial.number,
         state="interrupted" if interrupted else STATES[trial.state],
@@ -95,7 +99,8 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
         seconds=attributes.get("seconds", 0.0),
         rungs=rungs,
         reused=None if interrupted else attributes.get("reused"),
-        reason=attributes.get("reason", ""),
+        reason=note(batch, accumulation) if settled_well else attributes.get("reason", ""),
+        accumulation=accumulation,
     )
 
 

@@ -3,7 +3,7 @@
 from utuning_search.engine.evaluator import CHECK, Evaluator, Result, SearchContext, load_backbone, load_search
 from utuning_search.engine.features import FeatureCache
 from utuning_search.engine.pool import Done, Event, Failed, InlinePool, Job, Pool, ProcessPool, Rung
-from utuning_search.engine.precision import Runtime, default_workers, resolve_device, resolve_precision
+from utuning_search.engine.precision import Runtime, default_workers, resolve_device, resolve_precision, runtimes
 from utuning_search.engine.processes import Lost, run_each
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "run_each",
+    "runtimes",
 ]
