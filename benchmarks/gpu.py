@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import timm
 import torch
@@ -30,22 +31,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from utuning_search import PRESETS, Design, Task
+from utuning_search import PRESETS, Design, Task, engine
 from utuning_search.backbone import Preprocessing, freeze, unfuse_attention
-from utuning_search.engine import (
-    Done,
-    Evaluator,
-    Failed,
-    Job,
-    Lost,
-    ProcessPool,
-    Result,
-    Rung,
-    Runtime,
-    default_workers,
-    resolve_device,
-    runtimes,
-)
 from utuning_search.full_training import MARGIN, augmentation
 from utuning_search.insertion import TunedModel
 from utuning_search.memory import to_device
@@ -57,6 +44,18 @@ CLASSES = 100
 LEARNING_RATE = 1e-3
 SHARES = (0.7, 0.4, 0.2)  # of the memory that training a batch needs, left to it
 PATIENCE = 600.0  # seconds without any event of a worker
+CORES = os.cpu_count() or 1
+SIZES: dict[str, tuple[Any, Any, str]] = {  # elsewhere, on the CPU, what it is
+    "model": ("vit_base_patch16_224", "vit_tiny_patch16_224", "a timm vision transformer"),
+    "image_size": (224, 32, "pixels"),
+    "batch": (128, 8, "images a step"),
+    "images": (4096, 24, "in an epoch"),
+    "repeats": (3, 1, "turns that are counted"),
+    "loaders": (CORES, 0, "processes of the DataLoader"),
+    "epochs": (None, 2, "of --task"),
+    "seeds": (3, 1, "of `precision`"),
+    "workers": (torch.cuda.device_count(), 1, "of `workers`"),
+}
 
 
 @dataclass(frozen=True)
@@ -64,25 +63,29 @@ class Setting:
     """A backbone with random weights, random images, and where they are."""
 
     device: str
+    task: Task
+    data_dir: str | None
     model: str
-    size: int
+    image_size: int
     batch: int
     images: int
     repeats: int
     loaders: int
-    task: Task
-    data_dir: str | None
     seeds: int
     workers: int
 
     @property
+    def about(self) -> str:
+        return f"{self.model} at {self.image_size} px"
+
+    @property
     def preprocessing(self) -> Preprocessing:
-        return Preprocessing(self.size, 3, (0.5,) * 3, (0.5,) * 3, "bicubic")
+        return Preprocessing(self.image_size, 3, (0.5,) * 3, (0.5,) * 3, "bicubic")
 
     def backbone(self, device: str, *, fused: bool | None = None) -> nn.Module:
         """With fused attention, or as the package has it: not on CPUs."""
         torch.manual_seed(0)
-        model = freeze(timm.create_model(self.model, num_classes=0, img_size=self.size))
+        model = freeze(timm.create_model(self.model, num_classes=0, img_size=self.image_size))
         if not (device != "cpu" if fused is None else fused):
             unfuse_attention(model)
         return model.to(device)
@@ -93,18 +96,16 @@ class Setting:
         model.backbone.eval()
         return model.to(device)
 
-    def examples(self, count: int | None = None) -> Examples:
+    def examples(self, device: str = "cpu", count: int | None = None) -> Examples:
         draw = torch.Generator().manual_seed(2)
-        shape = (count or self.images, 3, self.size, self.size)
+        shape = (count or self.images, 3, self.image_size, self.image_size)
         images = torch.randint(0, 256, shape, generator=draw, dtype=torch.uint8)
-        return Examples(images, torch.randint(CLASSES, (len(images),), generator=draw))
+        labels = torch.randint(CLASSES, (len(images),), generator=draw)
+        return Examples(to_device(images, device), to_device(labels, device))
 
     def wait(self) -> None:
         if self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
-
-    def recipe(self, epochs: int = 1) -> Recipe:
-        return Recipe(epochs=epochs, batch_size=self.batch, learning_rate=LEARNING_RATE, warmup_epochs=0.0)
 
 
 # Is it the same?
@@ -117,15 +118,14 @@ def one_step(setting: Setting, backbone: nn.Module, design: Design, device: str)
     with torch.no_grad():  # as trained weights would be: what starts at zero has no effect, and hides errors
         for p in model.parameters_trained():
             p.add_(0.02 * torch.randn(p.shape, generator=draw).to(device))
-    examples = setting.examples(8)
-    inputs, labels = (t.to(device) for t in (setting.preprocessing.normalise(examples.inputs), examples.labels))
+    images = setting.examples(device, 8)
+    on_device = Examples(setting.preprocessing.normalise(images.inputs), images.labels)
     with torch.no_grad():
-        logits = model.eval()(inputs).cpu()
-    F.cross_entropy(model(inputs), labels).backward()
+        logits = model.eval()(on_device.inputs).cpu()
+    F.cross_entropy(model(on_device.inputs), on_device.labels).backward()
     gradients = [p.grad.cpu() for p in model.parameters_trained()]
-    on_device = Examples(inputs, labels)
-    options = {"learning_rate": 1e-4, "seed": 0, "autocast": Runtime(device).autocast()}
-    recipe = replace(setting.recipe(2), batch_size=8)
+    options = {"learning_rate": 1e-4, "seed": 0, "autocast": engine.Runtime(device).autocast()}
+    recipe = Recipe(epochs=2, batch_size=8, warmup_epochs=0.0)
     *_, report = train(model, model.parameters_trained(), [on_device], on_device, recipe, **options)
     return logits, gradients, report.loss
 
@@ -143,7 +143,7 @@ def check(setting: Setting) -> bool:
     """Compare every known method with itself on the CPU; whether all agree."""
     torch.backends.cudnn.allow_tf32 = False  # torch's default for convolutions, and no error
     torch.backends.cuda.matmul.allow_tf32 = False
-    print(f"check: {setting.model} at {setting.size} px, fp32; {setting.device} with fused attention against the CPU")
+    print(f"check: {setting.about}, fp32; {setting.device} with fused attention against the CPU")
     print("differences as shares of a tensor's largest value")
     print(f"{'method':<20}{'logits':>10}{'gradients':>11}{'loss after':>12}")
     agree = True
@@ -170,14 +170,9 @@ class OnHost(Dataset[tuple[Tensor, int]]):
     def __init__(self, examples: Examples, preprocessing: Preprocessing) -> None:
         self._examples = examples
         size = preprocessing.image_size
-        self._transform = v2.Compose(
-            [
-                v2.RandomCrop(size, padding=size // MARGIN),
-                v2.RandomHorizontalFlip(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(preprocessing.mean, preprocessing.std),
-            ]
-        )
+        moved = (v2.RandomCrop(size, padding=size // MARGIN), v2.RandomHorizontalFlip())
+        normal = (v2.ToDtype(torch.float32, scale=True), v2.Normalize(preprocessing.mean, preprocessing.std))
+        self._transform = v2.Compose([*moved, *normal])
 
     def __len__(self) -> int:
         return len(self._examples.labels)
@@ -186,10 +181,10 @@ class OnHost(Dataset[tuple[Tensor, int]]):
         return self._transform(self._examples.inputs[i]), int(self._examples.labels[i])
 
 
-def epoch_from_loader(setting: Setting, model: TunedModel, loader: DataLoader, runtime: Runtime) -> float:
+def epoch_from_loader(setting: Setting, model: TunedModel, loader: DataLoader, precision: str) -> float:
     """Seconds of an epoch as a plain training loop does it."""
     optimizer = torch.optim.AdamW(model.parameters_trained(), lr=LEARNING_RATE, fused=True)
-    autocast = runtime.autocast()
+    autocast = engine.Runtime(setting.device, precision).autocast()
     setting.wait()
     began = time.perf_counter()
     for images, labels in loader:
@@ -204,52 +199,39 @@ def epoch_from_loader(setting: Setting, model: TunedModel, loader: DataLoader, r
 
 
 def epoch_resident(
-    setting: Setting,
-    model: Callable[[Tensor], Tensor],
-    parameters: list[nn.Parameter],
-    examples: Examples,
-    runtime: Runtime,
-    augment: Callable[[Tensor], Tensor] | None = None,
+    setting: Setting, model: TunedModel, examples: Examples, precision: str, most: float = math.inf, **options: Any
 ) -> tuple[float, Report]:
-    """Seconds of an epoch of the package's training, and what it reports."""
+    """Seconds of an epoch of the package's training, and its report; memory is short for `most` images and more."""
+
+    def forward(images: Tensor) -> Tensor:
+        if len(images) >= most:
+            raise torch.OutOfMemoryError("the benchmark's own limit")
+        return model(setting.preprocessing.normalise(images))
+
+    options |= {"seed": 0, "autocast": engine.Runtime(setting.device, precision).autocast()}
+    aside = Examples(examples.inputs[:1], examples.labels[:1])  # what is measured here is not used
+    recipe = Recipe(epochs=1, batch_size=setting.batch, warmup_epochs=0.0)
     setting.wait()
     began = time.perf_counter()
     *_, report = train(
-        lambda images: model(setting.preprocessing.normalise(images)),
-        parameters,
-        [examples],
-        Examples(examples.inputs[:1], examples.labels[:1]),
-        setting.recipe(),
-        learning_rate=LEARNING_RATE,
-        seed=0,
-        autocast=runtime.autocast(),
-        augment=augment,
+        forward, model.parameters_trained(), [examples], aside, recipe, learning_rate=LEARNING_RATE, **options
     )
     setting.wait()
     return time.perf_counter() - began, report
 
 
 def data(setting: Setting) -> None:
-    design, examples = Design.preset("u-tuning-dual"), setting.examples()
-    loader = DataLoader(
-        OnHost(examples, setting.preprocessing),
-        setting.batch,
-        shuffle=True,
-        num_workers=setting.loaders,
-        pin_memory=setting.device.startswith("cuda"),
-        persistent_workers=setting.loaders > 0,
-    )
-    resident = Examples(to_device(examples.inputs, setting.device), to_device(examples.labels, setting.device))
-    augment = augmentation(setting.size, 0, mirrored=True)
-    backbone = setting.backbone(setting.device)
-    print(f"data: {setting.images} images at {setting.size} px, batches of {setting.batch}, {setting.model}, U-Tuning")
+    examples, resident = setting.examples(), setting.examples(setting.device)
+    cuda, several = setting.device.startswith("cuda"), setting.loaders > 0
+    options = {"num_workers": setting.loaders, "pin_memory": cuda, "persistent_workers": several}
+    loader = DataLoader(OnHost(examples, setting.preprocessing), setting.batch, shuffle=True, **options)
+    augment, backbone = augmentation(setting.image_size, 0, mirrored=True), setting.backbone(setting.device)
+    print(f"data: {setting.about}, {setting.images} images in batches of {setting.batch}, U-Tuning")
     for precision in ("fp32", "bf16"):
-        runtime = Runtime(setting.device, precision)
-        model = setting.tuned(backbone, design, setting.device)
-        pairs = []
+        model, pairs = setting.tuned(backbone, Design.preset("u-tuning-dual"), setting.device), []
         for turn in range(setting.repeats + 1):
-            slow = epoch_from_loader(setting, model, loader, runtime)
-            fast, _ = epoch_resident(setting, model, model.parameters_trained(), resident, runtime, augment)
+            slow = epoch_from_loader(setting, model, loader, precision)
+            fast, _ = epoch_resident(setting, model, resident, precision, augment=augment)
             if turn:  # the first starts the loader's processes
                 pairs.append((slow, fast))
         ratios = [slow / fast for slow, fast in pairs]
@@ -265,58 +247,45 @@ def data(setting: Setting) -> None:
 
 
 @contextmanager
-def limited(setting: Setting, share: float, base: int, needed: int) -> Iterator[Callable[[TunedModel], Callable]]:
-    """Leave `share` of what training needs; on the CPU, where that cannot be done, of a batch's rows instead."""
-    if not setting.device.startswith("cuda"):
-
-        def wrap(model: TunedModel) -> Callable[[Tensor], Tensor]:
-            def forward(images: Tensor) -> Tensor:
-                if len(images) > share * setting.batch:
-                    raise torch.OutOfMemoryError("a benchmark's own limit")
-                return model(images)
-
-            return forward
-
-        yield wrap
+def at_most(memory: float, device: str) -> Iterator[None]:
+    """Leave so many bytes to this process on a GPU."""
+    if not device.startswith("cuda"):
+        yield
         return
-    device = torch.device(setting.device)
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(min((base + share * needed) / total, 1.0), device)
+    torch.cuda.set_per_process_memory_fraction(min(memory / total, 1.0), device)
     try:
-        yield lambda model: model
+        yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
         torch.cuda.empty_cache()
 
 
 def accumulation(setting: Setting) -> None:
-    design, backbone = Design.preset("u-tuning-dual"), setting.backbone(setting.device)
-    runtime, examples = Runtime(setting.device), setting.examples()
-    examples = Examples(to_device(examples.inputs, setting.device), to_device(examples.labels, setting.device))
-    cuda = setting.device.startswith("cuda")
+    backbone, examples = setting.backbone(setting.device), setting.examples(setting.device)
+    cuda, base, needed = setting.device.startswith("cuda"), 0, 0
 
-    def epoch(wrap: Callable[[TunedModel], Callable]) -> tuple[float, Report]:
-        model = setting.tuned(backbone, design, setting.device)
-        return epoch_resident(setting, wrap(model), model.parameters_trained(), examples, runtime)
+    def epoch(most: float = math.inf) -> tuple[float, Report]:
+        model = setting.tuned(backbone, Design.preset("u-tuning-dual"), setting.device)
+        return epoch_resident(setting, model, examples, "fp32", most)
 
-    epoch(lambda model: model)  # a warm-up
-    base = needed = 0
+    epoch()  # a warm-up
     if cuda:
         torch.cuda.empty_cache()
         base = torch.cuda.memory_reserved(setting.device)
         torch.cuda.reset_peak_memory_stats(setting.device)
-        epoch(lambda model: model)
+        epoch()
         needed = torch.cuda.max_memory_reserved(setting.device) - base
     how = f"of {needed / 1e9:.2f} GB that training needs" if cuda else "of a batch's rows (the CPU has no limit)"
-    print(f"accumulation: batches of {setting.batch} images at {setting.size} px, {setting.model}, fp32; shares {how}")
+    print(f"accumulation: {setting.about}, batches of {setting.batch}, fp32; shares {how}")
     for share in SHARES:
         ratios, gaps, parts = [], [], 0
         for _ in range(setting.repeats):
-            seconds, whole = epoch(lambda model: model)
-            with limited(setting, share, base, needed) as wrap:
+            seconds, whole = epoch()
+            with at_most(base + share * needed, setting.device):
                 try:
-                    short, report = epoch(wrap)
+                    short, report = epoch(math.inf if cuda else share * setting.batch)
                 except torch.OutOfMemoryError as error:
                     print(f"  {share:.0%}: out of memory with one image at a time: {str(error).splitlines()[0]}")
                     break
@@ -324,11 +293,9 @@ def accumulation(setting: Setting) -> None:
             gaps.append(abs(report.loss - whole.loss))
             parts = report.accumulation
         if ratios:
-            warning = "" if parts > 1 else "  (the limit was not felt; give a larger --batch)"
-            print(
-                f"  {share:.0%}: {parts} parts, {statistics.median(ratios):.2f}x the time, "
-                f"mean loss {max(gaps):.1e} apart{warning}"
-            )
+            felt = "" if parts > 1 else "  (the limit was not felt; give a larger --batch)"
+            ratio, gap = statistics.median(ratios), max(gaps)
+            print(f"  {share:.0%}: {parts} parts, {ratio:.2f}x the time, mean loss {gap:.1e} apart{felt}")
     print()
 
 
@@ -336,33 +303,31 @@ def accumulation(setting: Setting) -> None:
 
 
 def precision(setting: Setting) -> None:
-    """The package's own trials, so with tokens kept where the task's design allows it."""
-    task, sides = setting.task, {}
+    """The package's own trials, so with tokens kept where the design allows it."""
+    task, design = setting.task, Design.preset("u-tuning-dual")
+    names = ("fp32", "bf16")
+    evaluators = [engine.Evaluator(task, engine.Runtime(setting.device, name, setting.data_dir)) for name in names]
+    pairs = []
+    for seed in range(setting.seeds + 1):
+        pair = [list(evaluator.evaluate(design, seed))[-1] for evaluator in evaluators]
+        if seed:  # the first is a warm-up
+            pairs.append(pair)
     print(f"precision: U-Tuning on task {task.name}, {task.recipe.epochs} epochs, {setting.seeds} seeds")
-    for name in ("fp32", "bf16"):
-        evaluator = Evaluator(task, Runtime(setting.device, name, setting.data_dir))
-        design = Design.preset("u-tuning-dual").resolve(len(evaluator._model.blocks))
-        results = []
-        for seed in range(setting.seeds + 1):
-            *_, result = evaluator.evaluate(design, max(seed - 1, 0))
-            if seed:  # the first is a warm-up
-                results.append(result)
-        count = len(evaluator.data.proxy.labels) * task.recipe.epochs
-        sides[name] = (results, count / statistics.median(r.seconds for r in results))
-    for name, (results, speed) in sides.items():
-        accuracies = ", ".join(f"{100 * r.accuracy:.2f}%" for r in results)
-        print(f"  {name}: {speed / sides['fp32'][1]:.2f}x, {speed:.0f} images a second; reached {accuracies}")
-    change = statistics.mean(r.accuracy for r in sides["bf16"][0]) - statistics.mean(
-        r.accuracy for r in sides["fp32"][0]
-    )
-    print(f"  bf16 is {100 * change:+.2f} points of fp32's mean accuracy\n")
+    count, sides = len(evaluators[0].data.proxy.labels) * task.recipe.epochs, list(zip(*pairs, strict=True))
+    speeds = [count / statistics.median(r.seconds for r in side) for side in sides]
+    for name, side, speed in zip(names, sides, speeds, strict=True):
+        reached = ", ".join(f"{100 * r.accuracy:.2f}%" for r in side)
+        print(f"  {name}: {speed / speeds[0]:.2f}x, {speed:.0f} images a second; reached {reached}")
+    change = statistics.mean(half.accuracy - full.accuracy for full, half in pairs)
+    print(f"  bf16 against fp32: {100 * change:+.2f} points on average\n")
 
 
 def trials_a_second(setting: Setting, workers: int, trials: int) -> float:
     """Of `trials` trials on a pool of warm workers."""
-    depth = len(Evaluator(setting.task, Runtime(data_dir=setting.data_dir))._model.blocks)
-    job = Job(Design.preset("u-tuning-dual").resolve(depth), 0)
-    pool = ProcessPool(setting.task, runtimes(Runtime(setting.device, data_dir=setting.data_dir), workers))
+    job = engine.Job(Design.preset("u-tuning-dual"), 0)
+    pool = engine.ProcessPool(
+        setting.task, engine.runtimes(engine.Runtime(setting.device, data_dir=setting.data_dir), workers)
+    )
     try:
         finish(pool, [job] * workers)
         began = time.perf_counter()
@@ -372,7 +337,7 @@ def trials_a_second(setting: Setting, workers: int, trials: int) -> float:
         pool.close()
 
 
-def finish(pool: ProcessPool, jobs: list[Job]) -> None:
+def finish(pool: engine.ProcessPool, jobs: list[engine.Job]) -> None:
     """Run jobs, each on the first worker that is idle."""
     waiting, idle, left = list(jobs), list(range(pool.size)), len(jobs)
     while left:
@@ -382,12 +347,11 @@ def finish(pool: ProcessPool, jobs: list[Job]) -> None:
         if not events:
             sys.exit(f"workers: no worker said anything in {PATIENCE:.0f} seconds")
         for worker, event in events:
-            if isinstance(event, Rung):
+            if isinstance(event, engine.Rung):
                 pool.answer(worker, True)
-            elif isinstance(event, (Failed, Lost)):
+            elif isinstance(event, (engine.Failed, engine.Lost)):
                 sys.exit(f"workers: a trial ended without a result: {event.reason}")
-            elif isinstance(event, Done):
-                assert isinstance(event.result, Result)
+            else:
                 idle.append(worker)
                 left -= 1
 
@@ -403,55 +367,28 @@ def workers(setting: Setting) -> None:
     print(f"  {setting.workers} workers: {many / one:.2f}x one, {3600 * many:.0f} trials an hour\n")
 
 
-QUESTIONS: dict[str, Callable[[Setting], bool | None]] = {
-    "check": check,
-    "data": data,
-    "accumulation": accumulation,
-    "precision": precision,
-    "workers": workers,
-}
+ANSWERS: tuple[Callable[[Setting], bool | None], ...] = (check, data, accumulation, precision, workers)
+QUESTIONS = {answer.__name__: answer for answer in ANSWERS}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("question", nargs="?", default="all", choices=[*QUESTIONS, "all"])
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--model", help="a timm vision transformer (default: ViT-B/16; ViT-Ti/16 on the CPU)")
-    parser.add_argument("--image-size", type=int, help="pixels (default: 224; 32 on the CPU)")
-    parser.add_argument("--batch", type=int, help="images a step (default: 128; 8 on the CPU)")
-    parser.add_argument("--images", type=int, help="in an epoch (default: 4096; 24 on the CPU)")
-    parser.add_argument("--repeats", type=int, help="turns that are counted (default: 3; 1 on the CPU)")
-    parser.add_argument("--loaders", type=int, help="the DataLoader's processes (default: one a core; 0 on the CPU)")
     parser.add_argument("--task", default="digits", help="of `precision` and `workers`")
     parser.add_argument("--data-dir")
-    parser.add_argument("--epochs", type=int, help="of the task (default: its own; 2 on the CPU)")
-    parser.add_argument("--seeds", type=int, help="of `precision` (default: 3; 1 on the CPU)")
-    parser.add_argument("--workers", type=int, help="of `workers` (default: one a GPU; 1 on the CPU)")
+    for name, (usual, tiny, text) in SIZES.items():
+        kind, said = type(tiny), f"{text} (default: {'its own' if usual is None else usual}; {tiny} on the CPU)"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=said)
     given = parser.parse_args()
-    device = resolve_device(given.device)
+    device, task = engine.resolve_device(given.device), Task.load(given.task)
     cpu = device == "cpu"
-    torch.set_num_threads(1 if cpu else os.cpu_count() or 1)
-
-    def choose(name: str, usual: int, tiny: int) -> int:
-        value = getattr(given, name)
-        return value if value is not None else tiny if cpu else usual
-
-    task = Task.load(given.task)
-    epochs = choose("epochs", task.recipe.epochs, 2)
-    warmup = min(task.recipe.warmup_epochs, epochs / 2)
-    setting = Setting(
-        device=device,
-        model=given.model or ("vit_tiny_patch16_224" if cpu else "vit_base_patch16_224"),
-        size=choose("image_size", 224, 32),
-        batch=choose("batch", 128, 8),
-        images=choose("images", 4096, 24),
-        repeats=choose("repeats", 3, 1),
-        loaders=choose("loaders", os.cpu_count() or 1, 0),
-        task=replace(task, recipe=replace(task.recipe, epochs=epochs, rungs=(), warmup_epochs=warmup)),
-        data_dir=given.data_dir,
-        seeds=choose("seeds", 3, 1),
-        workers=choose("workers", default_workers(device) if not cpu else 1, 1),
-    )
+    torch.set_num_threads(1 if cpu else CORES)
+    sizes = {n: tiny if cpu else usual for n, (usual, tiny, _) in SIZES.items()}
+    sizes |= {n: getattr(given, n) for n in SIZES if getattr(given, n) is not None}
+    epochs = sizes.pop("epochs") or task.recipe.epochs
+    recipe = replace(task.recipe, epochs=epochs, rungs=(), warmup_epochs=min(task.recipe.warmup_epochs, epochs / 2))
+    setting = Setting(device, replace(task, recipe=recipe), given.data_dir, **sizes)
     what = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{device}, tiny sizes"
     print(f"torch {torch.__version__} on {what}\n")
     answers = [ask(setting) for name, ask in QUESTIONS.items() if given.question in (name, "all")]
