@@ -187,6 +187,22 @@ def test_memory_that_gets_short_later_is_told_from_then_on() -> None:
     assert draws == [64, 64, 22] * 2, "augmentation was not drawn once a batch"
 
 
+def test_gradients_of_a_step_that_broke_off_do_not_count() -> None:
+    whole, parts = linear(), linear()
+    trained(whole, whole)
+
+    def work(inputs: Tensor) -> Tensor:
+        if forward.seen == [64, 32]:  # the first half of the first step fits; the second half no longer will
+            forward.rows = 20
+        return parts(inputs)
+
+    forward = Small(40, work)
+    assert trained(parts, forward)[-1].accumulation == 4
+    assert forward.seen[:7] == [64, 32, 32, 16, 16, 16, 16]
+    for ours, theirs in zip(parts.parameters(), whole.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
 def test_batches_larger_than_the_data_are_counted_as_they_are() -> None:
     model = linear()
     assert trained(model, Small(80, model), replace(RECIPE, batch_size=1000))[-1].accumulation == 2  # 75 of 150
@@ -217,7 +233,7 @@ class Backward(torch.autograd.Function):
 
 
 def test_what_a_failed_step_made_is_freed_before_it_is_done_again() -> None:
-    """Half of its gradients were there, and its activations would fill the memory that the next attempt needs."""
+    """Its activations would fill the memory that the next attempt needs."""
     whole, parts = linear(), linear()
     trained(whole, whole)
     alive: list[list[bool]] = []
@@ -225,10 +241,9 @@ def test_what_a_failed_step_made_is_freed_before_it_is_done_again() -> None:
 
     def forward(inputs: Tensor) -> Tensor:
         alive.append([ref() is not None for ref in made])
-        logits = parts(inputs)
+        logits: Tensor = Backward.apply(parts(inputs))  # type: ignore[no-untyped-call]  # torch's own
         made.append(weakref.ref(logits))
-        # The bias gets its gradient before the backward pass breaks down.
-        return Backward.apply(logits) if logits.requires_grad else logits  # type: ignore[no-untyped-call,no-any-return]  # torch's own
+        return logits
 
     trained(parts, forward)
     assert alive[:3] == [[], [False], [False, False]]
