@@ -13,7 +13,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from utuning_search import preset
+from utuning_search import Design
 from utuning_search.backbone import freeze, unfuse_attention
 from utuning_search.engine import Runtime, resolve_device
 from utuning_search.insertion import TunedModel
@@ -53,7 +53,7 @@ def main() -> None:
         backbone = freeze(timm.create_model(arguments.model, num_classes=0, img_size=arguments.image_size))
         if attention == "plain":
             unfuse_attention(backbone)
-        model = TunedModel(backbone, preset("u-tuning-dual").design(), 100).to(device)
+        model = TunedModel(backbone, Design.preset("u-tuning-dual"), 100).to(device)
         for precision in ("fp32", "bf16"):
             seconds[precision, attention] = step_seconds(
                 model, images, labels, Runtime(device, precision), arguments.steps

@@ -34,6 +34,7 @@ from utuning_search.export import export_trial
 from utuning_search.finalists import Finalist, choose, strongest_presets
 from utuning_search.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
 from utuning_search.full_training import FullTrainer, augmentation
+from utuning_search.insertion import TunedModel
 from utuning_search.plots import draw_finals, save_finals
 from utuning_search.record import finals_table, write_finals
 from utuning_search.resources import find
@@ -358,6 +359,46 @@ def test_lost_trainings_are_refused_and_the_others_kept(own: Path, monkeypatch: 
     confirm(study, top=2, seeds=1, workers=0, on_progress=said.append)
     assert len(said) == 1
     assert kept.items() < measured(study.folder).items()
+
+
+# Short memory
+
+
+def test_finals_that_did_not_fit_at_once_are_told_and_count(
+    whole: tuple[Study, Confirmation], own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of 20, of which 8 images fit; a finalist whose every image is too large ends as one that was killed."""
+    study, real, rows = load(own), TunedModel.forward, [8]
+
+    def forward(self: TunedModel, images: torch.Tensor) -> torch.Tensor:
+        if self.training and len(images) > rows[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nA second line.")
+        return real(self, images)
+
+    monkeypatch.setattr(TunedModel, "forward", forward)
+    found = confirm(study, top=3, seeds=2, presets=[PRESET], workers=0)
+    said = "out of memory: batches of 20 were taken in 4 parts"
+    for mine, theirs in zip(found.finals, whole[1].finals, strict=True):
+        assert mine.reason == said
+        assert [o.accumulation for o in mine.outcomes] == [4, 4]
+        assert mine.mean == pytest.approx(theirs.mean, abs=1.01 / (TEST * len(CLASSES)))
+        assert theirs.reason == ""
+    assert set(finals_table(found)["reason"]) == {said}
+    assert {(t["accumulation"], t["reason"]) for t in measured(study.folder).values()} == {(4, said)}
+    failed = replace(found.finals[0].outcomes[1], accuracy=None, reason="not finite")
+    assert replace(found.finals[0], outcomes=(found.finals[0].outcomes[0], failed)).reason == "not finite"
+    rows[0] = 0
+    with pytest.raises(StudyError, match=r"out of memory: CUDA out of memory\. .* --workers") as caught:
+        confirm(study, top=3, seeds=3, presets=[PRESET], workers=0)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_outcomes_of_earlier_versions_are_read(whole: tuple[Study, Confirmation], tmp_path: Path) -> None:
+    path = next((whole[0].folder / "finals").glob("*.json"))
+    kept = json.loads(path.read_text())
+    assert kept.pop("accumulation") == 1
+    (tmp_path / path.name).write_text(json.dumps(kept))
+    assert read_outcome(tmp_path / path.name) == read_outcome(path)
 
 
 # What the numbers say

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from utuning_search.data import FinalData, TestPermit, load_final_data
 from utuning_search.design import Design
-from utuning_search.engine import Lost, Runtime, default_workers, load_backbone, load_search, resolve_device, run_each
+from utuning_search.engine import (
+    Lost,
+    Runtime,
+    default_workers,
+    load_backbone,
+    load_search,
+    resolve_device,
+    run_each,
+    runtimes,
+)
 from utuning_search.errors import InputError, StudyError, TrainingError
 from utuning_search.files import locked, make_folder, write_atomically
 from utuning_search.finalists import Finalist, select
@@ -28,6 +37,7 @@ from utuning_search.finals import (
     read_outcome,
 )
 from utuning_search.full_training import FullTrainer
+from utuning_search.memory import note
 from utuning_search.sampling import derive_seed
 from utuning_search.study import IMAGES, Study
 from utuning_search.task import Recipe, Task
@@ -129,10 +139,11 @@ def confirm(
     with locked(study.folder / FINALS, study.name, "confirms"):
         kept = _kept(study, finalists, recipe.epochs, augment, seeds, data.digest)
         count = default_workers(kind) if workers is None else workers
-        runtimes = _runtimes(runtime, count)
         decoded = study.folder / FINALS / IMAGES
         jobs = [
-            _Job(study.spec.task, recipe, f.design, missing, augment, study.spec.seed, runtimes, decoded)
+            _Job(
+                study.spec.task, recipe, f.design, missing, augment, study.spec.seed, runtimes(runtime, count), decoded
+            )
             for f in finalists
             if (missing := tuple(s for s in range(seeds) if (f.design.key, s) not in kept))
         ]
@@ -184,12 +195,6 @@ def _recipe(recipe: Recipe, epochs: int | None) -> Recipe:
         return replace(recipe, rungs=())
     warmup = recipe.warmup_epochs if recipe.warmup_epochs < epochs else epochs / 2
     return replace(recipe, epochs=epochs, rungs=(), warmup_epochs=warmup)
-
-
-def _runtimes(runtime: Runtime, workers: int) -> tuple[Runtime, ...]:
-    if runtime.device == "cuda" and workers > 1:
-        return tuple(replace(runtime, device=f"cuda:{i}") for i in range(workers))
-    return (runtime,) * max(workers, 1)
 
 
 def _kept(
@@ -245,4 +250,5 @@ def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job)
             yield replace(about, reason=str(error)), b""
         else:
             measured = {name: value for name, value in asdict(trained).items() if name != "weights"}
-            yield replace(about, **measured), trained.weights if seed == EXPORTED_SEED else b""
+            said = note(job.recipe.batch_size, trained.accumulation)
+            yield replace(about, **measured, reason=said), trained.weights if seed == EXPORTED_SEED else b""

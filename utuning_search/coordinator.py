@@ -36,6 +36,7 @@ class Running:
     seed: int
     epoch: int = 0
     accuracy: float | None = None
+    accumulation: int = 1
 
     @property
     def job(self) -> Job:
@@ -72,7 +73,7 @@ class Coordinator:
 
     def records(self) -> list[TrialRecord]:
         """All trials, in Optuna's order."""
-        return [read_trial(t) for t in self._study.get_trials(deepcopy=False)]
+        return [read_trial(t, self.spec.task.recipe.batch_size) for t in self._study.get_trials(deepcopy=False)]
 
     def reap(self) -> int:
         """Mark trials that this folder started and never finished as interrupted; how many there were."""
@@ -137,7 +138,7 @@ class Coordinator:
 
     def rung(self, running: Running, report: Report) -> bool:
         """Keep a report; whether the trial goes on. A pruned trial is told as such here."""
-        running.epoch, running.accuracy = report.epoch, report.accuracy
+        running.epoch, running.accuracy, running.accumulation = report.epoch, report.accuracy, report.accumulation
         running.trial.set_user_attr(f"{RUNG}{report.epoch}", report.accuracy)
         last = report.epoch >= self.spec.task.recipe.epochs
         # Known methods are what a front is read against, so they are always measured in full.
@@ -160,7 +161,7 @@ class Coordinator:
     def done(self, running: Running, result: Result) -> None:
         """Keep a finished trial: weights first, so that whatever is told as complete can be exported."""
         self._keep_weights(running.trial.number, result.weights)
-        running.accuracy = result.accuracy
+        running.accuracy, running.accumulation = result.accuracy, result.accumulation
         self._close(running, result.seconds)
         self._tell(running.trial.number, [result.accuracy, float(running.parameters)], TrialState.COMPLETE)
 
@@ -186,6 +187,8 @@ class Coordinator:
         trial.set_user_attr("reused", record.number)
         for epoch, accuracy in record.rungs.items():
             trial.set_user_attr(f"{RUNG}{epoch}", accuracy)
+        if record.accumulation > 1:
+            trial.set_user_attr("accumulation", record.accumulation)
         if record.state == "complete":
             values = [record.accuracy or 0.0, float(record.parameters)]
             self._tell(trial.number, values, TrialState.COMPLETE)
@@ -198,6 +201,8 @@ class Coordinator:
     def _close(self, running: Running, seconds: float) -> None:
         running.trial.set_user_attr("epochs", running.epoch)
         running.trial.set_user_attr("seconds", seconds)
+        if running.accumulation > 1:
+            running.trial.set_user_attr("accumulation", running.accumulation)
 
     def _tell(self, number: int, values: list[float] | None, state: TrialState) -> None:
         try:

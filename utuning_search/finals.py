@@ -36,7 +36,8 @@ class Outcome:
         device, precision: Of the training.
         accuracy: On the test split, in [0, 1]; None where the training failed.
         seconds, memory_mb, inference_ratio, merged_ratio: See `full_training.Trained`; None where it failed.
-        reason: Why it failed, or empty.
+        reason: Why it failed, or that memory was short; or empty.
+        accumulation: In how many parts a batch was taken, because it did not fit into memory.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Outcome:
     inference_ratio: float | None = None
     merged_ratio: float | None = None
     reason: str = ""
+    accumulation: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class Final:
 
     @property
     def reason(self) -> str:
-        """Why a training failed, or empty."""
-        return next((o.reason for o in self.outcomes if o.accuracy is None), "")
+        """Why a training failed; else that memory was short in one, which changed no result; or empty."""
+        failed = [o.reason for o in self.outcomes if o.accuracy is None]
+        return next((reason for reason in failed + [o.reason for o in self.outcomes] if reason), "")
 
     @property
     def mean(self) -> float | None:

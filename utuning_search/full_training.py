@@ -21,6 +21,7 @@ from utuning_search.data import FinalData
 from utuning_search.design import Design
 from utuning_search.engine import CHECK, CHECKED_IMAGES, Runtime
 from utuning_search.insertion import TunedModel
+from utuning_search.memory import to_device
 from utuning_search.merging import merge
 from utuning_search.task import Recipe
 from utuning_search.training import Examples, measure, predict, train
@@ -48,6 +49,7 @@ class Trained:
         inference_ratio: Time an image over that of the bare backbone with a head; 1 is no extra cost.
         merged_ratio: The same after merging.
         weights: A safetensors file's bytes: tuners and head, and as `check.logits` the fp32 logits of `check_images`.
+        accumulation: In how many parts a batch was taken, because it did not fit into memory.
     """
 
     accuracy: float
@@ -56,6 +58,7 @@ class Trained:
     inference_ratio: float
     merged_ratio: float
     weights: bytes
+    accumulation: int = 1
 
 
 class FullTrainer:
@@ -86,7 +89,7 @@ class FullTrainer:
         splits = (data.train, data.test)
         # They stay uint8, a quarter of the memory, and are normalised a batch at a time.
         self._train, self._held_out = (
-            Examples(s.images.to(runtime.device), s.labels.to(runtime.device)) for s in splits
+            Examples(to_device(s.images, runtime.device), to_device(s.labels, runtime.device)) for s in splits
         )
 
     def run(self, design: Design, recipe: Recipe, seed: int, *, augmented: bool = True) -> Trained:
@@ -110,13 +113,13 @@ class FullTrainer:
                 autocast=self._runtime.autocast(),
                 augment=self._augmentation(seed) if augmented else None,
             )
-            for _ in reports:
-                pass
+            (report,) = reports
             _wait_for(self._runtime.device)
             seconds, memory_mb = time.monotonic() - started, memory.grown()
             model.eval()
             accuracy = measure(lambda images: model(self._preprocessing.normalise(images)), self._held_out)
-            return Trained(accuracy, seconds, memory_mb, *self._costs(model), self._weights(model))
+            weights = self._weights(model)
+            return Trained(accuracy, seconds, memory_mb, *self._costs(model), weights, report.accumulation)
 
     def _weights(self, model: TunedModel) -> bytes:
         images = self._preprocessing.normalise(check_images(self._preprocessing).to(self._runtime.device))

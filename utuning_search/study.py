@@ -25,6 +25,7 @@ from utuning_search.engine import (
     load_search,
     resolve_device,
     resolve_precision,
+    runtimes,
 )
 from utuning_search.errors import InputError, StudyError
 from utuning_search.files import locked, make_folder, write_atomically
@@ -269,9 +270,7 @@ class Study:
             images = self.folder / IMAGES
             write_atomically(images, context.data.save)
         del context
-        cuda = kind == "cuda" and count > 1
-        runtimes = [replace(runtime, device=f"cuda:{i}") if cuda else runtime for i in range(count)]
-        return ProcessPool(self.spec.task, runtimes, images)
+        return ProcessPool(self.spec.task, runtimes(runtime, count), images)
 
     def _keep_weights(self, trial: int, weights: bytes) -> None:
         path = self.weights_file(trial)

@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utuning_search.errors import TrainingError
+from utuning_search.memory import halve_to_fit
 from utuning_search.task import Recipe
 
 EVALUATION_BATCH = 256
@@ -18,11 +20,15 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Report:
-    """Validation accuracy in [0, 1] and mean training loss after `epoch` epochs."""
+    """Validation accuracy in [0, 1] and mean training loss after `epoch` epochs.
+
+    `accumulation` is in how many parts a batch was taken, because it did not fit into memory; 1 is all at once.
+    """
 
     epoch: int
     accuracy: float
     loss: float
+    accumulation: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,9 @@ def train(
 
     Stopping early is the caller's choice: it leaves the iterator. The order of examples is a function of `seed`.
 
+    A batch that does not fit into memory is taken in parts, and so are those after it: the optimizer sees the same
+    mean gradient.
+
     Args:
         forward: Inputs (batch, ...) to logits (batch, classes).
         parameters: What is trained.
@@ -64,6 +73,7 @@ def train(
 
     Raises:
         TrainingError: The loss is not finite.
+        torch.OutOfMemoryError: One example at a time does not fit.
     """
     count = len(views[0].labels)
     steps = math.ceil(count / recipe.batch_size)
@@ -71,6 +81,7 @@ def train(
     optimizer = _optimizer(parameters, learning_rate, recipe.weight_decay)
     generator = torch.Generator().manual_seed(seed)
     measured = {*recipe.rungs, recipe.epochs}
+    batch = at_once = min(recipe.batch_size, count)
     for epoch in range(recipe.epochs):
         order = torch.randperm(count, generator=generator)
         view = torch.randint(len(views), (count,), generator=generator)
@@ -81,13 +92,10 @@ def train(
             rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             inputs, labels = _batch(views, view[rows], rows, device)
             inputs = inputs if augment is None else augment(inputs)
-            with autocast():
-                logits = forward(inputs)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            backward = partial(_accumulate, forward, parameters, inputs, labels, autocast, recipe.label_smoothing)
+            loss, at_once = halve_to_fit(backward, at_once, device)
             optimizer.step()
-            total += loss.detach() * len(rows)
+            total += loss * len(rows)
         mean = float(total) / count
         if not math.isfinite(mean):
             raise TrainingError(
@@ -100,13 +108,17 @@ def train(
                 accuracy = measure(forward, validation)
             if set_training is not None:
                 set_training(True)
-            yield Report(epoch + 1, accuracy, mean)
+            yield Report(epoch + 1, accuracy, mean, math.ceil(batch / at_once))
 
 
 @torch.no_grad()
 def predict(forward: Forward, inputs: Tensor) -> Tensor:
-    """Logits (examples, classes) in fp32, in batches."""
-    return torch.cat([forward(part).float() for part in inputs.split(EVALUATION_BATCH)])
+    """Logits (examples, classes) in fp32, in batches, which are halved where memory runs out."""
+
+    def logits(size: int) -> Tensor:
+        return torch.cat([forward(part).float() for part in inputs.split(size)])
+
+    return halve_to_fit(logits, EVALUATION_BATCH, inputs.device)[0]
 
 
 def measure(forward: Forward, examples: Examples) -> float:
@@ -121,6 +133,29 @@ def schedule(epoch: float, recipe: Recipe) -> float:
         return epoch / recipe.warmup_epochs
     rest = (epoch - recipe.warmup_epochs) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
     return 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+
+
+def _accumulate(
+    forward: Forward,
+    parameters: Sequence[nn.Parameter],
+    inputs: Tensor,
+    labels: Tensor,
+    autocast: Callable[[], AbstractContextManager[None]],
+    label_smoothing: float,
+    size: int,
+) -> Tensor:
+    """Leave the gradients of a batch's mean loss, computed `size` examples at a time; returns that loss."""
+    for parameter in parameters:  # those of the step before, or of an attempt that ran out of memory
+        parameter.grad = None
+    total = torch.zeros((), device=labels.device)
+    for part, wanted in zip(inputs.split(size), labels.split(size), strict=True):
+        with autocast():
+            logits = forward(part)
+        loss = F.cross_entropy(logits.float(), wanted, label_smoothing=label_smoothing)
+        loss = loss * (len(wanted) / len(labels))
+        loss.backward()
+        total += loss.detach()
+    return total
 
 
 def _batch(views: Sequence[Examples], view: Tensor, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from utuning_search.design import Design
 from utuning_search.front import front, hypervolume
+from utuning_search.memory import note
 
 RUNG, OVERSIZED = "rung:", "oversized"
 STATES = {
@@ -36,7 +37,8 @@ class TrialRecord:
         seconds: Training and measuring.
         rungs: Accuracy by epoch.
         reused: Number of the trial that trained this design before, or None.
-        reason: Why it failed, or empty.
+        reason: Why it failed, or that memory was short; or empty.
+        accumulation: In how many parts a batch was taken, because it did not fit into memory.
     """
 
     number: int
@@ -51,6 +53,7 @@ class TrialRecord:
     rungs: Mapping[int, float]
     reused: int | None
     reason: str
+    accumulation: int = 1
 
     @property
     def settled(self) -> bool:
@@ -77,15 +80,16 @@ class TrialRecord:
         }
 
 
-def read_trial(trial: FrozenTrial) -> TrialRecord:
-    """The record of an Optuna trial that this package made."""
+def read_trial(trial: FrozenTrial, batch: int) -> TrialRecord:
+    """The record of an Optuna trial that this package made; `batch` is the images a step of its task."""
     attributes = trial.user_attrs
     rungs = {int(k.removeprefix(RUNG)): float(v) for k, v in attributes.items() if k.startswith(RUNG)}
     complete = trial.state == TrialState.COMPLETE
     # It may have been stopped between any two of its last writes; whatever stands counts for nothing.
     interrupted = bool(attributes.get("interrupted"))
     accuracy = float(trial.values[0]) if complete else rungs[max(rungs)] if rungs else None
-    table = attributes.get("design")
+    table, accumulation = attributes.get("design"), attributes.get("accumulation", 1)
+    trained = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and not attributes.get(OVERSIZED)
     return TrialRecord(
         number=trial.number,
         state="interrupted" if interrupted else OVERSIZED if attributes.get(OVERSIZED) else STATES[trial.state],
@@ -98,7 +102,8 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
         seconds=attributes.get("seconds", 0.0),
         rungs=rungs,
         reused=None if interrupted else attributes.get("reused"),
-        reason=attributes.get("reason", ""),
+        reason=note(batch, accumulation) if trained else attributes.get("reason", ""),
+        accumulation=accumulation,
     )
 
 

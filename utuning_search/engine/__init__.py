@@ -12,7 +12,7 @@ from utuning_search.engine.evaluator import (
 )
 from utuning_search.engine.features import FeatureCache
 from utuning_search.engine.pool import Done, Event, Failed, InlinePool, Job, Pool, ProcessPool, Rung
-from utuning_search.engine.precision import Runtime, default_workers, resolve_device, resolve_precision
+from utuning_search.engine.precision import Runtime, default_workers, resolve_device, resolve_precision, runtimes
 from utuning_search.engine.processes import Lost, run_each
 
 __all__ = [
@@ -39,4 +39,5 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "run_each",
+    "runtimes",
 ]

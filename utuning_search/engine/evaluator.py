@@ -7,13 +7,15 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from utuning_search import backbone as vit
 from utuning_search.data import SearchData, load_search_data
 from utuning_search.design import Design
-from utuning_search.engine.features import FeatureCache
+from utuning_search.engine.features import FeatureCache, budget_on
 from utuning_search.engine.precision import Runtime
 from utuning_search.insertion import TunedModel
+from utuning_search.memory import to_device
 from utuning_search.task import Task, find_data
 from utuning_search.training import Examples, Report, measure, predict, train
 from utuning_search.tuners import BackboneShape
@@ -32,11 +34,13 @@ class Result:
             of the first validation images, to compare a loaded tuner with. Bytes, because tensors that cross
             processes are shared memory, which dies with its worker.
         seconds: Training and measuring, without the time a caller took between reports.
+        accumulation: In how many parts a batch was taken, because it did not fit into memory.
     """
 
     accuracy: float
     weights: bytes
     seconds: float
+    accumulation: int = 1
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,21 @@ class Evaluator:
         if runtime.device == "cpu":
             vit.unfuse_attention(self._model)
         self.data = context.data
-        proxy = context.preprocessing.normalise(self.data.proxy.images.to(runtime.device))
-        sources = {"view_0": proxy}
-        if task.data.views > 1:
-            sources["view_1"] = proxy.flip(-1)
-        self._validation = context.preprocessing.normalise(self.data.validation.images.to(runtime.device))
-        sources["validation"] = self._validation
-        self._labels = self.data.proxy.labels.to(runtime.device)
-        self._validation_labels = self.data.validation.labels.to(runtime.device)
-        self._views = [name for name in sources if name != "validation"]
-        self.cache = FeatureCache(self._model, sources, runtime.autocast())
+        self._normalise = context.preprocessing.normalise
+        # They stay uint8, a quarter of the memory, and are mirrored and normalised a batch at a time.
+        proxy, self._validation, self._labels, self._validation_labels = (
+            to_device(t, runtime.device)
+            for t in (
+                self.data.proxy.images,
+                self.data.validation.images,
+                self.data.proxy.labels,
+                self.data.validation.labels,
+            )
+        )
+        self._views = [f"view_{i}" for i in range(task.data.views)]
+        sources = {**dict.fromkeys(self._views, proxy), "validation": self._validation}
+        budget = budget_on(runtime.device, runtime.sharers)
+        self.cache = FeatureCache(self._model, sources, runtime.autocast(), budget, self._prepare)
 
     def evaluate(
         self, design: Design, seed: int, clock: Callable[[], float] = time.monotonic
@@ -111,17 +120,26 @@ class Evaluator:
             autocast=self.runtime.autocast(),
             set_training=model.tuners.train,
         )
+        accumulation = 1
         for report in reports:
+            accumulation = report.accumulation
             spent += clock() - started
             yield report
             started = clock()
         # Whole and in fp32: what an export of this trial will predict for a user, image by image.
         model.eval()
-        accuracy = measure(model, Examples(self._validation, self._validation_labels))
-        check = predict(model, self._validation[:CHECKED_IMAGES]).cpu()
+        accuracy = measure(
+            lambda images: model(self._normalise(images)), Examples(self._validation, self._validation_labels)
+        )
+        check = predict(model, self._normalise(self._validation[:CHECKED_IMAGES])).cpu()
         tensors = {k: v.cpu().contiguous() for k, v in model.tuner_state_dict().items()}
         weights = safetensors.torch.save({**tensors, CHECK: check})
-        yield Result(accuracy, weights, spent + clock() - started)
+        yield Result(accuracy, weights, spent + clock() - started, accumulation)
+
+    def _prepare(self, source: str, images: Tensor) -> Tensor:
+        """The input of a batch of a source's images: normalised, and mirrored for the second view."""
+        images = self._normalise(images)
+        return images.flip(-1) if source == "view_1" else images
 
     def _fresh(self, design: Design, seed: int) -> TunedModel:
         with torch.random.fork_rng(devices=[]):

@@ -12,7 +12,7 @@ import signal
 import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,7 @@ class ProcessPool(Pool):
         images: Decoded ones (SearchData.save), so that not every worker decodes them again; kept by the caller.
     """
 
-    def __init__(self, task: Task, runtimes: list[Runtime], images: Path | None = None) -> None:
+    def __init__(self, task: Task, runtimes: Sequence[Runtime], images: Path | None = None) -> None:
         self._task, self._runtimes, self._images = task, runtimes, images
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[tuple[Any, Any]] = []
@@ -213,11 +213,13 @@ def _one_job(pipe: Any, evaluator: Evaluator, job: Job) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:
-        if not isinstance(error, UTuningError):
+        if not isinstance(error, (UTuningError, torch.OutOfMemoryError)):
             traceback.print_exc()
         pipe.send(Failed(_line(error)))
 
 
 def _line(error: Exception) -> str:
-    known = isinstance(error, TrainingError)
-    return str(error) if known else f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    if isinstance(error, TrainingError):
+        return str(error)
+    kind = "out of memory" if isinstance(error, torch.OutOfMemoryError) else type(error).__name__
+    return f"{kind}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -25,12 +25,14 @@ class Runtime:
         precision: "fp32" or "bf16" (of the forward and backward pass; weights and final accuracy are fp32).
         data_dir: Where relative data paths are looked up.
         threads: CPU threads a process; 1 keeps small layers fast and figures the same on every machine size.
+        sharers: Processes of a run on this device, this one included; they share its memory.
     """
 
     device: str = "cpu"
     precision: str = "fp32"
     data_dir: str | None = None
     threads: int = 1
+    sharers: int = 1
 
     @property
     def data_path(self) -> Path | None:
@@ -80,6 +82,13 @@ def default_workers(device: str) -> int:
     if device == "mps":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def runtimes(runtime: Runtime, workers: int) -> tuple[Runtime, ...]:
+    """One a worker, and at least one: those on "cuda" are dealt out to the GPUs there are, in turns."""
+    gpus = torch.cuda.device_count() if runtime.device == "cuda" and workers > 1 else 0
+    devices = [f"cuda:{i % gpus}" if gpus else runtime.device for i in range(max(workers, 1))]
+    return tuple(replace(runtime, device=device, sharers=devices.count(device)) for device in devices)
 
 
 def _cpu_has_bf16() -> bool:
