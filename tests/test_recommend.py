@@ -373,6 +373,13 @@ def test_a_stopped_command_goes_on(own: Path, tmp_path: Path, capsys: pytest.Cap
     assert (out / "tuner.toml").exists()
 
 
+def test_a_user_s_readme_is_left_alone(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    assert run(plain, tmp_path) == 2
+    assert "it holds no recommendation yet; got README.md" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
+
+
 def test_an_export_that_was_killed_is_written_again(own: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(own, out) == 0

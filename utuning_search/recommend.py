@@ -103,10 +103,8 @@ def prepare(
         StudyError: `out` holds a recommendation already, or the study of another call.
     """
     found = survey(data)
-    if (out / TUNER_TOML).exists():
-        raise StudyError(f"folder {out}", "it holds no recommendation yet", TUNER_TOML, "Choose another with --out.")
+    _check_free(out)
     kind = resolve_device(device)
-    count = max(default_workers(kind) if workers is None else workers, 1)
     spec = _backbone(kind, backbone, checkpoint, image_size)
     data_spec = DataSpec(
         "imagefolder",
@@ -125,7 +123,7 @@ def prepare(
     runtime = Runtime(kind, resolve_precision("auto", kind, spec.name), data_dir)
     cost = Cost(*image_seconds(model, preprocessing, runtime))
     rate = RATES[shape_of(model).dim > WIDE]
-    plan = plan_search(found.trained, len(found.classes), cost, seconds, count, learning_rate=rate)
+    plan = plan_search(found.trained, len(found.classes), cost, seconds, _at_once(device, workers), learning_rate=rate)
     split = replace(data_spec, proxy=plan.proxy, validation=plan.validation, limit=plan.limit)
     study = Study.create(
         Space.load(SPACE),
@@ -147,8 +145,7 @@ def search(
 ) -> bool:
     """Run the search for the time it has left; False after Ctrl-C."""
     study = prepared.study
-    count = max(default_workers(resolve_device(study.local.get("device", "auto"))) if workers is None else workers, 1)
-    spent = sum(r.seconds for r in study.trials()) / count
+    spent = sum(r.seconds for r in study.trials()) / _at_once(study.local.get("device", "auto"), workers)
     # At least a moment: what one earlier call found may be nothing yet.
     budget = Budget(MOST_DESIGNS, seconds=max(prepared.search_seconds - spent, 1.0))
     return study.run(budget, workers=workers, on_change=on_change)
@@ -180,7 +177,7 @@ def finish(
     probe = next((r for r in records if r.preset == "linear-probe" and r.state == "complete"), None)
     known = [r for r in strongest_presets(records) if r.preset != "linear-probe"][:1]
     wanted = {r.key: r for r in (best, *([probe] if probe else []), *known)}  # each design once, in this order
-    count = max(default_workers(resolve_device(study.local.get("device", "auto"))) if workers is None else workers, 1)
+    count = _at_once(study.local.get("device", "auto"), workers)
     chosen = list(wanted.values())
     number, seeds = plan_finals([_final_seconds(prepared, r) for r in chosen], seconds, count)
     found = confirm(
@@ -191,9 +188,9 @@ def finish(
         on_progress=on_progress,
     )
     by_key = {f.finalist.design.key: f for f in found.finals}
-    if not (out / TUNER_TOML).exists():  # of an export that was killed
-        for name in (TUNER_WEIGHTS, README):
-            (out / name).unlink(missing_ok=True)
+    _check_free(out)
+    for name in (README, TUNER_WEIGHTS) if (out / TUNER_WEIGHTS).exists() else ():  # of an export that was killed
+        (out / name).unlink(missing_ok=True)
     make_folder(out)
     difference = export_trial(study, best, out)
     return Recommendation(
@@ -205,6 +202,19 @@ def finish(
         folder=out,
         difference=difference,
     )
+
+
+def _at_once(device: str, workers: int | None) -> int:
+    """Trainings at a time."""
+    return max(default_workers(resolve_device(device)) if workers is None else workers, 1)
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a folder with a tuner, or with a README.md of the user's own: an export begins with its weights."""
+    taken = (TUNER_TOML,) if (out / TUNER_WEIGHTS).exists() else (TUNER_TOML, README)
+    for name in taken:
+        if (out / name).exists():
+            raise StudyError(f"folder {out}", "it holds no recommendation yet", name, "Choose another with --out.")
 
 
 def _backbone(kind: str, name: str | None, checkpoint: str | None, image_size: int | None) -> BackboneSpec:
