@@ -631,7 +631,7 @@ def test_the_command_writes_a_table_a_picture_and_the_next_commands(own: Path) -
 
 def test_ctrl_c_ends_in_the_command_that_goes_on(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(own)
-    monkeypatch.setattr(importlib.import_module("utuning_search.cli.confirm"), "_say", stop_after(1))
+    monkeypatch.setattr(importlib.import_module("utuning_search.cli.confirm"), "say_progress", stop_after(1))
     options = (
         "--top",
         "1",
