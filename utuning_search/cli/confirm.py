@@ -109,7 +109,8 @@ def say_progress(progress: Progress) -> None:
 
 
 def _lines(found: Confirmation) -> Iterator[RenderableType]:
-    how = f"{found.epochs} epochs on all training images" + ("" if found.augmented else ", not augmented")
+    passes = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
+    how = f"{passes} on all training images" + ("" if found.augmented else ", not augmented")
     seeds = f"mean ± sd over {found.seeds} seeds" if found.seeds > 1 else "one seed, so without a spread"
     title = f"Finals: accuracy on {found.test_images:,} test images, {seeds}; {how}"
     table = Table(title=title, title_justify="left")
