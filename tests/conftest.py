@@ -1,5 +1,7 @@
 """What every test gets: one thread, and small backbones."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +18,10 @@ from .helpers import IMAGE, same_snapshot, snapshot, tiny_vit
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.load_profile("tests")
 torch.set_num_threads(1)
+
+# A shell starts what runs in the background with SIGINT ignored; tests of Ctrl-C would wait for ever.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
