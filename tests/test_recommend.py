@@ -25,7 +25,7 @@ from utuning_search.cli.main import main
 from utuning_search.data import survey
 from utuning_search.data.shares import apportion, hold_out_each, sample_each, split_each
 from utuning_search.errors import DataError, InputError
-from utuning_search.plan import DESIGNS, FINALISTS, SEEDS, Cost, plan_finals, plan_search
+from utuning_search.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
 from utuning_search.runner import Budget, Snapshot
 from utuning_search.space import Space
 from utuning_search.study import Study
@@ -257,6 +257,8 @@ def test_plans_are_legal_and_fit(images: int, classes: int, cost: float, seconds
     assert plan.proxy + plan.validation <= images
     assert plan.limit == 0 or plan.proxy + plan.validation <= plan.limit < images
     assert 0 < plan.search_seconds < seconds
+    if plan.limit > plan.proxy + plan.validation:  # the tuner that is exported is trained within its share of the time
+        assert plan.limit * plan.recipe.epochs * cost <= FINALS_SHARE * seconds * 1.001
 
 
 def test_more_time_makes_trials_larger_and_then_more_of_them() -> None:
@@ -271,7 +273,7 @@ def test_more_time_makes_trials_larger_and_then_more_of_them() -> None:
 
 
 def test_what_is_recommended_is_always_confirmed_and_company_comes_before_seeds() -> None:
-    assert plan_finals([10.0] * FINALISTS, 1_000, 1) == (FINALISTS, SEEDS)
+    assert plan_finals([10.0] * 3, 1_000, 1) == (3, SEEDS)
     assert plan_finals([10.0] * 3, 90, 1) == (3, 3)
     assert plan_finals([10.0] * 3, 89, 1) == (2, 3)
     assert plan_finals([10.0] * 3, 60, 2) == (3, 3)
@@ -386,6 +388,19 @@ def test_an_export_that_was_killed_is_written_again(own: Path, tmp_path: Path) -
     (out / "tuner.toml").unlink()
     assert run(own, out) == 0
     load_tuned(out)
+
+
+def test_finals_on_a_sample_of_the_images(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all training images would not fit into the time; in processes, which get the decoded ones from a file."""
+    real = recommend.plan_search
+    monkeypatch.setattr(
+        recommend, "plan_search", lambda *a, **k: replace(real(*a, **k), proxy=12, validation=6, limit=25)
+    )
+    assert run(own, tmp_path / "out", "--workers", "1") == 0
+    study = Study.load("study", studies_dir=tmp_path / "out")
+    assert study.spec.task.data.limit == 25
+    splits = json.loads((study.folder / "splits.json").read_text())
+    assert len(splits["proxy"]["names"]) + len(splits["validation"]["names"]) == 18
 
 
 @pytest.mark.parametrize(

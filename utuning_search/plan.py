@@ -12,7 +12,7 @@ from utuning_search.task import Recipe
 DESIGNS = 24  # a search should have time for so many to the last epoch; fewer tell little
 FEWEST_DESIGNS = 8
 SEARCH_SHARE, FINALS_SHARE = 0.6, 0.3  # of the time; the rest is for reading images and starting
-FINALISTS, SEEDS = 3, 3
+SEEDS = 3
 MOST_PROXY, MOST_VALIDATION = 2000, 1000
 VALIDATION_SHARE = 0.3  # of the images that are not for the test
 ENOUGH = 10_000  # images seen in a training, repeats included: more change accuracies little, and cost designs
@@ -75,7 +75,8 @@ def plan_search(
     epochs = min(max(int(seen / proxy), FEWEST_EPOCHS), wanted)
     recipe = _recipe(epochs, proxy, learning_rate)
     once = epochs * proxy * cost.training + (len(recipe.rungs) + 2) * validation * cost.inference + OVERHEAD
-    trained = FINALS_SHARE * seconds * workers / (FINALISTS * SEEDS * epochs * cost.training)
+    # Of finals one training has to fit, on all images if that can be: it is what a user takes home.
+    trained = FINALS_SHARE * seconds / (epochs * cost.training)
     limit = max(proxy + validation, int(trained))
     return Plan(
         proxy=proxy,

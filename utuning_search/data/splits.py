@@ -84,7 +84,8 @@ def limited(labels: Labels, spec: DataSpec, where: str) -> Sequence[int]:
     if not spec.limit or spec.limit == len(labels):
         return range(len(labels))
     if spec.scarce:
-        return range(len(labels)) if spec.limit > len(labels) else list(sample_each(labels, spec.limit, spec.seed))
+        rows = everything if spec.limit > len(labels) else sample_each(labels, spec.limit, spec.seed)
+        return sorted(map(int, rows))
     try:
         rows, _ = train_test_split(everything, train_size=spec.limit, stratify=labels, random_state=spec.seed)
     except ValueError as error:
