@@ -49,9 +49,14 @@ def has_backbone(arguments: argparse.Namespace) -> bool:
 
 def on_backbone(task: Task, arguments: argparse.Namespace) -> Task:
     """The task with the options of `add_backbone`."""
-    if arguments.image_size is not None and arguments.image_size < 0:
-        raise InputError("--image-size", "it is in pixels, or 0 for the model's own", arguments.image_size)
-    return task.with_backbone(arguments.backbone, arguments.checkpoint, arguments.image_size)
+    return task.with_backbone(arguments.backbone, arguments.checkpoint, image_size(arguments.image_size))
+
+
+def image_size(value: int | None) -> int | None:
+    """A size in pixels, or None."""
+    if value is not None and value < 0:
+        raise InputError("--image-size", "it is in pixels, or 0 for the model's own", value)
+    return value
 
 
 def seconds(text: str | None) -> float | None:

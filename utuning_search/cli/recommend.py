@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from utuning_search.cli.confirm import say_progress
+from utuning_search.cli.confirm import FINALS_PNG, STOPPED, say_progress
 from utuning_search.cli.display import PLAIN, Display, console
-from utuning_search.cli.options import add_backbone, seconds, workers
-from utuning_search.cli.search import warn_of_skipped
+from utuning_search.cli.options import add_backbone, image_size, seconds, workers
+from utuning_search.cli.search import FRONT_PNG, warn_of_skipped
 from utuning_search.engine import resolve_device
-from utuning_search.errors import InputError
 from utuning_search.export import parse_count
 from utuning_search.finals import Final
 from utuning_search.kinship import nearest_preset
@@ -21,7 +20,6 @@ from utuning_search.recommend import Recommendation, Search, finish, prepare, se
 from utuning_search.record import write_finals, write_tables
 
 TIME, SIZE = "10m", "100k"
-STOPPED = 130
 
 
 def add_commands(commands: Any) -> None:
@@ -51,8 +49,7 @@ def add_commands(commands: Any) -> None:
 def recommend_command(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     duration, limit = seconds(arguments.time) or 0.0, parse_count(arguments.max_params, "--max-params")
-    if arguments.image_size is not None and arguments.image_size < 0:
-        raise InputError("--image-size", "it is in pixels, or 0 for the model's own", arguments.image_size)
+    image_size(arguments.image_size)
     workers(arguments.workers)
     resolve_device(arguments.device)
     data = Path(arguments.data)
@@ -88,12 +85,14 @@ def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace
     records = study.trials()
     write_tables(study)
     title = f"{study.spec.space.name} on {study.spec.task.name}"
-    save_front(records, title, study.folder / "front.png")
+    save_front(records, title, study.folder / FRONT_PNG)
     if not finished:
         return _stopped()
     spent = time.monotonic() - began if prepared.plan is not None else prepared.search_seconds
     if not arguments.quiet:
-        console.print("\nFinals, on all training images and the test images:", **PLAIN)
+        limit = study.spec.task.data.limit
+        trained = f"{limit:,} of the" if limit else "all"
+        console.print(f"\nFinals, trained on {trained} training images and measured on the test images:", **PLAIN)
     found = finish(
         prepared,
         out,
@@ -102,7 +101,7 @@ def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace
         on_progress=None if arguments.quiet else say_progress,
     )
     write_finals(study, found.confirmation)
-    save_finals(found.confirmation, f"{title}: finals", study.folder / "finals.png")
+    save_finals(found.confirmation, f"{title}: finals", study.folder / FINALS_PNG)
     for line in _answer(prepared, found):
         console.print(line, **PLAIN)
     return 0
@@ -167,7 +166,7 @@ def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
             break
     if found.confirmation.seeds < 3 or found.probe is None:
         yield "  There was no time for three trainings each of it, of the linear probe and of the best known method."
-    yield f"\nPictures  {study.folder / 'front.png'}  {study.folder / 'finals.png'}"
+    yield f"\nPictures  {study.folder / FRONT_PNG}  {study.folder / FINALS_PNG}"
     yield f"Tuner     {found.folder} (loaded again, its logits differ by at most {found.difference:.1e})"
     where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""
     yield f'\nfrom utuning_search import load_tuned\nmodel = load_tuned("{found.folder}"{where})'

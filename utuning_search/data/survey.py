@@ -6,7 +6,7 @@ Names of files are read and no image; the names of test images are counted.
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from utuning_search.errors import DataError, InputError
 HELD_OUT = 0.2  # of each class, where a folder brings no test images of its own
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "val", "valid", "validation")  # the first that is there is taken
-UNBALANCED = 5  # times the median class
+UNBALANCED = 5  # the largest class, in times of the smallest
 NAMED = 5
 
 
@@ -73,7 +73,7 @@ class Survey:
             if untested:
                 yield f"{_count(untested, 'class')} without a test image: {_named(untested)}."
         sizes = sorted(self.classes.values())
-        if sizes[-1] >= UNBALANCED * max(sizes[len(sizes) // 2], 1) or sizes[-1] >= UNBALANCED * max(sizes[0], 1):
+        if sizes[-1] >= UNBALANCED * sizes[0]:
             most, least = (max(self.classes, key=lambda n: s * self.classes[n]) for s in (1, -1))
             yield (
                 f"classes are unbalanced, from '{least}' with {self.classes[least]:,} to '{most}' with "
@@ -109,21 +109,18 @@ def survey(folder: Path) -> Survey:
     # A folder of vehicles has a class 'train' too; one of splits has nothing but splits.
     if train and set(by_name) <= {*TRAIN_NAMES, *TEST_NAMES}:
         tests = [by_name[n] for n in TEST_NAMES if n in by_name]
-        if not tests:
-            return _checked(_look(folder / train))
         found = _look(folder / train)
+        if not tests:
+            return _checked(found)
         test = {n: len(images_below(folder / tests[0] / n)) for n in class_folders(folder / tests[0], f"{tests[0]}/")}
         return _checked(
-            Survey(
-                folder,
-                found.classes,
-                {n: c for n, c in test.items() if c},
-                train,
-                tests[0],
-                tuple(n for n in names if n not in (train, tests[0])),
-                found.empty,
-                found.loose,
-                found.others,
+            replace(
+                found,
+                root=folder,
+                test={n: c for n, c in test.items() if c},
+                train_folder=train,
+                test_folder=tests[0],
+                unused=tuple(n for n in names if n not in (train, tests[0])),
             )
         )
     return _checked(_look(folder))
