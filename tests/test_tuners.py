@@ -25,6 +25,7 @@ from utuning_search.tuners import (
     OPERATIONS,
     TUNERS,
     Site,
+    Tuner,
     TunerConfig,
     tuner_class,
 )
@@ -394,3 +395,11 @@ def test_merged_model_can_be_detached(images: Tensor) -> None:
         assert torch.allclose(merged(images), expected, atol=1e-4)
         backbone = merged.detach()
         assert torch.allclose(merged.head(backbone(images)), expected, atol=1e-4)
+
+
+def test_a_tuner_that_computes_nothing_cannot_be_made() -> None:
+    class Unfinished(Tuner):
+        pass
+
+    with pytest.raises(TypeError, match="abstract"):
+        Unfinished()  # type: ignore[abstract]  # that is what is tested

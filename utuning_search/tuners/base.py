@@ -180,7 +180,7 @@ class TunerConfig(ABC):
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-class Tuner(nn.Module):
+class Tuner(nn.Module, ABC):
     """U of x' = OP(x) + s U(.): added to the output of a frozen operation.
 
     Attributes:
@@ -189,6 +189,7 @@ class Tuner(nn.Module):
 
     shares: str | None = None
 
+    @abstractmethod
     def forward(self, x: Tensor, block: nn.Module) -> Tensor:
         """Map x (batch, tokens, in_dim) to (batch, tokens, out_dim).
 
@@ -196,7 +197,6 @@ class Tuner(nn.Module):
             x: OP's input in parallel form, OP's output in sequential form.
             block: The frozen timm block, for tuners that use its projections; never registered here.
         """
-        raise NotImplementedError(f"{type(self).__name__} defines forward")
 
     def connect(self, shared: nn.Module) -> None:
         """Take the module of `TunerConfig.build_shared`, which stays registered where it is."""
