@@ -73,12 +73,11 @@ def export_trial(study: Study, record: TrialRecord, out: Path, data_dir: str | N
         Largest absolute difference between the loaded tuner's logits and those of that training, on the first 16
         validation images for a trial and on images of noise for a confirmed design.
     """
-    confirmed = confirmed_weights(study.folder, record.key)
-    source = confirmed or _source(study, record)
+    source, confirmed = _source(study, record)
     _check_free(out, (TUNER_TOML, TUNER_WEIGHTS, README))
     data_dir = data_dir or study.local.get("data_dir")
     context = load_search(study.spec.task, data_dir)
-    table = tuner_table(study, record, weights_digest(context.backbone), confirmed=confirmed is not None)
+    table = tuner_table(study, record, weights_digest(context.backbone), confirmed=confirmed)
     make_folder(out)
     write_atomically(out / TUNER_WEIGHTS, source.read_bytes())
     write_atomically(out / README, _readme(study, record, table, out.resolve().name))
@@ -100,8 +99,7 @@ def export_peft(study: Study, record: TrialRecord, out: Path) -> list[str]:
     Raises:
         InputError: peft cannot hold the design; says why.
     """
-    source = confirmed_weights(study.folder, record.key) or _source(study, record)
-    design = cast(Design, record.design)
+    source, design = _source(study, record)[0], cast(Design, record.design)
     check_peft(design)
     _check_free(out, (ADAPTER_CONFIG, ADAPTER_WEIGHTS, README))
     make_folder(out)
@@ -129,14 +127,17 @@ def _peft_lines(study: Study, out: Path) -> list[str]:
     return ["import peft", *base, f'model = peft.PeftModel.from_pretrained(base, "{out}").eval()']
 
 
-def _source(study: Study, record: TrialRecord) -> Path:
-    """Where a complete trial's weights are."""
+def _source(study: Study, record: TrialRecord) -> tuple[Path, bool]:
+    """Where a complete trial's weights are, and whether they are those of its design's confirmation."""
     if record.state != "complete" or record.design is None:
         raise StudyError(f"trial {record.number}", "only a complete trial has a tuner", record.state)
+    confirmed = confirmed_weights(study.folder, record.key)
+    if confirmed is not None:
+        return confirmed, True
     source = study.weights_file(record.number if record.reused is None else record.reused)
     if not source.exists():
         raise StudyError(f"trial {record.number}", "its weights are in the study's folder", f"no {source.name}")
-    return source
+    return source, False
 
 
 def _check_free(out: Path, names: tuple[str, ...]) -> None:
