@@ -31,7 +31,7 @@ from utuning_search.backbone import (
     unfuse_attention,
 )
 from utuning_search.design import Design, Placement
-from utuning_search.errors import BackboneError, InputError
+from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.insertion import TunedModel, drop, insert
 from utuning_search.merging import merge
 from utuning_search.tuners import (

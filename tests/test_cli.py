@@ -24,8 +24,8 @@ from utuning_search import backbone as vit
 from utuning_search.cli.main import main
 from utuning_search.design import Design
 from utuning_search.engine import load_search
-from utuning_search.errors import StudyError
-from utuning_search.resources import bundled
+from utuning_search.common.errors import StudyError
+from utuning_search.common.bundled import bundled
 from utuning_search.study import Study
 from utuning_search.task import BackboneSpec, Task
 

@@ -29,7 +29,7 @@ from utuning_search.data import FinalData
 from utuning_search.data.digits import TEST as DIGITS_TEST
 from utuning_search.design import Design
 from utuning_search.engine import Lost, run_each
-from utuning_search.errors import DataError, InputError, StudyError
+from utuning_search.common.errors import DataError, InputError, StudyError
 from utuning_search.export import export_trial
 from utuning_search.finalists import Finalist, choose, strongest_presets
 from utuning_search.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
@@ -37,7 +37,7 @@ from utuning_search.full_training import FullTrainer, augmentation
 from utuning_search.insertion import TunedModel
 from utuning_search.plots import draw_finals, save_finals
 from utuning_search.record import finals_table, write_finals
-from utuning_search.resources import find
+from utuning_search.common.bundled import find
 from utuning_search.runner import Budget
 from utuning_search.study import IMAGES, Study
 from utuning_search.trials import TrialRecord

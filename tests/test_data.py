@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 from utuning_search.backbone import Preprocessing
 from utuning_search.data import SearchData, load_search_data, split_indices
 from utuning_search.data.folder import Folder
-from utuning_search.errors import DataError, InputError
+from utuning_search.common.errors import DataError, InputError
 from utuning_search.task import BackboneSpec, DataSpec, Recipe, Task
 
 GREY = Preprocessing(8, 1, (0.5,), (0.5,), "bilinear")

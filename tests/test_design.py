@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from utuning_search import blocks as block_sets
 from utuning_search.design import Design, Placement
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 from utuning_search.tuners import (
     AdapterConfig,
     BackboneShape,

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from utuning_search.domains import Choice, Domain, FloatRange, IntRange, Value, parse_domain
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 
 
 @dataclass

@@ -31,7 +31,7 @@ from utuning_search.engine import (
     resolve_device,
     resolve_precision,
 )
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 from utuning_search.insertion import TunedModel
 from utuning_search.task import BackboneSpec, DataSpec, Recipe, Task
 from utuning_search.training import Examples, Report, predict, train

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from utuning_search import errors
-from utuning_search.errors import InputError, UTuningError, nearest, refuse_unknown_keys
+from utuning_search.common import errors
+from utuning_search.common.errors import InputError, UTuningError, nearest, refuse_unknown_keys
 
 CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, UTuningError)]
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=[c.__name__ for c in CLASSES])

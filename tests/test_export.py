@@ -18,7 +18,7 @@ from torch import Tensor
 from utuning_search import backbone as vit
 from utuning_search.design import Design, Placement
 from utuning_search.engine import CHECK, Evaluator, Result, Runtime
-from utuning_search.errors import BackboneError, InputError, StudyError, UTuningError
+from utuning_search.common.errors import BackboneError, InputError, StudyError, UTuningError
 from utuning_search.export import export_trial, parse_count, pick_trial
 from utuning_search.loading import TunedClassifier, load_tuned, weights_digest
 from utuning_search.merging import merge

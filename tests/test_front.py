@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 from utuning_search.front import front, hypervolume, knee
 
 Points = list[tuple[float, float]]

@@ -11,8 +11,8 @@ import pytest
 from utuning_search.cli import main
 from utuning_search.design import Design, Placement
 from utuning_search.domains import Choice
-from utuning_search.errors import InputError
-from utuning_search.resources import bundled
+from utuning_search.common.errors import InputError
+from utuning_search.common.bundled import bundled
 from utuning_search.space import Space
 from utuning_search.spec import StudySpec
 from utuning_search.task import Task

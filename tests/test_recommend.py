@@ -24,7 +24,7 @@ from utuning_search.cli import recommend as command
 from utuning_search.cli.main import main
 from utuning_search.data import survey
 from utuning_search.data.shares import apportion, hold_out_each, sample_each, split_each
-from utuning_search.errors import DataError, InputError
+from utuning_search.common.errors import DataError, InputError
 from utuning_search.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
 from utuning_search.runner import Budget, Snapshot
 from utuning_search.space import Space

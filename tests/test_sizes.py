@@ -8,7 +8,7 @@ import torch
 
 from utuning_search.backbone import shape_of
 from utuning_search.design import Design
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 from utuning_search.insertion import TunedModel
 from utuning_search.presets import PRESETS, Preset, preset
 from utuning_search.published import PUBLISHED, VIT_B, Published

@@ -27,8 +27,8 @@ from utuning_search.data.loading import SOURCES
 from utuning_search.data.pixels import UnreadableError, read_file
 from utuning_search.data.source import Source
 from utuning_search.data.torchvision import DATASETS, Torchvision
-from utuning_search.errors import DataError, InputError
-from utuning_search.resources import bundled
+from utuning_search.common.errors import DataError, InputError
+from utuning_search.common.bundled import bundled
 from utuning_search.runner import Budget
 from utuning_search.study import Study
 from utuning_search.task import DATASETS as NAMES

@@ -15,7 +15,7 @@ from PIL import Image
 from utuning_search.coordinator import Running
 from utuning_search.design import Design
 from utuning_search.engine import Result
-from utuning_search.errors import InputError, StudyError
+from utuning_search.common.errors import InputError, StudyError
 from utuning_search.pruning import ParetoPruner, Peer
 from utuning_search.runner import STALE, Budget, Snapshot
 from utuning_search.space import Space

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from utuning_search.backbone import embed, shape_of
 from utuning_search.design import Design, Placement
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 from utuning_search.insertion import TunedModel
 from utuning_search.merging import merge
 from utuning_search.tuners import (

@@ -9,7 +9,7 @@ print(*study.front(), sep="\\n")
 
 from utuning_search.confirm import confirm
 from utuning_search.design import Design, Placement
-from utuning_search.errors import UTuningError
+from utuning_search.common.errors import UTuningError
 from utuning_search.export import export_trial, pick_trial
 from utuning_search.insertion import TunedModel
 from utuning_search.loading import TunedClassifier, load_tuned

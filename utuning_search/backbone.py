@@ -15,7 +15,7 @@ from timm.layers import Attention, GluMlp, Mlp
 from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from utuning_search.errors import BackboneError, InputError, nearest
+from utuning_search.common.errors import BackboneError, InputError, nearest
 from utuning_search.tuners import BackboneShape
 
 GLYPH_VIT = "glyph_vit"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 
 RULE = 'blocks are "all", "first N", "last N", "every N" (N a number, or a part such as 1/2), or like "1-4,7"'
 _PATTERN = re.compile(r"(first|last|every) (\d+)(?:/(\d+))?")

@@ -22,8 +22,8 @@ from utuning_search.engine import (
     run_each,
     runtimes,
 )
-from utuning_search.errors import InputError, StudyError, TrainingError
-from utuning_search.files import locked, make_folder, write_atomically
+from utuning_search.common.errors import InputError, StudyError, TrainingError
+from utuning_search.common.files import locked, make_folder, write_atomically
 from utuning_search.finalists import Finalist, select
 from utuning_search.finals import (
     EXPORTED_SEED,

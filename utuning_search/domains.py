@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from utuning_search.errors import InputError, refuse_unknown_keys
+from utuning_search.common.errors import InputError, refuse_unknown_keys
 
 Value = str | int | float | bool
 

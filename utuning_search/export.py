@@ -15,8 +15,8 @@ import torch
 from utuning_search.backbone import GLYPH_VIT
 from utuning_search.design import Design
 from utuning_search.engine import CHECK, load_search
-from utuning_search.errors import InputError, StudyError
-from utuning_search.files import make_folder, write_atomically
+from utuning_search.common.errors import InputError, StudyError
+from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.finals import EXPORTED_SEED, confirmed_metrics, confirmed_weights
 from utuning_search.front import knee
 from utuning_search.full_training import check_images

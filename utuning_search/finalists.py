@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from utuning_search.design import Design
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 from utuning_search.front import hypervolume, knee
 from utuning_search.kinship import nearest_preset
 from utuning_search.presets import parse_presets

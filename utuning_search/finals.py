@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from utuning_search.errors import StudyError
-from utuning_search.files import write_atomically
+from utuning_search.common.errors import StudyError
+from utuning_search.common.files import write_atomically
 from utuning_search.finalists import Finalist
 
 FINALS = "finals"

@@ -7,7 +7,7 @@ equal in both, the earliest given stands on the front and the later ones do not.
 import numpy as np
 import numpy.typing as npt
 
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 
 Floats = npt.ArrayLike
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from utuning_search import backbone as vit
 from utuning_search.design import Design
-from utuning_search.errors import BackboneError
+from utuning_search.common.errors import BackboneError
 from utuning_search.tuned_block import TunedBlock, drop, insert
 from utuning_search.tuners import BackboneShape, Tuner
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from utuning_search import backbone as vit
 from utuning_search.design import Design
 from utuning_search.engine import CHECK, resolve_device
-from utuning_search.errors import BackboneError, InputError
+from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.insertion import TunedModel
 from utuning_search.merging import merge as merge_tuners
-from utuning_search.tables import build
+from utuning_search.common.tables import build
 from utuning_search.task import BackboneSpec, find_data
 
 TUNER_TOML, TUNER_WEIGHTS = "tuner.toml", "tuner.safetensors"

@@ -10,7 +10,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from utuning_search.files import write_atomically
+from utuning_search.common.files import write_atomically
 from utuning_search.finals import Confirmation
 from utuning_search.trials import TrialRecord, front_of
 

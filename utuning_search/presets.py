@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from utuning_search.errors import InputError, nearest
+from utuning_search.common.errors import InputError, nearest
 from utuning_search.placement import Placement
 from utuning_search.tuners import (
     AdapterConfig,

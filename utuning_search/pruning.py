@@ -8,7 +8,7 @@ Optuna's own reports, which it refuses in studies of several objectives (RFC opt
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 
 
 @dataclass(frozen=True)

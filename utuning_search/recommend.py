@@ -18,9 +18,9 @@ from utuning_search.engine import (
     resolve_device,
     resolve_precision,
 )
-from utuning_search.errors import StudyError
+from utuning_search.common.errors import StudyError
 from utuning_search.export import README, export_trial
-from utuning_search.files import make_folder
+from utuning_search.common.files import make_folder
 from utuning_search.finalists import strongest_presets
 from utuning_search.finals import Confirmation, Final
 from utuning_search.loading import TUNER_TOML, TUNER_WEIGHTS

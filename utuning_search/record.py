@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from utuning_search.files import write_atomically
+from utuning_search.common.files import write_atomically
 from utuning_search.finals import Confirmation
 from utuning_search.kinship import nearest_preset
 from utuning_search.study import Study

@@ -11,7 +11,7 @@ from typing import Any
 
 from utuning_search.coordinator import Coordinator, Running
 from utuning_search.engine import Done, Event, Failed, Lost, Pool, Rung
-from utuning_search.errors import StudyError
+from utuning_search.common.errors import StudyError
 from utuning_search.trials import TrialRecord, front_of, volume_of
 
 TRIALS = 48

@@ -5,7 +5,7 @@ import warnings
 
 import optuna
 
-from utuning_search.errors import InputError, nearest
+from utuning_search.common.errors import InputError, nearest
 
 SAMPLERS = ("tpe", "random", "nsga2")
 

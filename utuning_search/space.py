@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-from utuning_search import resources
+from utuning_search.common import bundled as resources
 from utuning_search.design import Design, Placement
 from utuning_search.domains import Choice, Domain, FloatRange, Suggester, Value, parse_domain
-from utuning_search.errors import InputError, nearest, refuse_unknown_keys
+from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
 from utuning_search.membership import explain
 from utuning_search.presets import Preset, preset
 from utuning_search.slot_parsing import parse_leaf, parse_slot, refuse_equal_tuners

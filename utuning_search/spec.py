@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 
 from utuning_search.design import Design
-from utuning_search.errors import InputError, StudyError
+from utuning_search.common.errors import InputError, StudyError
 from utuning_search.presets import parse_presets
 from utuning_search.pruning import ParetoPruner
 from utuning_search.sampling import check_sampler

@@ -15,7 +15,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from utuning_search.errors import StudyError
+from utuning_search.common.errors import StudyError
 
 JOURNAL = "journal.log"
 SAFE = "Everything finished before is safe; mend the cause, then resume."

@@ -27,10 +27,10 @@ from utuning_search.engine import (
     resolve_precision,
     runtimes,
 )
-from utuning_search.errors import InputError, StudyError
-from utuning_search.files import locked, make_folder, write_atomically
+from utuning_search.common.errors import InputError, StudyError
+from utuning_search.common.files import locked, make_folder, write_atomically
 from utuning_search.pruning import ParetoPruner
-from utuning_search.resources import read_toml
+from utuning_search.common.bundled import read_toml
 from utuning_search.runner import Budget, Interrupts, Runner, Snapshot, spent
 from utuning_search.space import Space
 from utuning_search.spec import RESTORE, StudySpec

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from utuning_search import resources
-from utuning_search.errors import InputError, nearest, refuse_unknown_keys
-from utuning_search.tables import build
+from utuning_search.common import bundled as resources
+from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
+from utuning_search.common.tables import build
 
 DATA_DIR = "UTUNING_DATA_DIR"
 SOURCES = ("digits", "imagefolder", "torchvision")

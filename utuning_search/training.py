@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utuning_search.errors import TrainingError
+from utuning_search.common.errors import TrainingError
 from utuning_search.memory import halve_to_fit
 from utuning_search.task import Recipe
 

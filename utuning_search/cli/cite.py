@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from utuning_search.errors import InputError, nearest
+from utuning_search.common.errors import InputError, nearest
 from utuning_search.kinship import references
 from utuning_search.loading import TUNER_TOML, read_design
 from utuning_search.presets import PRESETS, preset

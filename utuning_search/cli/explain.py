@@ -11,7 +11,7 @@ from utuning_search.design import Design
 from utuning_search.domains import Choice, Domain
 from utuning_search.presets import PRESETS, Preset, preset
 from utuning_search.published import PUBLISHED, VIT_B
-from utuning_search.resources import bundled, find
+from utuning_search.common.bundled import bundled, find
 from utuning_search.space import Space
 from utuning_search.task import Task
 from utuning_search.tuners import TUNERS

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from utuning_search.cli import cite, confirm, explain, recommend, results, search
-from utuning_search.errors import UTuningError
+from utuning_search.common.errors import UTuningError
 from utuning_search.storage import quiet_optuna
 
 INTERRUPTED = 130

@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 from utuning_search.task import Task
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}

@@ -19,7 +19,7 @@ from utuning_search.data.pixels import UnreadableError
 from utuning_search.data.source import Part, Source
 from utuning_search.data.splits import check_trainable, limited, split_indices
 from utuning_search.data.torchvision import Torchvision
-from utuning_search.errors import DataError
+from utuning_search.common.errors import DataError
 from utuning_search.task import DataSpec
 
 SOURCES: dict[str, type[Source]] = {"digits": Digits, "imagefolder": Folder, "torchvision": Torchvision}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from utuning_search.errors import DataError
+from utuning_search.common.errors import DataError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
 from utuning_search.data.shares import sample_each, split_each
-from utuning_search.errors import DataError
+from utuning_search.common.errors import DataError
 from utuning_search.task import DataSpec
 
 Labels = npt.NDArray[np.int64]

@@ -9,7 +9,7 @@ from typing import cast
 
 import torch
 
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")

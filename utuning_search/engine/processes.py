@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from utuning_search.errors import UTuningError
+from utuning_search.common.errors import UTuningError
 
 T = TypeVar("T")
 R = TypeVar("R")

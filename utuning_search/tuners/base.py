@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 from utuning_search.tuners.references import Reference
 
 Operation = Literal[

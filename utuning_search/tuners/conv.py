@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utuning_search.errors import BackboneError, InputError
+from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.tuners.base import (
     ADDITIVE_FORMS,
     CORE_OPERATIONS,

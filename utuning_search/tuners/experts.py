@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utuning_search.errors import InputError
+from utuning_search.common.errors import InputError
 from utuning_search.tuners.base import (
     ADDITIVE_FORMS,
     LINEAR_OPERATIONS,

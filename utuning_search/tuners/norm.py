@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utuning_search.errors import BackboneError
+from utuning_search.common.errors import BackboneError
 from utuning_search.tuners.base import Form, InsideTuner, Operation, Site, TunerConfig, zeros
 from utuning_search.tuners.references import LN_TUNING, Reference
 

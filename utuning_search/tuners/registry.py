@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from utuning_search.errors import InputError, nearest, refuse_unknown_keys
+from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
 from utuning_search.tuners.adapter import AdapterConfig
 from utuning_search.tuners.base import TunerConfig
 from utuning_search.tuners.bias import BiasConfig

@@ -4,9 +4,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from utuning_search.errors import InputError, nearest
+from utuning_search.common.errors import InputError, nearest
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 # In a wheel the folders lie inside the package; in a checkout they lie at its top, where they are read and edited.
 FOLDERS = {
     "space": (_PACKAGE / "search_spaces", _PACKAGE.parent / "search_spaces"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import filelock
 
-from utuning_search.errors import StudyError
+from utuning_search.common.errors import StudyError
 
 LOCK = ".lock"
 

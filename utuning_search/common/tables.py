@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, TypeVar
 
-from utuning_search.errors import InputError, refuse_unknown_keys
+from utuning_search.common.errors import InputError, refuse_unknown_keys
 
 T = TypeVar("T")
 
