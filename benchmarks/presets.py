@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from utuning_search.presets import parse_presets, preset
+from utuning_search.designs.presets import parse_presets, preset
 from utuning_search.record import TRIALS_CSV, read_table
 
 

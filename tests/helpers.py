@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from utuning_search.backbone import embed, pool
-from utuning_search.design import Design, Placement
+from utuning_search.designs.design import Design, Placement
 from utuning_search.insertion import TunedModel
 from utuning_search.tuners import TUNERS, Scale
 

@@ -30,7 +30,7 @@ from utuning_search.backbone import (
     shape_of,
     unfuse_attention,
 )
-from utuning_search.design import Design, Placement
+from utuning_search.designs.design import Design, Placement
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.insertion import TunedModel, drop, insert
 from utuning_search.merging import merge

@@ -22,7 +22,7 @@ from PIL import Image
 
 from utuning_search import backbone as vit
 from utuning_search.cli.main import main
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine import load_search
 from utuning_search.common.errors import StudyError
 from utuning_search.common.bundled import bundled

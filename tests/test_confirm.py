@@ -27,7 +27,7 @@ from utuning_search.cli.main import main
 from utuning_search.confirm import Progress
 from utuning_search.data import FinalData
 from utuning_search.data.digits import TEST as DIGITS_TEST
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine import Lost, run_each
 from utuning_search.common.errors import DataError, InputError, StudyError
 from utuning_search.export import export_trial

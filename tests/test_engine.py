@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from utuning_search import backbone as vit
-from utuning_search.design import Design, Placement
+from utuning_search.designs.design import Design, Placement
 from utuning_search.engine import (
     CHECK,
     Done,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from utuning_search import backbone as vit
-from utuning_search.design import Design, Placement
+from utuning_search.designs.design import Design, Placement
 from utuning_search.engine import CHECK, Evaluator, Result, Runtime
 from utuning_search.common.errors import BackboneError, InputError, StudyError, UTuningError
 from utuning_search.export import export_trial, parse_count, pick_trial

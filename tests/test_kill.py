@@ -23,7 +23,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from utuning_search.cli.main import main
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine import Job, ProcessPool, Rung, Runtime
 from utuning_search.runner import Budget
 from utuning_search.storage import JOURNAL, JournalLock

@@ -2,9 +2,9 @@
 
 import pytest
 
-from utuning_search.design import Design, Placement
-from utuning_search.kinship import nearest_preset, references
-from utuning_search.presets import PRESETS, Preset
+from utuning_search.designs.design import Design, Placement
+from utuning_search.designs.nearest import nearest_preset, references
+from utuning_search.designs.presets import PRESETS, Preset
 from utuning_search.tuners import (
     AdapterConfig,
     BiasConfig,

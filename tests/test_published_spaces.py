@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from utuning_search.cli import main
-from utuning_search.design import Design, Placement
+from utuning_search.designs.design import Design, Placement
 from utuning_search.domains import Choice
 from utuning_search.common.errors import InputError
 from utuning_search.common.bundled import bundled

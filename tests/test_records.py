@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from utuning_search import backbone as vit
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine import load_search
 from utuning_search.export import TRAINED_ON
 from utuning_search.finals import EXPORTED_SEED

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 
 from utuning_search.coordinator import Running
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine import Result
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.pruning import ParetoPruner, Peer

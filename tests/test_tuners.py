@@ -14,7 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from utuning_search.backbone import embed, shape_of
-from utuning_search.design import Design, Placement
+from utuning_search.designs.design import Design, Placement
 from utuning_search.common.errors import InputError
 from utuning_search.insertion import TunedModel
 from utuning_search.merging import merge

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from utuning_search.data import FinalData, TestPermit, load_final_data
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine import (
     Lost,
     Runtime,

@@ -12,7 +12,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.domains import Suggester
 from utuning_search.engine import Job, Result
 from utuning_search.pruning import Peer

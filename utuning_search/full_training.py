@@ -18,7 +18,7 @@ from torch import Tensor
 
 from utuning_search import backbone as vit
 from utuning_search.data import FinalData
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine import CHECK, CHECKED_IMAGES, Runtime
 from utuning_search.insertion import TunedModel
 from utuning_search.memory import to_device

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from utuning_search import backbone as vit
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine import CHECK, resolve_device
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.insertion import TunedModel

@@ -8,8 +8,8 @@ tells which slot placed it. What is not placed has two spellings where blocks ar
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from utuning_search import blocks as block_sets
-from utuning_search.design import Design
+from utuning_search.designs import block_sets as block_sets
+from utuning_search.designs.design import Design
 from utuning_search.domains import Choice, Value
 from utuning_search.slots import Slot, Variant
 from utuning_search.tuners import Form, Scale, TunerConfig

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search.design import Design, Placement
+from utuning_search.designs.design import Design, Placement
 from utuning_search.common.errors import InputError
 from utuning_search.common.files import write_atomically
 from utuning_search.tuners import QKV_PARTS, BackboneShape, Operation

@@ -6,7 +6,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.front import front, hypervolume
 from utuning_search.memory import note
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utuning_search.placement import Placement
+from utuning_search.designs.placement import Placement
 from utuning_search.tuners import GATE, QKV_PARTS, BackboneShape, InsideTuner, Operation
 
 MIX_START = 0.5  # of a bypass's λ: both its inputs weigh the same

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from utuning_search.kinship import nearest_preset
+from utuning_search.designs.nearest import nearest_preset
 from utuning_search.plots import short
 from utuning_search.runner import Snapshot
 from utuning_search.study import Study

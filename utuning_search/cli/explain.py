@@ -7,10 +7,10 @@ from rich.table import Table
 
 from utuning_search.cli.display import PLAIN, console
 from utuning_search.cli.options import positive
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.domains import Choice, Domain
-from utuning_search.presets import PRESETS, Preset, preset
-from utuning_search.published import PUBLISHED, VIT_B
+from utuning_search.designs.presets import PRESETS, Preset, preset
+from utuning_search.designs.paper_sizes import PUBLISHED, VIT_B
 from utuning_search.common.bundled import bundled, find
 from utuning_search.space import Space
 from utuning_search.task import Task

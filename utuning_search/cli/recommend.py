@@ -13,7 +13,7 @@ from utuning_search.cli.search import FRONT_PNG, warn_of_skipped
 from utuning_search.engine import resolve_device
 from utuning_search.export import parse_count
 from utuning_search.finals import Final
-from utuning_search.kinship import nearest_preset
+from utuning_search.designs.nearest import nearest_preset
 from utuning_search.plan import FEWEST_DESIGNS
 from utuning_search.plots import save_finals, save_front
 from utuning_search.recommend import Recommendation, Search, finish, prepare, search

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from utuning_search import backbone as vit
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine.precision import Runtime
 from utuning_search.insertion import TunedModel
 

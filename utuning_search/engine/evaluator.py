@@ -11,7 +11,7 @@ from torch import Tensor
 
 from utuning_search import backbone as vit
 from utuning_search.data import SearchData, load_search_data
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine.features import FeatureCache, budget_on
 from utuning_search.engine.precision import Runtime
 from utuning_search.insertion import TunedModel

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.engine.evaluator import Evaluator, Result, load_search
 from utuning_search.engine.precision import Runtime
 from utuning_search.engine.processes import Lost, death, end_with_parent, signals_blocked

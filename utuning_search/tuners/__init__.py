@@ -1,4 +1,8 @@
-"""Tuners: one file a tuner, each with its config, module, closed-form size and references."""
+"""Tuners: one file a tuner, with its config, module, closed-form size and references.
+
+May import: `common`; of libraries torch.
+Start reading: `base.py` for what a tuner claims, `lora.py` for a short one.
+"""
 
 from utuning_search.tuners.adapter import AdapterConfig
 from utuning_search.tuners.base import (

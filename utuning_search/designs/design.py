@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from utuning_search.common.errors import InputError, refuse_unknown_keys
-from utuning_search.placement import Placement
-from utuning_search.presets import preset
+from utuning_search.designs.placement import Placement
+from utuning_search.designs.presets import preset
 from utuning_search.tuners import OPERATIONS, BackboneShape, Reference
 
 __all__ = ["Design", "Placement"]

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from utuning_search import blocks as block_sets
-from utuning_search.design import Design
-from utuning_search.placement import Placement
-from utuning_search.presets import PRESETS, Preset
+from utuning_search.designs import block_sets as block_sets
+from utuning_search.designs.design import Design
+from utuning_search.designs.placement import Placement
+from utuning_search.designs.presets import PRESETS, Preset
 from utuning_search.tuners import Reference, Scale
 
 # What a difference costs. Sizes cost nothing: a method is the same at any rank or length.

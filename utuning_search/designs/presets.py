@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from utuning_search.common.errors import InputError, nearest
-from utuning_search.placement import Placement
+from utuning_search.designs.placement import Placement
 from utuning_search.tuners import (
     AdapterConfig,
     BiasConfig,

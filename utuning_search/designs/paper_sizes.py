@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from utuning_search.design import Design
+from utuning_search.designs.design import Design
 from utuning_search.tuners import BackboneShape
 
 VIT_B = BackboneShape(
