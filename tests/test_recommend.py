@@ -27,7 +27,7 @@ from utuning_search.data.shares import apportion, hold_out_each, sample_each, sp
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
 from utuning_search.runner import Budget, Snapshot
-from utuning_search.space import Space
+from utuning_search.designs.spaces.space import Space
 from utuning_search.study import Study
 from utuning_search.task import Task
 

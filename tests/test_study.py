@@ -18,7 +18,7 @@ from utuning_search.engine import Result
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.pruning import ParetoPruner, Peer
 from utuning_search.runner import STALE, Budget, Snapshot
-from utuning_search.space import Space
+from utuning_search.designs.spaces.space import Space
 from utuning_search.study import Study
 from utuning_search.task import Task
 from utuning_search.training import Report

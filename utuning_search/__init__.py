@@ -16,7 +16,7 @@ from utuning_search.loading import TunedClassifier, load_tuned
 from utuning_search.merging import merge
 from utuning_search.designs.presets import PRESETS, preset
 from utuning_search.runner import Budget
-from utuning_search.space import Space
+from utuning_search.designs.spaces.space import Space
 from utuning_search.study import Study
 from utuning_search.task import Task
 

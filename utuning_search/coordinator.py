@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
 from utuning_search.designs.design import Design
-from utuning_search.domains import Suggester
+from utuning_search.designs.spaces.domains import Suggester
 from utuning_search.engine import Job, Result
 from utuning_search.pruning import Peer
 from utuning_search.sampling import derive_seed, make_sampler

@@ -26,7 +26,7 @@ from utuning_search.finals import Confirmation, Final
 from utuning_search.loading import TUNER_TOML, TUNER_WEIGHTS
 from utuning_search.plan import Cost, Plan, plan_finals, plan_search
 from utuning_search.runner import Budget, Snapshot
-from utuning_search.space import Space
+from utuning_search.designs.spaces.space import Space
 from utuning_search.study import SPEC, Study
 from utuning_search.task import BackboneSpec, DataSpec, Task
 from utuning_search.trials import TrialRecord

@@ -13,7 +13,7 @@ from utuning_search.common.errors import InputError, StudyError
 from utuning_search.designs.presets import parse_presets
 from utuning_search.pruning import ParetoPruner
 from utuning_search.sampling import check_sampler
-from utuning_search.space import Space
+from utuning_search.designs.spaces.space import Space
 from utuning_search.task import Task
 
 FORMAT = 1

@@ -32,7 +32,7 @@ from utuning_search.common.files import locked, make_folder, write_atomically
 from utuning_search.pruning import ParetoPruner
 from utuning_search.common.bundled import read_toml
 from utuning_search.runner import Budget, Interrupts, Runner, Snapshot, spent
-from utuning_search.space import Space
+from utuning_search.designs.spaces.space import Space
 from utuning_search.spec import RESTORE, StudySpec
 from utuning_search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
 from utuning_search.task import Task

@@ -23,7 +23,7 @@ from utuning_search.pruning import ParetoPruner
 from utuning_search.record import FRONT_CSV, TRIALS_CSV, write_tables
 from utuning_search.runner import TRIALS, Budget
 from utuning_search.sampling import SAMPLERS
-from utuning_search.space import Space
+from utuning_search.designs.spaces.space import Space
 from utuning_search.study import SPLITS, Study
 from utuning_search.task import Task
 

@@ -10,8 +10,8 @@ from typing import NamedTuple, cast
 
 from utuning_search.designs import block_sets as block_sets
 from utuning_search.designs.design import Design
-from utuning_search.domains import Choice, Value
-from utuning_search.slots import Slot, Variant
+from utuning_search.designs.spaces.domains import Choice, Value
+from utuning_search.designs.spaces.slot import Slot, Variant
 from utuning_search.tuners import Form, Scale, TunerConfig
 
 
