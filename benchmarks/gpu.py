@@ -32,9 +32,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from utuning_search import PRESETS, Design, Task, engine
-from utuning_search.backbone import Preprocessing, freeze, unfuse_attention
+from utuning_search.backbones.vit import Preprocessing, freeze, unfuse_attention
 from utuning_search.full_training import MARGIN, augmentation
-from utuning_search.insertion import TunedModel
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.memory import to_device
 from utuning_search.task import Recipe
 from utuning_search.training import Examples, Report, train

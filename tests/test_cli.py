@@ -20,7 +20,7 @@ import timm
 import torch
 from PIL import Image
 
-from utuning_search import backbone as vit
+from utuning_search.backbones import vit as vit
 from utuning_search.cli.main import main
 from utuning_search.designs.design import Design
 from utuning_search.engine import load_search

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import ImageFolder
 
-from utuning_search.backbone import Preprocessing
+from utuning_search.backbones.vit import Preprocessing
 from utuning_search.data import SearchData, load_search_data, split_indices
 from utuning_search.data.folder import Folder
 from utuning_search.common.errors import DataError, InputError

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search import backbone as vit
+from utuning_search.backbones import vit as vit
 from utuning_search.designs.design import Design, Placement
 from utuning_search.engine import (
     CHECK,
@@ -32,7 +32,7 @@ from utuning_search.engine import (
     resolve_precision,
 )
 from utuning_search.common.errors import InputError
-from utuning_search.insertion import TunedModel
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.task import BackboneSpec, DataSpec, Recipe, Task
 from utuning_search.training import Examples, Report, predict, train
 from utuning_search.tuners import (

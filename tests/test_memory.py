@@ -13,12 +13,12 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from utuning_search import backbone as vit
+from utuning_search.backbones import vit as vit
 from utuning_search import memory
 from utuning_search.designs.design import Design, Placement
 from utuning_search.engine import Evaluator, FeatureCache, Result, Runtime, load_search, runtimes
 from utuning_search.engine.features import BUDGET, budget_on
-from utuning_search.insertion import TunedModel
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.memory import halve_to_fit, note, to_device
 from utuning_search.designs.presets import PRESETS
 from utuning_search.record import read_table, table

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from utuning_search import backbone as vit
+from utuning_search.backbones import vit as vit
 from utuning_search.designs.design import Design
 from utuning_search.engine import load_search
 from utuning_search.export import TRAINED_ON

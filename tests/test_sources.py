@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from utuning_search.backbone import Preprocessing
+from utuning_search.backbones.vit import Preprocessing
 from utuning_search.data import FinalData, SearchData, TestPermit, load_final_data, load_search_data
 from utuning_search.data import torchvision as hub
 from utuning_search.data.digits import Digits

@@ -12,7 +12,7 @@ import safetensors.torch
 import tomli_w
 import torch
 
-from utuning_search.backbone import GLYPH_VIT
+from utuning_search.backbones.vit import GLYPH_VIT
 from utuning_search.designs.design import Design
 from utuning_search.engine import CHECK, load_search
 from utuning_search.common.errors import InputError, StudyError
@@ -117,7 +117,7 @@ def _peft_lines(study: Study, out: Path) -> list[str]:
     weights = f'pretrained_cfg_overlay={{"file": "{spec.checkpoint}"}}, ' if spec.checkpoint else ""
     if spec.name == GLYPH_VIT:
         base = [
-            "from utuning_search.backbone import load_backbone",
+            "from utuning_search.backbones.vit import load_backbone",
             f'base = load_backbone("{GLYPH_VIT}")',
             f"base.reset_classifier({classes})",
         ]

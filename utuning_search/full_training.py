@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utuning_search import backbone as vit
+from utuning_search.backbones import vit as vit
 from utuning_search.data import FinalData
 from utuning_search.designs.design import Design
 from utuning_search.engine import CHECK, CHECKED_IMAGES, Runtime
-from utuning_search.insertion import TunedModel
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.memory import to_device
-from utuning_search.merging import merge
+from utuning_search.backbones.merge import merge
 from utuning_search.task import Recipe
 from utuning_search.training import Examples, measure, predict, train
 

@@ -9,12 +9,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from utuning_search import backbone as vit
+from utuning_search.backbones import vit as vit
 from utuning_search.designs.design import Design
 from utuning_search.engine import CHECK, resolve_device
 from utuning_search.common.errors import BackboneError, InputError
-from utuning_search.insertion import TunedModel
-from utuning_search.merging import merge as merge_tuners
+from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.backbones.merge import merge as merge_tuners
 from utuning_search.common.tables import build
 from utuning_search.task import BackboneSpec, find_data
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from utuning_search.backbone import shape_of
+from utuning_search.backbones.vit import shape_of
 from utuning_search.confirm import Progress, confirm
 from utuning_search.data import Survey, survey
 from utuning_search.engine import (

@@ -11,7 +11,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from utuning_search.backbone import Preprocessing
+from utuning_search.backbones.vit import Preprocessing
 from utuning_search.data.digits import Digits
 from utuning_search.data.folder import Folder
 from utuning_search.data.permit import TestPermit, check_permit

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from utuning_search import backbone as vit
+from utuning_search.backbones import vit as vit
 from utuning_search.designs.design import Design
 from utuning_search.engine.precision import Runtime
-from utuning_search.insertion import TunedModel
+from utuning_search.backbones.tuned_model import TunedModel
 
 BATCH, REPEATS = 16, 3
 

@@ -9,12 +9,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search import backbone as vit
+from utuning_search.backbones import vit as vit
 from utuning_search.data import SearchData, load_search_data
 from utuning_search.designs.design import Design
 from utuning_search.engine.features import FeatureCache, budget_on
 from utuning_search.engine.precision import Runtime
-from utuning_search.insertion import TunedModel
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.memory import to_device
 from utuning_search.task import Task, find_data
 from utuning_search.training import Examples, Report, measure, predict, train

@@ -86,7 +86,7 @@ def load_backbone(name: str, checkpoint: Path | None = None, image_size: int | N
         if image_size not in (None, 8):
             raise InputError(f"backbone '{name}'", "image_size is 8", image_size, "Leave image_size out.")
         model: Any = glyph_vit()
-        with resources.as_file(resources.files("utuning_search.embedded") / "glyph_vit.safetensors") as path:
+        with resources.as_file(resources.files("utuning_search.backbones.embedded") / "glyph_vit.safetensors") as path:
             _load(model, checkpoint or path)
     elif not timm.is_model(name):
         known = (GLYPH_VIT, *timm.list_models("*vit*"))

@@ -1,7 +1,7 @@
 """Pretrains the embedded backbone on printed letters, and measures what it transfers to digits.
 
-    python -m utuning_search.embedded.pretrain                # about 11 minutes on one CPU core
-    python -m utuning_search.embedded.pretrain --check FILE   # half a minute: only measures FILE
+    python -m utuning_search.backbones.embedded.pretrain                # about 11 minutes on one CPU core
+    python -m utuning_search.backbones.embedded.pretrain --check FILE   # half a minute: only measures FILE
 
 The weights are written in fp16 without the head of 52 letters. Everything reported is measured on
 the rounded weights, as written. Digits are never seen in training: they only measure the result.
@@ -26,11 +26,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from utuning_search.backbone import VisionTransformer, glyph_vit
-from utuning_search.embedded.glyphs import LETTERS, as_bytes, letters
+from utuning_search.backbones.vit import VisionTransformer, glyph_vit
+from utuning_search.backbones.embedded.glyphs import LETTERS, as_bytes, letters
 
 WEIGHTS = Path(__file__).with_name("glyph_vit.safetensors")
-WHAT = "timm VisionTransformer (utuning_search.backbone.glyph_vit), pretrained on printed letters"
+WHAT = "timm VisionTransformer (utuning_search.backbones.vit.glyph_vit), pretrained on printed letters"
 HELD_OUT = 5_000  # letters that measure a model, of another seed than its training letters
 PROBE_LETTERS = 10_000  # letters that fit the linear probe of letters, of a third seed
 PROBE_DIGITS = 800  # digits that fit the linear probe of digits; the other 997 are held out
