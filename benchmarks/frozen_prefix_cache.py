@@ -15,7 +15,7 @@ import torch
 from utuning_search import Design, Placement, Task
 from utuning_search.engine import Evaluator, Runtime, resolve_device
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.training import Examples, train
+from utuning_search.training.loop import Examples, train
 from utuning_search.tuners import AdapterConfig
 
 

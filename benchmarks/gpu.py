@@ -35,9 +35,9 @@ from utuning_search import PRESETS, Design, Task, engine
 from utuning_search.backbones.vit import Preprocessing, freeze, unfuse_attention
 from utuning_search.full_training import MARGIN, augmentation
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.memory import to_device
-from utuning_search.task import Recipe
-from utuning_search.training import Examples, Report, train
+from utuning_search.training.out_of_memory import to_device
+from utuning_search.training.recipe import Recipe
+from utuning_search.training.loop import Examples, Report, train
 
 TOLERANCE = 1e-3
 CLASSES = 100

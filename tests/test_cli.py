@@ -27,7 +27,8 @@ from utuning_search.engine import load_search
 from utuning_search.common.errors import StudyError
 from utuning_search.common.bundled import bundled
 from utuning_search.study import Study
-from utuning_search.task import BackboneSpec, Task
+from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.training.task import Task
 
 TASK = """
 name = "tiny"

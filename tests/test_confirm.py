@@ -25,7 +25,7 @@ from utuning_search import confirm, full_training
 from utuning_search.backbones.vit import Preprocessing
 from utuning_search.cli.main import main
 from utuning_search.confirm import Progress
-from utuning_search.data import FinalData
+from utuning_search.data.loading import FinalData
 from utuning_search.data.digits import TEST as DIGITS_TEST
 from utuning_search.designs.design import Design
 from utuning_search.engine import Lost, run_each

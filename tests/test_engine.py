@@ -33,8 +33,11 @@ from utuning_search.engine import (
 )
 from utuning_search.common.errors import InputError
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.task import BackboneSpec, DataSpec, Recipe, Task
-from utuning_search.training import Examples, Report, predict, train
+from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.data.spec import DataSpec
+from utuning_search.training.recipe import Recipe
+from utuning_search.training.task import Task
+from utuning_search.training.loop import Examples, Report, predict, train
 from utuning_search.tuners import (
     AdapterConfig,
     LoraConfig,

@@ -28,7 +28,7 @@ from utuning_search.engine import Job, ProcessPool, Rung, Runtime
 from utuning_search.runner import Budget
 from utuning_search.storage import JOURNAL, JournalLock
 from utuning_search.study import Study
-from utuning_search.task import Task
+from utuning_search.training.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 GUARD = 240  # seconds; only a hang takes as long

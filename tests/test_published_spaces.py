@@ -15,7 +15,7 @@ from utuning_search.common.errors import InputError
 from utuning_search.common.bundled import bundled
 from utuning_search.designs.spaces.space import Space
 from utuning_search.spec import StudySpec
-from utuning_search.task import Task
+from utuning_search.training.task import Task
 from utuning_search.tuners import AdapterConfig, LoraConfig, PrefixConfig, PromptConfig, Scale, TunerConfig
 
 DEPTH = 12  # of ViT-B/16, on which all three papers but AutoPEFT's report, and of its BERT-base

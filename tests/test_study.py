@@ -20,8 +20,8 @@ from utuning_search.pruning import ParetoPruner, Peer
 from utuning_search.runner import STALE, Budget, Snapshot
 from utuning_search.designs.spaces.space import Space
 from utuning_search.study import Study
-from utuning_search.task import Task
-from utuning_search.training import Report
+from utuning_search.training.task import Task
+from utuning_search.training.loop import Report
 from utuning_search.trials import TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

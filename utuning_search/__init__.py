@@ -18,7 +18,7 @@ from utuning_search.designs.presets import PRESETS, preset
 from utuning_search.runner import Budget
 from utuning_search.designs.spaces.space import Space
 from utuning_search.study import Study
-from utuning_search.task import Task
+from utuning_search.training.task import Task
 
 __all__ = [
     "PRESETS",

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from utuning_search.data import FinalData, TestPermit, load_final_data
+from utuning_search.data.loading import FinalData, load_final_data
+from utuning_search.data.permit import TestPermit
 from utuning_search.designs.design import Design
 from utuning_search.engine import (
     Lost,
@@ -37,10 +38,11 @@ from utuning_search.finals import (
     read_outcome,
 )
 from utuning_search.full_training import FullTrainer
-from utuning_search.memory import note
+from utuning_search.training.out_of_memory import note
 from utuning_search.sampling import derive_seed
 from utuning_search.study import IMAGES, Study
-from utuning_search.task import Recipe, Task
+from utuning_search.training.recipe import Recipe
+from utuning_search.training.task import Task
 
 TOP, SEEDS = 8, 3
 

@@ -18,7 +18,7 @@ from utuning_search.engine import Job, Result
 from utuning_search.pruning import Peer
 from utuning_search.sampling import derive_seed, make_sampler
 from utuning_search.spec import StudySpec
-from utuning_search.training import Report
+from utuning_search.training.loop import Report
 from utuning_search.trials import OVERSIZED, RUNG, TrialRecord, read_trial
 from utuning_search.tuners import BackboneShape
 

@@ -15,8 +15,9 @@ from utuning_search.engine import CHECK, resolve_device
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.backbones.merge import merge as merge_tuners
-from utuning_search.common.tables import build
-from utuning_search.task import BackboneSpec, find_data
+from utuning_search.common.toml import build
+from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.data.places import find_data
 
 TUNER_TOML, TUNER_WEIGHTS = "tuner.toml", "tuner.safetensors"
 FORMAT = 1

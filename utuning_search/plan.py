@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from utuning_search.task import Recipe
+from utuning_search.training.recipe import Recipe
 
 DESIGNS = 24  # a search should have time for so many to the last epoch; fewer tell little
 FEWEST_DESIGNS = 8

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from utuning_search.backbones.vit import shape_of
 from utuning_search.confirm import Progress, confirm
-from utuning_search.data import Survey, survey
+from utuning_search.data.survey import Survey, survey
 from utuning_search.engine import (
     Runtime,
     default_workers,
@@ -28,7 +28,9 @@ from utuning_search.plan import Cost, Plan, plan_finals, plan_search
 from utuning_search.runner import Budget, Snapshot
 from utuning_search.designs.spaces.space import Space
 from utuning_search.study import SPEC, Study
-from utuning_search.task import BackboneSpec, DataSpec, Task
+from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.data.spec import DataSpec
+from utuning_search.training.task import Task
 from utuning_search.trials import TrialRecord
 
 STUDY, SPACE = "study", "full"

@@ -14,7 +14,7 @@ from utuning_search.designs.presets import parse_presets
 from utuning_search.pruning import ParetoPruner
 from utuning_search.sampling import check_sampler
 from utuning_search.designs.spaces.space import Space
-from utuning_search.task import Task
+from utuning_search.training.task import Task
 
 FORMAT = 1
 RESTORE = "Put it back as it was written, or start a new study."

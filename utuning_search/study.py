@@ -30,12 +30,12 @@ from utuning_search.engine import (
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import locked, make_folder, write_atomically
 from utuning_search.pruning import ParetoPruner
-from utuning_search.common.bundled import read_toml
+from utuning_search.common.toml import read_toml
 from utuning_search.runner import Budget, Interrupts, Runner, Snapshot, spent
 from utuning_search.designs.spaces.space import Space
 from utuning_search.spec import RESTORE, StudySpec
 from utuning_search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
-from utuning_search.task import Task
+from utuning_search.training.task import Task
 from utuning_search.trials import TrialRecord, front_of, volume_of
 from utuning_search.tuners import BackboneShape
 

@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from utuning_search.designs.design import Design
 from utuning_search.front import front, hypervolume
-from utuning_search.memory import note
+from utuning_search.training.out_of_memory import note
 
 RUNG, OVERSIZED = "rung:", "oversized"
 STATES = {

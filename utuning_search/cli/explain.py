@@ -13,7 +13,7 @@ from utuning_search.designs.presets import PRESETS, Preset, preset
 from utuning_search.designs.paper_sizes import PUBLISHED, VIT_B
 from utuning_search.common.bundled import bundled, find
 from utuning_search.designs.spaces.space import Space
-from utuning_search.task import Task
+from utuning_search.training.task import Task
 from utuning_search.tuners import TUNERS
 
 DEPTH = 12  # of the ViT-Ti, -S and -B that most users bring

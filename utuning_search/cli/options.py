@@ -5,7 +5,7 @@ import os
 import re
 
 from utuning_search.common.errors import InputError
-from utuning_search.task import Task
+from utuning_search.training.task import Task
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 STORAGE = "OPTUNA_STORAGE"

@@ -25,7 +25,7 @@ from utuning_search.runner import TRIALS, Budget
 from utuning_search.sampling import SAMPLERS
 from utuning_search.designs.spaces.space import Space
 from utuning_search.study import SPLITS, Study
-from utuning_search.task import Task
+from utuning_search.training.task import Task
 
 FRONT_PNG = "front.png"
 STOPPED = 130

@@ -1,8 +1,6 @@
 """The TOML files that come with the package, found by name in a checkout and in an installed wheel alike."""
 
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from utuning_search.common.errors import InputError, nearest
 
@@ -34,13 +32,3 @@ def find(kind: str, name: str) -> Path:
         todo = f"{nearest(name, known)} Your own: --{kind} path/to/file.toml"
         raise InputError(f"--{kind}", f"the {kind} is a bundled name or a .toml file", f"'{name}'", todo)
     return known[name]
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file; an error with the parser's line and column where it is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(str(path), "the file is valid TOML", error) from None
-    except OSError as error:
-        raise InputError(str(path), "the file is readable", error.strerror) from None

@@ -20,7 +20,7 @@ from utuning_search.data.source import Part, Source
 from utuning_search.data.splits import check_trainable, limited, split_indices
 from utuning_search.data.torchvision import Torchvision
 from utuning_search.common.errors import DataError
-from utuning_search.task import DataSpec
+from utuning_search.data.spec import DataSpec
 
 SOURCES: dict[str, type[Source]] = {"digits": Digits, "imagefolder": Folder, "torchvision": Torchvision}
 UNREADABLE = 0.05  # of the images asked for: with more of them, something else is wrong

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from utuning_search.backbones.vit import Preprocessing
 from utuning_search.data.permit import TestPermit, check_permit
-from utuning_search.task import DataSpec
+from utuning_search.data.spec import DataSpec
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""Stratified, seeded splits: of a training set into proxy and validation, of a whole set into training and test."""
+"""Seeded splits: of a training set into proxy and validation, of a whole set into training and test.
+
+Two kinds. Stratified sampling needs two images a class and room for every class in each part. A folder that nobody
+has looked at may have neither; there each class is divided by itself (`*_each`), whatever the others look like.
+"""
 
 from collections.abc import Sequence
 
@@ -6,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
-from utuning_search.data.shares import sample_each, split_each
 from utuning_search.common.errors import DataError
-from utuning_search.task import DataSpec
+from utuning_search.data.spec import DataSpec
 
 Labels = npt.NDArray[np.int64]
 
@@ -92,3 +95,62 @@ def limited(labels: Labels, spec: DataSpec, where: str) -> Sequence[int]:
         todo = f"Give a limit of at most {len(labels)} and at least the number of classes, or none."
         raise DataError(where, "a sample of limit images can be stratified by class", error, todo) from None
     return sorted(map(int, rows))
+
+
+def apportion(counts: Labels, total: int, least: Labels, most: Labels) -> Labels:
+    """Whole numbers in proportion to `counts`, each from `least` to `most`, that add up to `total` if these allow it.
+
+    Args:
+        counts: One a class.
+        total: To share out.
+        least, most: Bounds, one a class, `least` <= `most`.
+    """
+    exact = counts * (total / max(counts.sum(), 1))
+    shares: Labels = np.clip(np.floor(exact).astype(np.int64), least, most)
+    while shares.sum() != total:
+        step = 1 if shares.sum() < total else -1
+        movable = shares < most if step > 0 else shares > least
+        if not movable.any():
+            break
+        lag = np.where(movable, step * (exact - shares), -np.inf)  # whoever is farthest from its exact share moves
+        shares[int(lag.argmax())] += step
+    return shares
+
+
+def held_out(counts: Labels, share: float) -> Labels:
+    """Images that each class gives to the test: `share` of them, but two stay, and of three or more one goes."""
+    most = np.maximum(counts - 2, 0)
+    shares: Labels = np.clip(np.rint(counts * share).astype(np.int64), np.minimum(most, 1), most)
+    return shares
+
+
+def hold_out_each(labels: Labels, share: float) -> tuple[Labels, Labels]:
+    """Rows to train on and rows to test on, see `held_out`, both ascending; for every seed the same."""
+    return _divide(labels, held_out(np.bincount(labels), share), 0)
+
+
+def sample_each(labels: Labels, total: int, seed: int) -> Labels:
+    """About `total` rows, ascending: two of each class at least where it has them, the rest in proportion."""
+    counts = np.bincount(labels)
+    _, rows = _divide(labels, apportion(counts, total, np.minimum(counts, 2), counts), seed)
+    return rows
+
+
+def split_each(labels: Labels, validation: int, seed: int) -> tuple[Labels, Labels]:
+    """Rows to train on and about `validation` rows to compare on, both ascending.
+
+    Of each class one image at least stays to train on; of two or more one at least is compared on.
+    """
+    counts = np.bincount(labels)
+    most = np.maximum(counts - 1, 0)
+    return _divide(labels, apportion(counts, validation, np.minimum(most, 1), most), seed)
+
+
+def _divide(labels: Labels, shares: Labels, seed: int) -> tuple[Labels, Labels]:
+    """Rows in two parts; the second has `shares` of each class, drawn by seed."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    second = np.zeros(len(labels), dtype=bool)
+    for label, count in enumerate(shares):
+        second[order[labels[order] == label][:count]] = True
+    rows = np.arange(len(labels), dtype=np.int64)
+    return rows[~second], rows[second]

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 
 from utuning_search.backbones import vit as vit
-from utuning_search.data import SearchData, load_search_data
+from utuning_search.data.loading import SearchData, load_search_data
 from utuning_search.designs.design import Design
 from utuning_search.engine.features import FeatureCache, budget_on
 from utuning_search.engine.precision import Runtime
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.memory import to_device
-from utuning_search.task import Task, find_data
-from utuning_search.training import Examples, Report, measure, predict, train
+from utuning_search.training.out_of_memory import to_device
+from utuning_search.training.task import Task
+from utuning_search.data.places import find_data
+from utuning_search.training.loop import Examples, Report, measure, predict, train
 from utuning_search.tuners import BackboneShape
 
 CHECKED_IMAGES = 16

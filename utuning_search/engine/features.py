@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from utuning_search.backbones import vit as vit
-from utuning_search.memory import free, halve_to_fit
+from utuning_search.training.out_of_memory import free, halve_to_fit
 
 BATCH = 256
 BUDGET = 2 << 30  # bytes of tokens a process keeps: two block boundaries of ViT-Ti at 96 px on 12,000 images

@@ -24,8 +24,8 @@ from utuning_search.engine.evaluator import Evaluator, Result, load_search
 from utuning_search.engine.precision import Runtime
 from utuning_search.engine.processes import Lost, death, end_with_parent, signals_blocked
 from utuning_search.common.errors import TrainingError, UTuningError
-from utuning_search.task import Task
-from utuning_search.training import Report
+from utuning_search.training.task import Task
+from utuning_search.training.loop import Report
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
-from utuning_search.common import bundled as resources
+from utuning_search.common import bundled
+from utuning_search.common.toml import read_toml
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.spaces.domains import Choice, Domain, FloatRange, Suggester, Value, parse_domain
 from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
@@ -60,8 +61,8 @@ class Space:
     @classmethod
     def load(cls, name: str) -> "Space":
         """A bundled space by name, or one's own from a path that ends in .toml."""
-        path = resources.find("space", name)
-        return cls.from_dict(resources.read_toml(path), str(path) if name.endswith(".toml") else f"space '{name}'")
+        path = bundled.find("space", name)
+        return cls.from_dict(read_toml(path), str(path) if name.endswith(".toml") else f"space '{name}'")
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], where: str = "space") -> "Space":

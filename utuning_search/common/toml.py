@@ -1,14 +1,26 @@
-"""Frozen dataclasses from TOML tables: unknown keys, missing keys and wrong types are refused by name."""
+"""TOML files, and frozen dataclasses from their tables: unknown keys and wrong types are refused by name."""
 
+import tomllib
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from utuning_search.common.errors import InputError, refuse_unknown_keys
 
 T = TypeVar("T")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; an error with the parser's line and column where it is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(str(path), "the file is valid TOML", error) from None
+    except OSError as error:
+        raise InputError(str(path), "the file is readable", error.strerror) from None
 
 
 def build(cls: type[T], table: object, where: str) -> T:

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utuning_search.common.errors import TrainingError
-from utuning_search.memory import halve_to_fit
-from utuning_search.task import Recipe
+from utuning_search.training.out_of_memory import halve_to_fit
+from utuning_search.training.recipe import Recipe
 
 EVALUATION_BATCH = 256
 Forward = Callable[[Tensor], Tensor]

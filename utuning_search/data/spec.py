@@ -1,0 +1,93 @@
+"""Which images a task names, and how they are split."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from utuning_search.common.errors import InputError, nearest
+
+SOURCES = ("digits", "imagefolder", "torchvision")
+DATASETS = (
+    "CIFAR10",
+    "CIFAR100",
+    "DTD",
+    "EuroSAT",
+    "FashionMNIST",
+    "Flowers102",
+    "OxfordIIITPet",
+    "StanfordCars",
+    "SVHN",
+)
+FOLDER_KEYS = ("held_out", "train_folder", "test_folder", "scarce")
+LATER = ("dataset", "limit", *FOLDER_KEYS)  # keys of a task's data that older studies have not
+SEEDS = 1 << 32  # as many as numpy's generators take
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which images, and how they are split. The test images are no part of any split here.
+
+    Attributes:
+        source: "digits" (of scikit-learn), "imagefolder" (root/train/<class>/*, root/test/<class>/*), or
+            "torchvision" (one of its datasets, from files that are there).
+        root: The image folder, or where torchvision looks for its files; relative to the data directory.
+        dataset: The name of torchvision's class.
+        proxy: Training images that trials see.
+        validation: Images that trials are compared on.
+        seed: Of the stratified splits.
+        views: Fixed views of each training image: 1 is the image, 2 adds its mirror image.
+        limit: Training images the task has at all, finals included: a stratified sample by seed; 0 takes everything.
+        held_out: Share of each class that an imagefolder without split folders, root/<class>/**, keeps for the test;
+            0 where root/train and root/test are there.
+        train_folder, test_folder: What those two are called.
+        scarce: Whether classes of one image and folders of none are taken as they are, instead of refused. Every
+            class is then split by itself: of one image it is trained on only, of two there is none for the test.
+    """
+
+    source: str
+    root: str = ""
+    proxy: int = 800
+    validation: int = 400
+    seed: int = 0
+    views: int = 1
+    dataset: str = ""
+    limit: int = 0
+    held_out: float = 0.0
+    train_folder: str = "train"
+    test_folder: str = "test"
+    scarce: bool = False
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise InputError("source", f"source is one of {', '.join(SOURCES)}", repr(self.source))
+        if (self.source == "imagefolder") != bool(self.root) and self.source != "torchvision":
+            raise InputError("root", "an imagefolder has a root, and digits have none", repr(self.root))
+        if (self.source == "torchvision") != bool(self.dataset):
+            raise InputError("dataset", "torchvision, and nothing else, has a dataset", repr(self.dataset))
+        if self.dataset and self.dataset not in DATASETS:
+            advice = nearest(self.dataset, DATASETS)
+            raise InputError("dataset", "dataset is the name of one of torchvision's", repr(self.dataset), advice)
+        if self.limit and self.limit < self.proxy + self.validation:
+            rule = f"limit is 0, or at least proxy + validation, {self.proxy + self.validation}"
+            raise InputError("limit", rule, self.limit)
+        if not 0 <= self.held_out < 1:
+            raise InputError("held_out", "held_out is a share, at least 0 and below 1", self.held_out)
+        if self.source != "imagefolder":
+            for name in FOLDER_KEYS:
+                if getattr(self, name) != _DEFAULTS[name]:
+                    raise InputError(name, "only an imagefolder has it", repr(getattr(self, name)))
+        if self.views not in (1, 2):
+            raise InputError("views", "views is 1 or 2", self.views)
+        for name in ("proxy", "validation"):
+            if getattr(self, name) < 2:
+                raise InputError(name, "a split has at least 2 images", getattr(self, name))
+        if not 0 <= self.seed < SEEDS:
+            raise InputError("seed", f"seed is from 0 to {SEEDS - 1}", self.seed)
+
+
+_DEFAULTS = {f.name: f.default for f in fields(DataSpec)}
+
+
+def data_table(spec: DataSpec) -> dict[str, Any]:
+    """The TOML table of a spec; what came later is left out where it says nothing, as in older studies."""
+    table = {f.name: getattr(spec, f.name) for f in fields(spec)}
+    return {name: value for name, value in table.items() if name not in LATER or value != _DEFAULTS[name]}

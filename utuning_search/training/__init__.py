@@ -1,0 +1,5 @@
+"""Training one design: tasks, the recipe, the loop, trainers, shared features, devices and worker processes.
+
+May import: `data`, `backbones`, `designs`, `tuners`, `common`; torch.
+Start reading: `task.py`, `loop.py`, then `trainer.py`.
+"""

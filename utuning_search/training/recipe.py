@@ -1,0 +1,46 @@
+"""How a design is trained."""
+
+import math
+from dataclasses import dataclass
+
+from utuning_search.common.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a trial is trained.
+
+    Attributes:
+        epochs: Passes over the proxy split.
+        batch_size: Images a step.
+        learning_rate: Peak, of AdamW; cosine decay to zero over all epochs.
+        weight_decay: Of matrices; vectors and scalars have none.
+        warmup_epochs: Linear warm-up.
+        label_smoothing: Of the cross-entropy, in [0, 1).
+        rungs: Epochs after which a trial is measured and may be pruned; the last epoch is always measured.
+    """
+
+    epochs: int = 16
+    batch_size: int = 32
+    learning_rate: float = 0.005
+    weight_decay: float = 0.01
+    warmup_epochs: float = 1.0
+    label_smoothing: float = 0.0
+    rungs: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
+        for name, value in positive.items():
+            if not 0 < value < math.inf:
+                raise InputError(name, f"{name} is above 0", value)
+        if list(self.rungs) != sorted(set(self.rungs)) or (
+            self.rungs and not 0 < self.rungs[0] <= self.rungs[-1] < self.epochs
+        ):
+            raise InputError("rungs", f"rungs ascend within 1 to {self.epochs - 1}", list(self.rungs))
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError("label_smoothing", "label_smoothing is in [0, 1)", self.label_smoothing)
+        if not 0 <= self.warmup_epochs < self.epochs:
+            rule = f"warmup_epochs is at least 0 and below epochs, {self.epochs}"
+            raise InputError("warmup_epochs", rule, self.warmup_epochs)
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError("weight_decay", "weight_decay is not negative", self.weight_decay)

@@ -1,0 +1,61 @@
+"""Tasks: a backbone, data, how the data are split, and the training recipe; written as TOML."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.common import bundled
+from utuning_search.common.errors import InputError, refuse_unknown_keys
+from utuning_search.common.toml import build, read_toml
+from utuning_search.data.spec import DataSpec, data_table
+from utuning_search.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Task:
+    """What designs are trained on and how; `Task.load("digits")` is the embedded one."""
+
+    name: str
+    backbone: BackboneSpec
+    data: DataSpec
+    recipe: Recipe = field(default_factory=Recipe)
+    description: str = ""
+
+    @classmethod
+    def load(cls, name: str) -> "Task":
+        """A bundled task by name, or one's own from a path that ends in .toml."""
+        path = bundled.find("task", name)
+        return cls.from_dict(read_toml(path), str(path) if name.endswith(".toml") else f"task '{name}'")
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any], where: str = "task") -> "Task":
+        refuse_unknown_keys(table, ("name", "description", "backbone", "data", "training"), where)
+        name = table.get("name")
+        if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
+            raise InputError(where, "name is a word of letters, digits, - and _", repr(name))
+        return cls(
+            name=name,
+            backbone=build(BackboneSpec, table.get("backbone", {}), f"{where}, backbone"),
+            data=build(DataSpec, table.get("data", {}), f"{where}, data"),
+            recipe=build(Recipe, table.get("training", {}), f"{where}, training"),
+            description=str(table.get("description", "")),
+        )
+
+    def with_backbone(
+        self, name: str | None = None, checkpoint: str | None = None, image_size: int | None = None
+    ) -> "Task":
+        """This task on another backbone; what is None stays, but another model does not keep the checkpoint."""
+        spec = self.backbone
+        if name is not None and name != spec.name:
+            spec = replace(spec, name=name, checkpoint="")
+        if checkpoint is not None:
+            spec = replace(spec, checkpoint=checkpoint)
+        if image_size is not None:
+            spec = replace(spec, image_size=image_size)
+        return replace(self, backbone=spec)
+
+    def to_dict(self) -> dict[str, Any]:
+        tables = {"backbone": asdict(self.backbone), "data": data_table(self.data), "training": asdict(self.recipe)}
+        tables["training"]["rungs"] = list(self.recipe.rungs)
+        return {"name": self.name, "description": self.description, **tables}
