@@ -13,9 +13,10 @@ import time
 import torch
 
 from utuning_search import Design, Placement, Task
-from utuning_search.engine import Evaluator, Runtime, resolve_device
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.training.loop import Examples, train
+from utuning_search.training.proxy import Evaluator
+from utuning_search.training.runtime import Runtime, resolve_device
 from utuning_search.tuners import AdapterConfig
 
 

@@ -31,13 +31,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from utuning_search import PRESETS, Design, Task, engine
-from utuning_search.backbones.vit import Preprocessing, freeze, unfuse_attention
-from utuning_search.full_training import MARGIN, augmentation
+from utuning_search import PRESETS, Design, Task
 from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.backbones.vit import Preprocessing, freeze, unfuse_attention
+from utuning_search.training import pool as workers_of
+from utuning_search.training import proxy, runtime
+from utuning_search.training.full import MARGIN, augmentation
+from utuning_search.training.loop import Examples, Report, train
 from utuning_search.training.out_of_memory import to_device
 from utuning_search.training.recipe import Recipe
-from utuning_search.training.loop import Examples, Report, train
 
 TOLERANCE = 1e-3
 CLASSES = 100
@@ -124,7 +126,7 @@ def one_step(setting: Setting, backbone: nn.Module, design: Design, device: str)
         logits = model.eval()(on_device.inputs).cpu()
     F.cross_entropy(model(on_device.inputs), on_device.labels).backward()
     gradients = [p.grad.cpu() for p in model.parameters_trained()]
-    options = {"learning_rate": 1e-4, "seed": 0, "autocast": engine.Runtime(device).autocast()}
+    options = {"learning_rate": 1e-4, "seed": 0, "autocast": runtime.Runtime(device).autocast()}
     recipe = Recipe(epochs=2, batch_size=8, warmup_epochs=0.0)
     *_, report = train(model, model.parameters_trained(), [on_device], on_device, recipe, **options)
     return logits, gradients, report.loss
@@ -184,7 +186,7 @@ class OnHost(Dataset[tuple[Tensor, int]]):
 def epoch_from_loader(setting: Setting, model: TunedModel, loader: DataLoader, precision: str) -> float:
     """Seconds of an epoch as a plain training loop does it."""
     optimizer = torch.optim.AdamW(model.parameters_trained(), lr=LEARNING_RATE, fused=True)
-    autocast = engine.Runtime(setting.device, precision).autocast()
+    autocast = runtime.Runtime(setting.device, precision).autocast()
     setting.wait()
     began = time.perf_counter()
     for images, labels in loader:
@@ -208,7 +210,7 @@ def epoch_resident(
             raise torch.OutOfMemoryError("the benchmark's own limit")
         return model(setting.preprocessing.normalise(images))
 
-    options |= {"seed": 0, "autocast": engine.Runtime(setting.device, precision).autocast()}
+    options |= {"seed": 0, "autocast": runtime.Runtime(setting.device, precision).autocast()}
     aside = Examples(examples.inputs[:1], examples.labels[:1])  # what is measured here is not used
     recipe = Recipe(epochs=1, batch_size=setting.batch, warmup_epochs=0.0)
     setting.wait()
@@ -306,7 +308,7 @@ def precision(setting: Setting) -> None:
     """The package's own trials, so with tokens kept where the design allows it."""
     task, design = setting.task, Design.preset("u-tuning-dual")
     names = ("fp32", "bf16")
-    evaluators = [engine.Evaluator(task, engine.Runtime(setting.device, name, setting.data_dir)) for name in names]
+    evaluators = [proxy.Evaluator(task, runtime.Runtime(setting.device, name, setting.data_dir)) for name in names]
     pairs = []
     for seed in range(setting.seeds + 1):
         pair = [list(evaluator.evaluate(design, seed))[-1] for evaluator in evaluators]
@@ -324,9 +326,9 @@ def precision(setting: Setting) -> None:
 
 def trials_a_second(setting: Setting, workers: int, trials: int) -> float:
     """Of `trials` trials on a pool of warm workers."""
-    job = engine.Job(Design.preset("u-tuning-dual"), 0)
-    pool = engine.ProcessPool(
-        setting.task, engine.runtimes(engine.Runtime(setting.device, data_dir=setting.data_dir), workers)
+    job = workers_of.Job(Design.preset("u-tuning-dual"), 0)
+    pool = workers_of.ProcessPool(
+        setting.task, runtime.runtimes(runtime.Runtime(setting.device, data_dir=setting.data_dir), workers)
     )
     try:
         finish(pool, [job] * workers)
@@ -337,7 +339,7 @@ def trials_a_second(setting: Setting, workers: int, trials: int) -> float:
         pool.close()
 
 
-def finish(pool: engine.ProcessPool, jobs: list[engine.Job]) -> None:
+def finish(pool: workers_of.ProcessPool, jobs: list[workers_of.Job]) -> None:
     """Run jobs, each on the first worker that is idle."""
     waiting, idle, left = list(jobs), list(range(pool.size)), len(jobs)
     while left:
@@ -347,9 +349,9 @@ def finish(pool: engine.ProcessPool, jobs: list[engine.Job]) -> None:
         if not events:
             sys.exit(f"workers: no worker said anything in {PATIENCE:.0f} seconds")
         for worker, event in events:
-            if isinstance(event, engine.Rung):
+            if isinstance(event, workers_of.Rung):
                 pool.answer(worker, True)
-            elif isinstance(event, (engine.Failed, engine.Lost)):
+            elif isinstance(event, (workers_of.Failed, workers_of.Lost)):
                 sys.exit(f"workers: a trial ended without a result: {event.reason}")
             else:
                 idle.append(worker)
@@ -381,7 +383,7 @@ def main() -> int:
         kind, said = type(tiny), f"{text} (default: {'its own' if usual is None else usual}; {tiny} on the CPU)"
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=said)
     given = parser.parse_args()
-    device, task = engine.resolve_device(given.device), Task.load(given.task)
+    device, task = runtime.resolve_device(given.device), Task.load(given.task)
     cpu = device == "cpu"
     torch.set_num_threads(1 if cpu else CORES)
     sizes = {n: tiny if cpu else usual for n, (usual, tiny, _) in SIZES.items()}

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from utuning_search import Design
-from utuning_search.backbones.vit import freeze, unfuse_attention
-from utuning_search.engine import Runtime, resolve_device
 from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.backbones.vit import freeze, unfuse_attention
+from utuning_search.training.runtime import Runtime, resolve_device
 
 
 def step_seconds(model: TunedModel, images: torch.Tensor, labels: torch.Tensor, runtime: Runtime, steps: int) -> float:

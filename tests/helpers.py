@@ -8,9 +8,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.backbones.vit import embed, pool
 from utuning_search.designs.design import Design, Placement
-from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.tuners import TUNERS, Scale
 
 M = TypeVar("M", bound=nn.Module)

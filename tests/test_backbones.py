@@ -20,6 +20,8 @@ from timm.models.vision_transformer import (
 )
 from torch import Tensor, nn
 
+from utuning_search.backbones.merge import merge
+from utuning_search.backbones.tuned_model import TunedModel, drop, insert
 from utuning_search.backbones.vit import (
     check_supported,
     embed,
@@ -30,10 +32,8 @@ from utuning_search.backbones.vit import (
     shape_of,
     unfuse_attention,
 )
-from utuning_search.designs.design import Design, Placement
 from utuning_search.common.errors import BackboneError, InputError
-from utuning_search.backbones.tuned_model import TunedModel, drop, insert
-from utuning_search.backbones.merge import merge
+from utuning_search.designs.design import Design, Placement
 from utuning_search.tuners import (
     OPERATIONS,
     TOKEN_OPERATIONS,

@@ -22,24 +22,24 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from utuning_search import confirm, full_training
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.backbones.vit import Preprocessing
 from utuning_search.cli.main import main
-from utuning_search.confirm import Progress
-from utuning_search.data.loading import FinalData
-from utuning_search.data.digits import TEST as DIGITS_TEST
-from utuning_search.designs.design import Design
-from utuning_search.engine import Lost, run_each
+from utuning_search.common.bundled import find
 from utuning_search.common.errors import DataError, InputError, StudyError
+from utuning_search.confirm import Progress
+from utuning_search.data.digits import TEST as DIGITS_TEST
+from utuning_search.data.loading import FinalData
+from utuning_search.designs.design import Design
 from utuning_search.export import export_trial
 from utuning_search.finalists import Finalist, choose, strongest_presets
 from utuning_search.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
-from utuning_search.full_training import FullTrainer, augmentation
-from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.plots import draw_finals, save_finals
 from utuning_search.record import finals_table, write_finals
-from utuning_search.common.bundled import find
 from utuning_search.runner import Budget
 from utuning_search.study import IMAGES, Study
+from utuning_search.training.full import FullTrainer, augmentation
+from utuning_search.training.processes import Lost, run_each
 from utuning_search.trials import TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

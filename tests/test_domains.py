@@ -11,8 +11,8 @@ import tomli_w
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from utuning_search.designs.spaces.domains import Choice, Domain, FloatRange, IntRange, Value, parse_domain
 from utuning_search.common.errors import InputError
+from utuning_search.designs.spaces.domains import Choice, Domain, FloatRange, IntRange, Value, parse_domain
 
 
 @dataclass

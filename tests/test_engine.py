@@ -11,33 +11,20 @@ import torch
 from torch import Tensor
 
 from utuning_search.backbones import vit as vit
-from utuning_search.designs.design import Design, Placement
-from utuning_search.engine import (
-    CHECK,
-    Done,
-    Evaluator,
-    Event,
-    Failed,
-    FeatureCache,
-    InlinePool,
-    Job,
-    Lost,
-    Pool,
-    ProcessPool,
-    Result,
-    Rung,
-    Runtime,
-    load_search,
-    resolve_device,
-    resolve_precision,
-)
-from utuning_search.common.errors import InputError
-from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.common.errors import InputError
 from utuning_search.data.spec import DataSpec
-from utuning_search.training.recipe import Recipe
-from utuning_search.training.task import Task
+from utuning_search.designs.design import Design, Placement
+from utuning_search.training.context import load_search
+from utuning_search.training.feature_cache import FeatureCache
 from utuning_search.training.loop import Examples, Report, predict, train
+from utuning_search.training.pool import Done, Event, Failed, InlinePool, Job, Pool, ProcessPool, Rung
+from utuning_search.training.processes import Lost
+from utuning_search.training.proxy import CHECK, Evaluator, Result
+from utuning_search.training.recipe import Recipe
+from utuning_search.training.runtime import Runtime, resolve_device, resolve_precision
+from utuning_search.training.task import Task
 from utuning_search.tuners import (
     AdapterConfig,
     LoraConfig,

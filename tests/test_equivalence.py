@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from utuning_search.designs.design import Design, Placement
 from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.presets import PRESETS
 from utuning_search.tuners import AdapterConfig, PromptConfig
 from utuning_search.tuners.experts import Experts

@@ -24,10 +24,11 @@ from optuna.storages.journal import JournalFileBackend
 
 from utuning_search.cli.main import main
 from utuning_search.designs.design import Design
-from utuning_search.engine import Job, ProcessPool, Rung, Runtime
 from utuning_search.runner import Budget
 from utuning_search.storage import JOURNAL, JournalLock
 from utuning_search.study import Study
+from utuning_search.training.pool import Job, ProcessPool, Rung
+from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
 
 ROOT = Path(__file__).resolve().parents[1]

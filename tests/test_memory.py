@@ -14,21 +14,23 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from utuning_search.backbones import vit as vit
-from utuning_search.training import out_of_memory as memory
-from utuning_search.designs.design import Design, Placement
-from utuning_search.engine import Evaluator, FeatureCache, Result, Runtime, load_search, runtimes
-from utuning_search.engine.features import BUDGET, budget_on
+from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.training.out_of_memory import halve_to_fit, note, to_device
+from utuning_search.data.spec import DataSpec
+from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.presets import PRESETS
 from utuning_search.record import read_table, table
 from utuning_search.runner import Budget
 from utuning_search.study import Study
-from utuning_search.backbones.spec import BackboneSpec
-from utuning_search.data.spec import DataSpec
-from utuning_search.training.recipe import Recipe
-from utuning_search.training.task import Task
+from utuning_search.training import out_of_memory as memory
+from utuning_search.training.context import load_search
+from utuning_search.training.feature_cache import BUDGET, FeatureCache, budget_on
 from utuning_search.training.loop import Examples, Report, _accumulate, predict, train
+from utuning_search.training.out_of_memory import halve_to_fit, note, to_device
+from utuning_search.training.proxy import Evaluator, Result
+from utuning_search.training.recipe import Recipe
+from utuning_search.training.runtime import Runtime, runtimes
+from utuning_search.training.task import Task
 from utuning_search.tuners import AdapterConfig
 
 from .helpers import CASES, CLASSES, DEPTH, IMAGE, randomise

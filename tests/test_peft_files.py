@@ -10,11 +10,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from utuning_search import Budget, Study, export_trial, load_tuned
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.backbones.vit import shape_of
 from utuning_search.cli.main import main
-from utuning_search.designs.design import Design, Placement
 from utuning_search.common.errors import InputError
-from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.designs.design import Design, Placement
 from utuning_search.peft_files import check_peft, write_peft
 from utuning_search.tuners import AdapterConfig, ExpertsConfig, LoraConfig, NormConfig
 

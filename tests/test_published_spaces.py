@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from utuning_search.cli import main
+from utuning_search.common.bundled import bundled
+from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.spaces.domains import Choice
-from utuning_search.common.errors import InputError
-from utuning_search.common.bundled import bundled
 from utuning_search.designs.spaces.space import Space
 from utuning_search.spec import StudySpec
 from utuning_search.training.task import Task

@@ -22,12 +22,12 @@ from sklearn.datasets import load_digits
 from utuning_search import full_training, load_tuned, recommend, runner
 from utuning_search.cli import recommend as command
 from utuning_search.cli.main import main
-from utuning_search.data.survey import survey
-from utuning_search.data.splits import apportion, hold_out_each, sample_each, split_each
 from utuning_search.common.errors import DataError, InputError
+from utuning_search.data.splits import apportion, hold_out_each, sample_each, split_each
+from utuning_search.data.survey import survey
+from utuning_search.designs.spaces.space import Space
 from utuning_search.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
 from utuning_search.runner import Budget, Snapshot
-from utuning_search.designs.spaces.space import Space
 from utuning_search.study import Study
 from utuning_search.training.task import Task
 

@@ -19,21 +19,20 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from utuning_search.backbones.vit import Preprocessing
-from utuning_search.data.loading import (FinalData, SearchData, load_final_data, load_search_data)
-from utuning_search.data.permit import TestPermit
+from utuning_search.common.bundled import bundled
+from utuning_search.common.errors import DataError, InputError
 from utuning_search.data import torchvision as hub
 from utuning_search.data.digits import Digits
 from utuning_search.data.folder import Folder
-from utuning_search.data.loading import SOURCES
+from utuning_search.data.loading import SOURCES, FinalData, SearchData, load_final_data, load_search_data
+from utuning_search.data.permit import TestPermit
 from utuning_search.data.pixels import UnreadableError, read_file
 from utuning_search.data.source import Source
-from utuning_search.data.torchvision import DATASETS, Torchvision
-from utuning_search.common.errors import DataError, InputError
-from utuning_search.common.bundled import bundled
-from utuning_search.runner import Budget
-from utuning_search.study import Study
 from utuning_search.data.spec import DATASETS as NAMES
 from utuning_search.data.spec import DataSpec
+from utuning_search.data.torchvision import DATASETS, Torchvision
+from utuning_search.runner import Budget
+from utuning_search.study import Study
 from utuning_search.training.task import Task
 
 COLOUR = Preprocessing(8, 3, (0.5,) * 3, (0.5,) * 3, "bicubic")

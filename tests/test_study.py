@@ -12,16 +12,16 @@ import torch
 from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 
+from utuning_search.common.errors import InputError, StudyError
 from utuning_search.coordinator import Running
 from utuning_search.designs.design import Design
-from utuning_search.engine import Result
-from utuning_search.common.errors import InputError, StudyError
+from utuning_search.designs.spaces.space import Space
 from utuning_search.pruning import ParetoPruner, Peer
 from utuning_search.runner import STALE, Budget, Snapshot
-from utuning_search.designs.spaces.space import Space
 from utuning_search.study import Study
-from utuning_search.training.task import Task
 from utuning_search.training.loop import Report
+from utuning_search.training.proxy import Result
+from utuning_search.training.task import Task
 from utuning_search.trials import TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

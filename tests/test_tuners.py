@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from utuning_search.backbones.vit import embed, shape_of
-from utuning_search.designs.design import Design, Placement
-from utuning_search.common.errors import InputError
-from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.backbones.merge import merge
+from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.backbones.vit import embed, shape_of
+from utuning_search.common.errors import InputError
+from utuning_search.designs.design import Design, Placement
 from utuning_search.tuners import (
     FORMS,
     LINEAR_OPERATIONS,

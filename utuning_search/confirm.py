@@ -10,21 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from utuning_search.common.errors import InputError, StudyError, TrainingError
+from utuning_search.common.files import locked, make_folder, write_atomically
 from utuning_search.data.loading import FinalData, load_final_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.designs.design import Design
-from utuning_search.engine import (
-    Lost,
-    Runtime,
-    default_workers,
-    load_backbone,
-    load_search,
-    resolve_device,
-    run_each,
-    runtimes,
-)
-from utuning_search.common.errors import InputError, StudyError, TrainingError
-from utuning_search.common.files import locked, make_folder, write_atomically
 from utuning_search.finalists import Finalist, select
 from utuning_search.finals import (
     EXPORTED_SEED,
@@ -37,11 +27,14 @@ from utuning_search.finals import (
     outcome_file,
     read_outcome,
 )
-from utuning_search.full_training import FullTrainer
-from utuning_search.training.out_of_memory import note
 from utuning_search.sampling import derive_seed
 from utuning_search.study import IMAGES, Study
+from utuning_search.training.context import load_backbone, load_search
+from utuning_search.training.full import FullTrainer
+from utuning_search.training.out_of_memory import note
+from utuning_search.training.processes import Lost, run_each
 from utuning_search.training.recipe import Recipe
+from utuning_search.training.runtime import Runtime, default_workers, resolve_device, runtimes
 from utuning_search.training.task import Task
 
 TOP, SEEDS = 8, 3

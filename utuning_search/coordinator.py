@@ -14,11 +14,12 @@ from optuna.trial import Trial, TrialState
 
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.domains import Suggester
-from utuning_search.engine import Job, Result
 from utuning_search.pruning import Peer
 from utuning_search.sampling import derive_seed, make_sampler
 from utuning_search.spec import StudySpec
 from utuning_search.training.loop import Report
+from utuning_search.training.pool import Job
+from utuning_search.training.proxy import Result
 from utuning_search.trials import OVERSIZED, RUNG, TrialRecord, read_trial
 from utuning_search.tuners import BackboneShape
 

@@ -13,18 +13,19 @@ import tomli_w
 import torch
 
 from utuning_search.backbones.vit import GLYPH_VIT
-from utuning_search.designs.design import Design
-from utuning_search.engine import CHECK, load_search
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.designs.design import Design
+from utuning_search.designs.nearest import references
 from utuning_search.finals import EXPORTED_SEED, confirmed_metrics, confirmed_weights
 from utuning_search.front import knee
-from utuning_search.full_training import check_images
-from utuning_search.designs.nearest import references
 from utuning_search.loading import FORMAT, TUNER_TOML, TUNER_WEIGHTS, load_tuned, weights_digest
 from utuning_search.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_peft, write_peft
 from utuning_search.sampling import derive_seed
 from utuning_search.study import Study
+from utuning_search.training.context import load_search
+from utuning_search.training.full import check_images
+from utuning_search.training.proxy import CHECK
 from utuning_search.trials import TrialRecord, front_of
 
 README = "README.md"

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from utuning_search.backbones import vit as vit
-from utuning_search.designs.design import Design
-from utuning_search.engine import CHECK, resolve_device
-from utuning_search.common.errors import BackboneError, InputError
-from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.backbones.merge import merge as merge_tuners
-from utuning_search.common.toml import build
 from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.common.errors import BackboneError, InputError
+from utuning_search.common.toml import build
 from utuning_search.data.places import find_data
+from utuning_search.designs.design import Design
+from utuning_search.training.proxy import CHECK
+from utuning_search.training.runtime import resolve_device
 
 TUNER_TOML, TUNER_WEIGHTS = "tuner.toml", "tuner.safetensors"
 FORMAT = 1

@@ -12,9 +12,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search.designs.design import Design, Placement
 from utuning_search.common.errors import InputError
 from utuning_search.common.files import write_atomically
+from utuning_search.designs.design import Design, Placement
 from utuning_search.tuners import QKV_PARTS, BackboneShape, Operation
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

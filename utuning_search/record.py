@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from utuning_search.common.files import write_atomically
-from utuning_search.finals import Confirmation
 from utuning_search.designs.nearest import nearest_preset
+from utuning_search.finals import Confirmation
 from utuning_search.study import Study
 from utuning_search.trials import TrialRecord, front_of
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from utuning_search.coordinator import Coordinator, Running
-from utuning_search.engine import Done, Event, Failed, Lost, Pool, Rung
 from utuning_search.common.errors import StudyError
+from utuning_search.coordinator import Coordinator, Running
+from utuning_search.training.pool import Done, Event, Failed, Pool, Rung
+from utuning_search.training.processes import Lost
 from utuning_search.trials import TrialRecord, front_of, volume_of
 
 TRIALS = 48

@@ -6,8 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from utuning_search.backbones.tuned_model import BLOCK, SHARED, TunedModel
 from utuning_search.backbones.tuned_block import PlacedTuner, TunedBlock
+from utuning_search.backbones.tuned_model import BLOCK, SHARED, TunedModel
 from utuning_search.tuners import LINEAR_OPERATIONS, NORM_OPERATIONS, QKV_PARTS, InsideTuner, Operation, Tuner
 
 # The linear map whose output is the operation's output, for the operations that end in one.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from utuning_search.backbones import vit as vit
-from utuning_search.designs.design import Design
-from utuning_search.common.errors import BackboneError
 from utuning_search.backbones.tuned_block import TunedBlock, drop, insert
+from utuning_search.common.errors import BackboneError
+from utuning_search.designs.design import Design
 from utuning_search.tuners import BackboneShape, Tuner
 
 HEAD_STD = 0.02

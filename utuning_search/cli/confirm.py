@@ -10,8 +10,8 @@ from rich.text import Text
 
 from utuning_search.cli.display import PLAIN, console
 from utuning_search.cli.options import add_place, positive
-from utuning_search.confirm import SEEDS, TOP, Progress, confirm
 from utuning_search.common.errors import InputError
+from utuning_search.confirm import SEEDS, TOP, Progress, confirm
 from utuning_search.finalists import RULE
 from utuning_search.finals import Confirmation, Final
 from utuning_search.front import knee

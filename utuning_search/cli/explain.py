@@ -7,11 +7,11 @@ from rich.table import Table
 
 from utuning_search.cli.display import PLAIN, console
 from utuning_search.cli.options import positive
-from utuning_search.designs.design import Design
-from utuning_search.designs.spaces.domains import Choice, Domain
-from utuning_search.designs.presets import PRESETS, Preset, preset
-from utuning_search.designs.paper_sizes import PUBLISHED, VIT_B
 from utuning_search.common.bundled import bundled, find
+from utuning_search.designs.design import Design
+from utuning_search.designs.paper_sizes import PUBLISHED, VIT_B
+from utuning_search.designs.presets import PRESETS, Preset, preset
+from utuning_search.designs.spaces.domains import Choice, Domain
 from utuning_search.designs.spaces.space import Space
 from utuning_search.training.task import Task
 from utuning_search.tuners import TUNERS

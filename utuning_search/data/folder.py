@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from utuning_search.data.pixels import read_file
-from utuning_search.data.splits import hold_out_each
-from utuning_search.data.source import Part, Source
 from utuning_search.common.errors import DataError
+from utuning_search.data.pixels import read_file
 from utuning_search.data.places import find_data
+from utuning_search.data.source import Part, Source
+from utuning_search.data.splits import hold_out_each
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jfif")
 RULE = "every class has a folder with images"

@@ -12,15 +12,15 @@ import safetensors.torch
 import torch
 
 from utuning_search.backbones.vit import Preprocessing
+from utuning_search.common.errors import DataError
 from utuning_search.data.digits import Digits
 from utuning_search.data.folder import Folder
 from utuning_search.data.permit import TestPermit, check_permit
 from utuning_search.data.pixels import UnreadableError
 from utuning_search.data.source import Part, Source
+from utuning_search.data.spec import DataSpec
 from utuning_search.data.splits import check_trainable, limited, split_indices
 from utuning_search.data.torchvision import Torchvision
-from utuning_search.common.errors import DataError
-from utuning_search.data.spec import DataSpec
 
 SOURCES: dict[str, type[Source]] = {"digits": Digits, "imagefolder": Folder, "torchvision": Torchvision}
 UNREADABLE = 0.05  # of the images asked for: with more of them, something else is wrong

@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 
+from utuning_search.common.errors import DataError, InputError
 from utuning_search.data.pixels import to_tensor
+from utuning_search.data.places import look_up, searched
 from utuning_search.data.source import Part, Source
 from utuning_search.data.splits import hold_out
-from utuning_search.common.errors import DataError, InputError
-from utuning_search.data.places import look_up, searched
 
 TEST_SHARE = 0.2  # of a dataset without a test split
 

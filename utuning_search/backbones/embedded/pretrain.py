@@ -26,8 +26,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from utuning_search.backbones.vit import VisionTransformer, glyph_vit
 from utuning_search.backbones.embedded.glyphs import LETTERS, as_bytes, letters
+from utuning_search.backbones.vit import VisionTransformer, glyph_vit
 
 WEIGHTS = Path(__file__).with_name("glyph_vit.safetensors")
 WHAT = "timm VisionTransformer (utuning_search.backbones.vit.glyph_vit), pretrained on printed letters"

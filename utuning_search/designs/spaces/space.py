@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import Any, cast
 
 from utuning_search.common import bundled
+from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
 from utuning_search.common.toml import read_toml
 from utuning_search.designs.design import Design, Placement
-from utuning_search.designs.spaces.domains import Choice, Domain, FloatRange, Suggester, Value, parse_domain
-from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
-from utuning_search.designs.spaces.encoding import explain
 from utuning_search.designs.presets import Preset, preset
+from utuning_search.designs.spaces.domains import Choice, Domain, FloatRange, Suggester, Value, parse_domain
+from utuning_search.designs.spaces.encoding import explain
 from utuning_search.designs.spaces.parsing import parse_leaf, parse_slot, refuse_equal_tuners
 from utuning_search.designs.spaces.slot import EACH, Leaf, Slot, Variant
 from utuning_search.tuners import Form, Reference, Scale, tuner_config

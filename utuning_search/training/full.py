@@ -17,14 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utuning_search.backbones import vit as vit
+from utuning_search.backbones.merge import merge
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.data.loading import FinalData
 from utuning_search.designs.design import Design
-from utuning_search.engine import CHECK, CHECKED_IMAGES, Runtime
-from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.training.out_of_memory import to_device
-from utuning_search.backbones.merge import merge
-from utuning_search.training.recipe import Recipe
 from utuning_search.training.loop import Examples, measure, predict, train
+from utuning_search.training.out_of_memory import to_device
+from utuning_search.training.proxy import CHECK, CHECKED_IMAGES
+from utuning_search.training.recipe import Recipe
+from utuning_search.training.runtime import Runtime
 
 try:
     import resource

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from utuning_search.backbones import vit as vit
-from utuning_search.designs.design import Design
-from utuning_search.engine.precision import Runtime
 from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.designs.design import Design
+from utuning_search.training.runtime import Runtime
 
 BATCH, REPEATS = 16, 3
 

@@ -19,13 +19,14 @@ from typing import Any
 
 import torch
 
-from utuning_search.designs.design import Design
-from utuning_search.engine.evaluator import Evaluator, Result, load_search
-from utuning_search.engine.precision import Runtime
-from utuning_search.engine.processes import Lost, death, end_with_parent, signals_blocked
 from utuning_search.common.errors import TrainingError, UTuningError
-from utuning_search.training.task import Task
+from utuning_search.designs.design import Design
+from utuning_search.training.context import load_search
 from utuning_search.training.loop import Report
+from utuning_search.training.processes import Lost, death, end_with_parent, signals_blocked
+from utuning_search.training.proxy import Evaluator, Result
+from utuning_search.training.runtime import Runtime
+from utuning_search.training.task import Task
 
 
 @dataclass(frozen=True)

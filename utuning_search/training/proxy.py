@@ -3,23 +3,19 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from utuning_search.backbones import vit as vit
-from utuning_search.data.loading import SearchData, load_search_data
-from utuning_search.designs.design import Design
-from utuning_search.engine.features import FeatureCache, budget_on
-from utuning_search.engine.precision import Runtime
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.training.out_of_memory import to_device
-from utuning_search.training.task import Task
-from utuning_search.data.places import find_data
+from utuning_search.designs.design import Design
+from utuning_search.training.feature_cache import FeatureCache, budget_on
 from utuning_search.training.loop import Examples, Report, measure, predict, train
-from utuning_search.tuners import BackboneShape
+from utuning_search.training.out_of_memory import to_device
+from utuning_search.training.runtime import Runtime
+from utuning_search.training.task import Task
 
 CHECKED_IMAGES = 16
 CHECK = "check.logits"
@@ -42,35 +38,6 @@ class Result:
     weights: bytes
     seconds: float
     accumulation: int = 1
-
-
-@dataclass(frozen=True)
-class SearchContext:
-    """A task, loaded: what designs are attached to, trained and compared on."""
-
-    backbone: vit.VisionTransformer
-    preprocessing: vit.Preprocessing
-    shape: BackboneShape
-    data: SearchData
-
-
-def load_backbone(task: Task, data_dir: str | None) -> tuple[vit.VisionTransformer, vit.Preprocessing]:
-    """A task's frozen backbone on the CPU, and how its images are prepared."""
-    spec, path = task.backbone, Runtime(data_dir=data_dir).data_path
-    checkpoint = find_data(spec.checkpoint, path, "task backbone, checkpoint") if spec.checkpoint else None
-    with torch.random.fork_rng(devices=[]):  # timm draws fresh weights before it loads the real ones
-        model = vit.load_backbone(spec.name, checkpoint, spec.image_size or None)
-    return model, vit.preprocessing_of(model, spec.name)
-
-
-def load_search(task: Task, data_dir: str | None, images: Path | None = None) -> SearchContext:
-    """Everything of a task that a search needs, on the CPU; `images` are already decoded ones, see SearchData.save."""
-    model, preprocessing = load_backbone(task, data_dir)
-    if images is None:
-        data = load_search_data(task.data, preprocessing, Runtime(data_dir=data_dir).data_path)
-    else:
-        data = SearchData.restore(images)
-    return SearchContext(model, preprocessing, vit.shape_of(model), data)
 
 
 class Evaluator:

@@ -1,0 +1,42 @@
+"""A task, loaded: its frozen backbone, how images are prepared, and the images a search sees."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from utuning_search.backbones import vit
+from utuning_search.data.loading import SearchData, load_search_data
+from utuning_search.data.places import find_data
+from utuning_search.training.runtime import Runtime
+from utuning_search.training.task import Task
+from utuning_search.tuners import BackboneShape
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """A task, loaded: what designs are attached to, trained and compared on."""
+
+    backbone: vit.VisionTransformer
+    preprocessing: vit.Preprocessing
+    shape: BackboneShape
+    data: SearchData
+
+
+def load_backbone(task: Task, data_dir: str | None) -> tuple[vit.VisionTransformer, vit.Preprocessing]:
+    """A task's frozen backbone on the CPU, and how its images are prepared."""
+    spec, path = task.backbone, Runtime(data_dir=data_dir).data_path
+    checkpoint = find_data(spec.checkpoint, path, "task backbone, checkpoint") if spec.checkpoint else None
+    with torch.random.fork_rng(devices=[]):  # timm draws fresh weights before it loads the real ones
+        model = vit.load_backbone(spec.name, checkpoint, spec.image_size or None)
+    return model, vit.preprocessing_of(model, spec.name)
+
+
+def load_search(task: Task, data_dir: str | None, images: Path | None = None) -> SearchContext:
+    """Everything of a task that a search needs, on the CPU; `images` are already decoded ones, see SearchData.save."""
+    model, preprocessing = load_backbone(task, data_dir)
+    if images is None:
+        data = load_search_data(task.data, preprocessing, Runtime(data_dir=data_dir).data_path)
+    else:
+        data = SearchData.restore(images)
+    return SearchContext(model, preprocessing, vit.shape_of(model), data)
