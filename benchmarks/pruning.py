@@ -13,9 +13,9 @@ import statistics
 from pathlib import Path
 
 from utuning_search import Study
-from utuning_search.pruning import ParetoPruner, Peer
+from utuning_search.search.pruning import ParetoPruner, Peer
 from utuning_search.record import table
-from utuning_search.trials import TrialRecord
+from utuning_search.search.trials import TrialRecord
 
 
 def replay(records: list[TrialRecord], pruner: ParetoPruner, front: set[int]) -> tuple[float, float, int]:

@@ -20,13 +20,13 @@ import timm
 import torch
 from PIL import Image
 
-from utuning_search.backbones import vit as vit
+from utuning_search.backbones import vit
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.cli.main import main
 from utuning_search.common.bundled import bundled
 from utuning_search.common.errors import StudyError
 from utuning_search.designs.design import Design
-from utuning_search.study import Study
+from utuning_search.search.study import Study
 from utuning_search.training.context import load_search
 from utuning_search.training.task import Task
 

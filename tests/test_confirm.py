@@ -36,11 +36,11 @@ from utuning_search.finalists import Finalist, choose, strongest_presets
 from utuning_search.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
 from utuning_search.plots import draw_finals, save_finals
 from utuning_search.record import finals_table, write_finals
-from utuning_search.runner import Budget
-from utuning_search.study import IMAGES, Study
+from utuning_search.search.runner import Budget
+from utuning_search.search.study import IMAGES, Study
 from utuning_search.training.full import FullTrainer, augmentation
 from utuning_search.training.processes import Lost, run_each
-from utuning_search.trials import TrialRecord
+from utuning_search.search.trials import TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

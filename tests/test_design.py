@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utuning_search.common.errors import InputError
-from utuning_search.designs import block_sets as block_sets
+from utuning_search.designs import block_sets
 from utuning_search.designs.design import Design, Placement
 from utuning_search.tuners import (
     AdapterConfig,

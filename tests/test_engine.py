@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search.backbones import vit as vit
+from utuning_search.backbones import vit
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import InputError

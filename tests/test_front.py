@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utuning_search.common.errors import InputError
-from utuning_search.front import front, hypervolume, knee
+from utuning_search.search.pareto import front, hypervolume, knee
 
 Points = list[tuple[float, float]]
 # Few distinct values, so that ties of one axis and of both are common.

@@ -24,9 +24,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from utuning_search.cli.main import main
 from utuning_search.designs.design import Design
-from utuning_search.runner import Budget
-from utuning_search.storage import JOURNAL, JournalLock
-from utuning_search.study import Study
+from utuning_search.search.runner import Budget
+from utuning_search.search.storage import JOURNAL, JournalLock
+from utuning_search.search.study import Study
 from utuning_search.training.pool import Job, ProcessPool, Rung
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
@@ -347,7 +347,7 @@ def test_ctrl_c_while_the_data_is_loaded(
         signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr("utuning_search.study.load_search", load_search)
+        patch.setattr("utuning_search.search.study.load_search", load_search)
         assert place.here("resume", "early", "--workers=0", "-q") == 130
     assert "utuning-search resume early" in capsys.readouterr().out
     assert place.study("early").trials() == []

@@ -13,15 +13,15 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from utuning_search.backbones import vit as vit
+from utuning_search.backbones import vit
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.data.spec import DataSpec
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.presets import PRESETS
 from utuning_search.record import read_table, table
-from utuning_search.runner import Budget
-from utuning_search.study import Study
+from utuning_search.search.runner import Budget
+from utuning_search.search.study import Study
 from utuning_search.training import out_of_memory as memory
 from utuning_search.training.context import load_search
 from utuning_search.training.feature_cache import BUDGET, FeatureCache, budget_on
@@ -442,15 +442,15 @@ def test_a_study_notes_what_did_not_fit(tmp_path: Path) -> None:
 
 
 def test_pruned_trials_note_it_and_failed_ones_say_why(tmp_path: Path) -> None:
-    coordinator = study_in(tmp_path, "states").coordinator
+    scheduler = study_in(tmp_path, "states").scheduler
     for wanted in ("pruned", "failed"):
-        running = coordinator.ask()
-        coordinator.rung(running, Report(1, 0.1, 1.0, 2))
+        running = scheduler.ask()
+        scheduler.rung(running, Report(1, 0.1, 1.0, 2))
         if wanted == "pruned":
-            coordinator.pruned(running, 1.0)
+            scheduler.pruned(running, 1.0)
         else:
-            coordinator.failed(running, "the loss is finite", 1.0)
-    pruned, failed = coordinator.records()
+            scheduler.failed(running, "the loss is finite", 1.0)
+    pruned, failed = scheduler.records()
     assert (pruned.state, pruned.reason) == ("pruned", note(50, 2))
     assert (failed.state, failed.reason) == ("failed", "the loss is finite")
 

@@ -14,7 +14,7 @@ from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.spaces.domains import Choice
 from utuning_search.designs.spaces.space import Space
-from utuning_search.spec import StudySpec
+from utuning_search.search.spec import StudySpec
 from utuning_search.training.task import Task
 from utuning_search.tuners import AdapterConfig, LoraConfig, PrefixConfig, PromptConfig, Scale, TunerConfig
 

@@ -13,16 +13,16 @@ from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 
 from utuning_search.common.errors import InputError, StudyError
-from utuning_search.coordinator import Running
+from utuning_search.search.scheduler import Running
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
-from utuning_search.pruning import ParetoPruner, Peer
-from utuning_search.runner import STALE, Budget, Snapshot
-from utuning_search.study import Study
+from utuning_search.search.pruning import ParetoPruner, Peer
+from utuning_search.search.runner import STALE, Budget, Snapshot
+from utuning_search.search.study import Study
 from utuning_search.training.loop import Report
 from utuning_search.training.proxy import Result
 from utuning_search.training.task import Task
-from utuning_search.trials import TrialRecord
+from utuning_search.search.trials import TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -264,25 +264,25 @@ def test_the_front_is_not_dominated(finished: Study) -> None:
 
 def report(running: Running, study: Study, accuracy: float) -> bool:
     """Whether a trial goes on after it reported `accuracy` at the rung."""
-    return study.coordinator.rung(running, Report(RUNG, accuracy, 1.0))
+    return study.scheduler.rung(running, Report(RUNG, accuracy, 1.0))
 
 
 def test_presets_are_never_pruned(inputs: Inputs) -> None:
     study = inputs.create("strict", pruner=ParetoPruner(ahead=1, share=0))
-    first, second = study.coordinator.ask(), study.coordinator.ask()
+    first, second = study.scheduler.ask(), study.scheduler.ask()
     assert [first.preset, second.preset] == ["linear-probe", "adapter"]
     assert report(first, study, 0.9)
     assert report(second, study, 0.1), "a smaller peer is ahead, but it is a preset"
     for running in (first, second):
-        study.coordinator.done(running, Result(0.5, b"", 1.0))
-    third = study.coordinator.ask()
+        study.scheduler.done(running, Result(0.5, b"", 1.0))
+    third = study.scheduler.ask()
     assert not third.preset
     assert not report(third, study, 0.05), "the linear probe is smaller and ahead"
 
 
 def test_without_a_pruner_nothing_is_pruned(inputs: Inputs) -> None:
     study = inputs.create("unpruned", pruner=None)
-    running = [study.coordinator.ask() for _ in range(5)]
+    running = [study.scheduler.ask() for _ in range(5)]
     assert all(report(r, study, 0.9 - 0.2 * i) for i, r in enumerate(running))
 
 
@@ -291,7 +291,7 @@ def test_seeds_propose_different_designs(inputs: Inputs, sampler: str) -> None:
     asked = []
     for seed in (0, 1):
         study = inputs.create(f"seed-{sampler}-{seed}", sampler=sampler, seed=seed)
-        asked.append([study.coordinator.ask().design.key for _ in range(7)])
+        asked.append([study.scheduler.ask().design.key for _ in range(7)])
     assert asked[0][:2] == asked[1][:2], "presets are those of any seed"
     assert asked[0] != asked[1]
 
@@ -354,13 +354,13 @@ def test_crash_between_any_two_writes(inputs: Inputs, finished: Study, monkeypat
     study = inputs.load("crashed")
     assert outcomes(study) == outcomes(finished)
     assert all(r.state in ("complete", "pruned", "interrupted") for r in study.trials())
-    assert not [t for t in study.coordinator.records() if t.state == "waiting"]
+    assert not [t for t in study.scheduler.records() if t.state == "waiting"]
 
 
 def test_trials_left_running_are_tried_again(inputs: Inputs, finished: Study) -> None:
     study = inputs.create("left")
     study.run(Budget(trials=3), workers=0)
-    lost = inputs.load("left").coordinator.ask()
+    lost = inputs.load("left").scheduler.ask()
     study = inputs.load("left")
     assert [r.state for r in study.trials()][-1] == "running"
     assert study.run(Budget(trials=6), workers=0)
@@ -374,8 +374,8 @@ def test_a_trial_lost_after_its_rung_leaves_no_trace_in_its_peers(inputs: Inputs
     study.run(Budget(trials=2), workers=0)
     for accuracy in (1.0, 0.99, 0.98, 0.97):  # enough to prune whatever comes later, if they counted
         other = inputs.load("rung-lost")
-        other.coordinator.reap()
-        report(other.coordinator.ask(), other, accuracy)
+        other.scheduler.reap()
+        report(other.scheduler.ask(), other, accuracy)
     study = inputs.load("rung-lost")
     assert study.run(Budget(trials=9), workers=0)
     assert outcomes(study) == outcomes(finished)[:9]
@@ -452,14 +452,14 @@ def test_budget_of_epochs(inputs: Inputs) -> None:
 def test_budget_of_epochs_ends_where_all_designs_are_trained(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reused trials train no epochs, so a small space can never use up such a budget."""
     study, asked = inputs.create("exhausted", "five"), []
-    real = study.coordinator.ask
+    real = study.scheduler.ask
 
     def ask() -> Running:
         asked.append(1)
         assert len(asked) < 200, "200 trials of a space with five designs, and no end"
         return real()
 
-    monkeypatch.setattr(study.coordinator, "ask", ask)
+    monkeypatch.setattr(study.scheduler, "ask", ask)
     assert study.run(Budget(trials=None, epochs=1000), workers=0)
     records = study.trials()
     check_reuse(records)
@@ -632,7 +632,7 @@ def test_creation_on_a_full_disk_leaves_no_study(
         raise StudyError(f"file {path}", "it can be written", "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("utuning_search.study.write_atomically", write)
+        patch.setattr("utuning_search.search.study.write_atomically", write)
         with pytest.raises(StudyError, match="No space left"):
             own.create("poor", storage=url)
     assert [p.name for p in (tmp_path / "studies" / "poor").iterdir() if not p.name.startswith(".")] == []
@@ -730,7 +730,7 @@ def test_a_sqlite_file_that_is_read_only(tmp_path: Path) -> None:
 def test_a_password_is_not_kept(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The storage works, so the study is created; no file of it may hold the password."""
     journal = optuna.storages.InMemoryStorage()
-    monkeypatch.setattr("utuning_search.study.open_storage", lambda url, folder: journal)  # noqa: ARG005
+    monkeypatch.setattr("utuning_search.search.study.open_storage", lambda url, folder: journal)  # noqa: ARG005
     for i, url in enumerate(STORAGE_URLS):
         study = inputs.create(f"password-{i}", storage=url)
         for path in study.folder.rglob("*"):

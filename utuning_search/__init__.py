@@ -16,8 +16,8 @@ from utuning_search.designs.presets import PRESETS, preset
 from utuning_search.designs.spaces.space import Space
 from utuning_search.export import export_trial, pick_trial
 from utuning_search.loading import TunedClassifier, load_tuned
-from utuning_search.runner import Budget
-from utuning_search.study import Study
+from utuning_search.search.runner import Budget
+from utuning_search.search.study import Study
 from utuning_search.training.task import Task
 
 __all__ = [

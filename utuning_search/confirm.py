@@ -27,8 +27,8 @@ from utuning_search.finals import (
     outcome_file,
     read_outcome,
 )
-from utuning_search.sampling import derive_seed
-from utuning_search.study import IMAGES, Study
+from utuning_search.search.sampling import derive_seed
+from utuning_search.search.study import IMAGES, Study
 from utuning_search.training.context import load_backbone, load_search
 from utuning_search.training.full import FullTrainer
 from utuning_search.training.out_of_memory import note

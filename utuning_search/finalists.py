@@ -7,9 +7,9 @@ from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.designs.presets import parse_presets
-from utuning_search.front import hypervolume, knee
-from utuning_search.spec import StudySpec
-from utuning_search.trials import TrialRecord, front_of
+from utuning_search.search.pareto import hypervolume, knee
+from utuning_search.search.spec import StudySpec
+from utuning_search.search.trials import TrialRecord, front_of
 from utuning_search.tuners import BackboneShape
 
 STRONGEST_PRESETS = 3

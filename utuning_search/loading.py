@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from utuning_search.backbones import vit as vit
+from utuning_search.backbones import vit
 from utuning_search.backbones.merge import merge as merge_tuners
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel

@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 
 from utuning_search.common.files import write_atomically
 from utuning_search.finals import Confirmation
-from utuning_search.trials import TrialRecord, front_of
+from utuning_search.search.trials import TrialRecord, front_of
 
 MARKER = 7  # pixels from the middle of a known method's marker to its tips
 # Where a known method's name may stand, in points from its marker: above, below, beside, and farther.

@@ -20,13 +20,13 @@ from utuning_search.finalists import strongest_presets
 from utuning_search.finals import Confirmation, Final
 from utuning_search.loading import TUNER_TOML, TUNER_WEIGHTS
 from utuning_search.plan import Cost, Plan, plan_finals, plan_search
-from utuning_search.runner import Budget, Snapshot
-from utuning_search.study import SPEC, Study
+from utuning_search.search.runner import Budget, Snapshot
+from utuning_search.search.study import SPEC, Study
 from utuning_search.training.context import load_backbone
 from utuning_search.training.cost import image_seconds
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision
 from utuning_search.training.task import Task
-from utuning_search.trials import TrialRecord
+from utuning_search.search.trials import TrialRecord
 
 STUDY, SPACE = "study", "full"
 PRESETS = ("ssf", "bitfit")  # the strongest of the small ones where they were compared, besides those of the space

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from utuning_search.backbones import vit as vit
+from utuning_search.backbones import vit
 from utuning_search.backbones.tuned_block import TunedBlock, drop, insert
 from utuning_search.common.errors import BackboneError
 from utuning_search.designs.design import Design

@@ -14,10 +14,10 @@ from utuning_search.common.errors import InputError
 from utuning_search.confirm import SEEDS, TOP, Progress, confirm
 from utuning_search.finalists import RULE
 from utuning_search.finals import Confirmation, Final
-from utuning_search.front import knee
+from utuning_search.search.pareto import knee
 from utuning_search.plots import save_finals
 from utuning_search.record import FINALS_CSV, write_finals
-from utuning_search.study import Study
+from utuning_search.search.study import Study
 
 FINALS_PNG = "finals.png"
 STOPPED = 130

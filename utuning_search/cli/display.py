@@ -16,9 +16,9 @@ from rich.text import Text
 
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.plots import short
-from utuning_search.runner import Snapshot
-from utuning_search.study import Study
-from utuning_search.trials import OVERSIZED, TrialRecord, front_of
+from utuning_search.search.runner import Snapshot
+from utuning_search.search.study import Study
+from utuning_search.search.trials import OVERSIZED, TrialRecord, front_of
 
 PIPED_WIDTH = 160  # columns where nobody's screen says how many: tables in files and pipes stay whole
 console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)

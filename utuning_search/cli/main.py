@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from utuning_search.cli import cite, confirm, explain, recommend, results, search
 from utuning_search.common.errors import UTuningError
-from utuning_search.storage import quiet_optuna
+from utuning_search.search.storage import quiet_optuna
 
 INTERRUPTED = 130
 

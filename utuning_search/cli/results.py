@@ -12,8 +12,8 @@ from utuning_search.common.errors import InputError
 from utuning_search.export import PICKS, export_peft, export_trial, pick_trial
 from utuning_search.plots import save_front
 from utuning_search.record import NEAREST, front_table, write_tables
-from utuning_search.storage import JOURNAL, repair_journal
-from utuning_search.study import Study
+from utuning_search.search.storage import JOURNAL, repair_journal
+from utuning_search.search.study import Study
 
 FORMATS = ("table", "json", "csv")
 EXPORTS = ("tuner", "peft")

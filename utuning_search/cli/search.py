@@ -19,11 +19,11 @@ from utuning_search.cli.options import (
 from utuning_search.designs.spaces.space import Space
 from utuning_search.export import parse_count
 from utuning_search.plots import save_front
-from utuning_search.pruning import ParetoPruner
+from utuning_search.search.pruning import ParetoPruner
 from utuning_search.record import FRONT_CSV, TRIALS_CSV, write_tables
-from utuning_search.runner import TRIALS, Budget
-from utuning_search.sampling import SAMPLERS
-from utuning_search.study import SPLITS, Study
+from utuning_search.search.runner import TRIALS, Budget
+from utuning_search.search.sampling import SAMPLERS
+from utuning_search.search.study import SPLITS, Study
 from utuning_search.training.runtime import resolve_device
 from utuning_search.training.task import Task
 

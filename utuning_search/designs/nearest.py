@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from utuning_search.designs import block_sets as block_sets
+from utuning_search.designs import block_sets
 from utuning_search.designs.design import Design
 from utuning_search.designs.placement import Placement
 from utuning_search.designs.presets import PRESETS, Preset

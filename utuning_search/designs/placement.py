@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
-from utuning_search.designs import block_sets as block_sets
+from utuning_search.designs import block_sets
 from utuning_search.tuners import (
     FORMS,
     GATE,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from utuning_search.backbones import vit as vit
+from utuning_search.backbones import vit
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.designs.design import Design
 from utuning_search.training.runtime import Runtime

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from utuning_search.backbones import vit as vit
+from utuning_search.backbones import vit
 from utuning_search.training.out_of_memory import free, halve_to_fit
 
 BATCH = 256

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utuning_search.backbones import vit as vit
+from utuning_search.backbones import vit
 from utuning_search.backbones.merge import merge
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.data.loading import FinalData

@@ -8,8 +8,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search.backbones import vit as vit
+from utuning_search.backbones import vit
 from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.training.context import SearchContext, load_search
 from utuning_search.designs.design import Design
 from utuning_search.training.feature_cache import FeatureCache, budget_on
 from utuning_search.training.loop import Examples, Report, measure, predict, train

@@ -8,7 +8,7 @@ tells which slot placed it. What is not placed has two spellings where blocks ar
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from utuning_search.designs import block_sets as block_sets
+from utuning_search.designs import block_sets
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.domains import Choice, Value
 from utuning_search.designs.spaces.slot import Slot, Variant

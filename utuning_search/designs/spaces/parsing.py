@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any, cast
 
 from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
-from utuning_search.designs import block_sets as block_sets
+from utuning_search.designs import block_sets
 from utuning_search.designs.placement import Placement, canonical_scale
 from utuning_search.designs.spaces.domains import Choice, Domain, Value, overlap, parse_domain
 from utuning_search.designs.spaces.slot import ALONE, ANY, NONE, OWN_LEAVES, Leaf, Slot, Variant

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import cast
 
-from utuning_search.designs import block_sets as block_sets
+from utuning_search.designs import block_sets
 from utuning_search.designs.spaces.domains import Choice, Domain, Value
 from utuning_search.tuners import Form, Operation, Scale, TunerConfig, tuner_class, tuner_config
 

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from utuning_search.common.errors import StudyError
-from utuning_search.coordinator import Coordinator, Running
+from utuning_search.search.scheduler import Scheduler, Running
 from utuning_search.training.pool import Done, Event, Failed, Pool, Rung
 from utuning_search.training.processes import Lost
-from utuning_search.trials import TrialRecord, front_of, volume_of
+from utuning_search.search.trials import TrialRecord, front_of, volume_of
 
 TRIALS = 48
 WAIT = 0.5  # seconds between looks at the clock while trials run
@@ -113,7 +113,7 @@ class Runner:
     """Runs trials until a budget is spent.
 
     Args:
-        coordinator: Decides and stores.
+        scheduler: Decides and stores.
         pool: Trains.
         budget: When to stop.
         reference: Parameters of full fine-tuning, for the hypervolume.
@@ -123,14 +123,14 @@ class Runner:
 
     def __init__(
         self,
-        coordinator: Coordinator,
+        scheduler: Scheduler,
         pool: Pool,
         budget: Budget,
         reference: int,
         interrupts: Interrupts,
         on_change: Callable[[Snapshot], None] | None,
     ) -> None:
-        self.coordinator, self.pool, self.budget = coordinator, pool, budget
+        self.scheduler, self.pool, self.budget = scheduler, pool, budget
         self.reference, self.interrupts, self.on_change = reference, interrupts, on_change
         self.busy: dict[int, Running] = {}
         self.started: dict[int, float] = {}
@@ -160,18 +160,18 @@ class Runner:
             return False
         finally:
             if not ended:
-                self.coordinator.reap()
+                self.scheduler.reap()
 
     def _fill(self) -> bool:
         """Start trials on idle workers; whether any was."""
         changed = False
         for worker in range(self.pool.size):
             while worker not in self.busy and not self._spent():
-                running = self.coordinator.ask()
-                if self.coordinator.refuse_oversized(running):
+                running = self.scheduler.ask()
+                if self.scheduler.refuse_oversized(running):
                     changed = True
                     continue
-                outcome = self.coordinator.settle_duplicate(running)
+                outcome = self.scheduler.settle_duplicate(running)
                 changed = True
                 if outcome is False:
                     self._start(worker, running)
@@ -183,7 +183,7 @@ class Runner:
 
     def _spent(self) -> bool:
         waiting = len(self.busy) + len(self.held)
-        return spent(self.coordinator, self.budget, time.monotonic() - self.began, waiting)
+        return spent(self.scheduler, self.budget, time.monotonic() - self.began, waiting)
 
     def _start(self, worker: int, running: Running) -> None:
         self.busy[worker] = running
@@ -192,7 +192,7 @@ class Runner:
 
     def _settle_held(self) -> None:
         for running in list(self.held):
-            outcome = self.coordinator.settle_duplicate(running)
+            outcome = self.scheduler.settle_duplicate(running)
             idle = next((w for w in range(self.pool.size) if w not in self.busy), None)
             if outcome is True:
                 self.settled += 1
@@ -209,18 +209,18 @@ class Runner:
             return
         seconds = time.monotonic() - self.started[worker]
         if isinstance(event, Rung):
-            go_on = self.coordinator.rung(running, event.report)
+            go_on = self.scheduler.rung(running, event.report)
             if not go_on:
-                self.coordinator.pruned(running, seconds)
+                self.scheduler.pruned(running, seconds)
             self.pool.answer(worker, go_on)
             if go_on:
                 return
         elif isinstance(event, Done):
-            self.coordinator.done(running, event.result)
+            self.scheduler.done(running, event.result)
         elif isinstance(event, Failed):
-            self.coordinator.failed(running, event.reason, seconds)
+            self.scheduler.failed(running, event.reason, seconds)
         else:
-            self.coordinator.lost(running, event.reason, seconds)
+            self.scheduler.lost(running, event.reason, seconds)
         del self.busy[worker]
         self.settled += 1
 
@@ -229,7 +229,7 @@ class Runner:
             self.on_change(self._snapshot(time.monotonic() - self.began))
 
     def _snapshot(self, elapsed: float) -> Snapshot:
-        records = [r for r in self.coordinator.records() if r.state != "waiting"]
+        records = [r for r in self.scheduler.records() if r.state != "waiting"]
         best = front_of(records)
         target = self.budget.trials
         left = None if target is None else max(target - sum(r.settled for r in records), 0)
@@ -239,11 +239,11 @@ class Runner:
         return Snapshot(records, running, [r.number for r in best], volume, target, elapsed, remaining)
 
 
-def spent(coordinator: Coordinator, budget: Budget, elapsed: float, running: int) -> bool:
+def spent(scheduler: Scheduler, budget: Budget, elapsed: float, running: int) -> bool:
     """Whether no trial may start any more, with `running` ones on their way after `elapsed` seconds."""
-    records = coordinator.records()
+    records = scheduler.records()
     settled = sum(r.settled for r in records) + running
-    epochs = sum(r.epochs for r in records) + running * coordinator.spec.task.recipe.epochs
+    epochs = sum(r.epochs for r in records) + running * scheduler.spec.task.recipe.epochs
     return (
         (budget.trials is not None and settled >= budget.trials)
         or (budget.epochs is not None and epochs >= budget.epochs)

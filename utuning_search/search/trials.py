@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from utuning_search.designs.design import Design
-from utuning_search.front import front, hypervolume
+from utuning_search.search.pareto import front, hypervolume
 from utuning_search.training.out_of_memory import note
 
 RUNG, OVERSIZED = "rung:", "oversized"

@@ -12,8 +12,8 @@ from utuning_search.common.errors import InputError, StudyError
 from utuning_search.designs.design import Design
 from utuning_search.designs.presets import parse_presets
 from utuning_search.designs.spaces.space import Space
-from utuning_search.pruning import ParetoPruner
-from utuning_search.sampling import check_sampler
+from utuning_search.search.pruning import ParetoPruner
+from utuning_search.search.sampling import check_sampler
 from utuning_search.training.task import Task
 
 FORMAT = 1

@@ -16,18 +16,18 @@ from optuna.storages import BaseStorage
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import locked, make_folder, write_atomically
 from utuning_search.common.toml import read_toml
-from utuning_search.coordinator import Coordinator
+from utuning_search.search.scheduler import Scheduler
 from utuning_search.designs.spaces.space import Space
-from utuning_search.pruning import ParetoPruner
-from utuning_search.runner import Budget, Interrupts, Runner, Snapshot, spent
-from utuning_search.spec import RESTORE, StudySpec
-from utuning_search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
+from utuning_search.search.pruning import ParetoPruner
+from utuning_search.search.runner import Budget, Interrupts, Runner, Snapshot, spent
+from utuning_search.search.spec import RESTORE, StudySpec
+from utuning_search.search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
 from utuning_search.training.proxy import Evaluator
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision, runtimes
 from utuning_search.training.task import Task
-from utuning_search.trials import TrialRecord, front_of, volume_of
+from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.tuners import BackboneShape
 
 SPEC, LOCAL, WEIGHTS, SPLITS = "spec.toml", "run.toml", "weights", "splits.json"
@@ -57,7 +57,7 @@ class Study:
                     place_of(storage_url, folder), f"it holds the study '{folder.name}'", "nothing of it", RESTORE
                 ) from None
         self._stored = StudySpec.from_dict(stored, f"{place_of(storage_url, folder)}, spec")
-        self.coordinator = Coordinator(
+        self.scheduler = Scheduler(
             self._optuna, self._storage, spec, self.shape, len(self.classes), local["owner"], self._keep_weights
         )
 
@@ -166,7 +166,7 @@ class Study:
     def trials(self) -> list[TrialRecord]:
         """All trials but those still waiting."""
         with storage_errors(self._url, self.folder):
-            return [r for r in self.coordinator.records() if r.state != "waiting"]
+            return [r for r in self.scheduler.records() if r.state != "waiting"]
 
     def front(self) -> list[TrialRecord]:
         """The non-dominated complete trials, by parameters ascending."""
@@ -222,8 +222,8 @@ class Study:
             storage_errors(self._url, self.folder),
             Interrupts() as interrupts,
         ):
-            self.coordinator.reap()
-            if spent(self.coordinator, budget, 0.0, 0):
+            self.scheduler.reap()
+            if spent(self.scheduler, budget, 0.0, 0):
                 return True
             try:
                 with interrupts.let_in():
@@ -233,7 +233,7 @@ class Study:
             except KeyboardInterrupt:
                 return False
             try:
-                return Runner(self.coordinator, pool, budget, self.reference, interrupts, on_change).loop()
+                return Runner(self.scheduler, pool, budget, self.reference, interrupts, on_change).loop()
             finally:
                 pool.close()
                 with suppress(OSError):
