@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from utuning_search.designs.presets import parse_presets, preset
-from utuning_search.record import TRIALS_CSV, read_table
+from utuning_search.results.tables import TRIALS_CSV, read_table
 
 
 def table(folders: list[Path]) -> pd.DataFrame:

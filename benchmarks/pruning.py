@@ -13,8 +13,8 @@ import statistics
 from pathlib import Path
 
 from utuning_search import Study
+from utuning_search.results.tables import table
 from utuning_search.search.pruning import ParetoPruner, Peer
-from utuning_search.record import table
 from utuning_search.search.trials import TrialRecord
 
 

@@ -13,10 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "utuning_search"
 MAX_LINES = 400
-MAY_PRINT = (f"{PACKAGE}.cli", f"{PACKAGE}.embedded.pretrain")
+MAY_PRINT = (f"{PACKAGE}.cli", f"{PACKAGE}.backbones.embedded.pretrain")
 MAY_IMPORT_OURS_IN_FUNCTIONS: tuple[str, ...] = ()
 # Who may name the permit to read test images, and who may make one or read them.
-PERMIT, GIVES_PERMITS = "TestPermit", f"{PACKAGE}.confirm"
+PERMIT, GIVES_PERMITS = "TestPermit", f"{PACKAGE}.results.confirm"
 KNOWS_PERMITS = (GIVES_PERMITS, f"{PACKAGE}.data")
 READS_TESTS = (GIVES_PERMITS, f"{PACKAGE}.data.loading", f"{PACKAGE}.data.source")
 

@@ -27,20 +27,20 @@ from utuning_search.backbones.vit import Preprocessing
 from utuning_search.cli.main import main
 from utuning_search.common.bundled import find
 from utuning_search.common.errors import DataError, InputError, StudyError
-from utuning_search.confirm import Progress
 from utuning_search.data.digits import TEST as DIGITS_TEST
 from utuning_search.data.loading import FinalData
 from utuning_search.designs.design import Design
-from utuning_search.export import export_trial
-from utuning_search.finalists import Finalist, choose, strongest_presets
-from utuning_search.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
-from utuning_search.plots import draw_finals, save_finals
-from utuning_search.record import finals_table, write_finals
+from utuning_search.results.confirm import Progress
+from utuning_search.results.export import export_trial
+from utuning_search.results.finalists import Finalist, choose, strongest_presets
+from utuning_search.results.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
+from utuning_search.results.pictures import draw_finals, save_finals
+from utuning_search.results.tables import finals_table, write_finals
 from utuning_search.search.runner import Budget
 from utuning_search.search.study import IMAGES, Study
+from utuning_search.search.trials import TrialRecord
 from utuning_search.training.full import FullTrainer, augmentation
 from utuning_search.training.processes import Lost, run_each
-from utuning_search.search.trials import TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -342,7 +342,7 @@ def test_an_error_of_a_process_is_raised_here() -> None:
 
 def test_lost_trainings_are_refused_and_the_others_kept(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = load(own)
-    module = importlib.import_module("utuning_search.confirm")
+    module = importlib.import_module("utuning_search.results.confirm")
     real = module.run_each
 
     def run(work: object, items: list[object], workers: int) -> object:

@@ -19,13 +19,13 @@ from utuning_search.backbones import vit
 from utuning_search.backbones.merge import merge
 from utuning_search.common.errors import BackboneError, InputError, StudyError, UTuningError
 from utuning_search.designs.design import Design, Placement
-from utuning_search.export import export_trial, parse_count, pick_trial
-from utuning_search.loading import TunedClassifier, load_tuned, weights_digest
+from utuning_search.results.export import export_trial, parse_count, pick_trial
+from utuning_search.results.load import TunedClassifier, load_tuned, weights_digest
 from utuning_search.search.runner import Budget
 from utuning_search.search.study import Study
+from utuning_search.search.trials import TrialRecord
 from utuning_search.training.proxy import CHECK, Evaluator, Result
 from utuning_search.training.runtime import Runtime
-from utuning_search.search.trials import TrialRecord
 from utuning_search.tuners import (
     OPERATIONS,
     TUNERS,

@@ -15,7 +15,7 @@ from utuning_search.backbones.vit import shape_of
 from utuning_search.cli.main import main
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
-from utuning_search.peft_files import check_peft, write_peft
+from utuning_search.results.peft_files import check_peft, write_peft
 from utuning_search.tuners import AdapterConfig, ExpertsConfig, LoraConfig, NormConfig
 
 from .helpers import CLASSES, tiny_vit, tuned

@@ -26,7 +26,7 @@ from utuning_search.common.errors import DataError, InputError
 from utuning_search.data.splits import apportion, hold_out_each, sample_each, split_each
 from utuning_search.data.survey import survey
 from utuning_search.designs.spaces.space import Space
-from utuning_search.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
+from utuning_search.results.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
 from utuning_search.search.runner import Budget, Snapshot
 from utuning_search.search.study import Study
 from utuning_search.training.task import Task

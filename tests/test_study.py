@@ -13,16 +13,16 @@ from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 
 from utuning_search.common.errors import InputError, StudyError
-from utuning_search.search.scheduler import Running
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.pruning import ParetoPruner, Peer
 from utuning_search.search.runner import STALE, Budget, Snapshot
+from utuning_search.search.scheduler import Running
 from utuning_search.search.study import Study
+from utuning_search.search.trials import TrialRecord
 from utuning_search.training.loop import Report
 from utuning_search.training.proxy import Result
 from utuning_search.training.task import Task
-from utuning_search.search.trials import TrialRecord
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -10,12 +10,12 @@ print(*study.front(), sep="\\n")
 from utuning_search.backbones.merge import merge
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import UTuningError
-from utuning_search.confirm import confirm
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.presets import PRESETS, preset
 from utuning_search.designs.spaces.space import Space
-from utuning_search.export import export_trial, pick_trial
-from utuning_search.loading import TunedClassifier, load_tuned
+from utuning_search.results.confirm import confirm
+from utuning_search.results.export import export_trial, pick_trial
+from utuning_search.results.load import TunedClassifier, load_tuned
 from utuning_search.search.runner import Budget
 from utuning_search.search.study import Study
 from utuning_search.training.task import Task

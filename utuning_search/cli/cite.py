@@ -7,7 +7,7 @@ from typing import Any
 from utuning_search.common.errors import InputError, nearest
 from utuning_search.designs.nearest import references
 from utuning_search.designs.presets import PRESETS, preset
-from utuning_search.loading import TUNER_TOML, read_design
+from utuning_search.results.load import TUNER_TOML, read_design
 from utuning_search.tuners import TUNERS, Reference
 
 

@@ -11,12 +11,12 @@ from rich.text import Text
 from utuning_search.cli.display import PLAIN, console
 from utuning_search.cli.options import add_place, positive
 from utuning_search.common.errors import InputError
-from utuning_search.confirm import SEEDS, TOP, Progress, confirm
-from utuning_search.finalists import RULE
-from utuning_search.finals import Confirmation, Final
+from utuning_search.results.confirm import SEEDS, TOP, Progress, confirm
+from utuning_search.results.finalists import RULE
+from utuning_search.results.finals import Confirmation, Final
+from utuning_search.results.pictures import save_finals
+from utuning_search.results.tables import FINALS_CSV, write_finals
 from utuning_search.search.pareto import knee
-from utuning_search.plots import save_finals
-from utuning_search.record import FINALS_CSV, write_finals
 from utuning_search.search.study import Study
 
 FINALS_PNG = "finals.png"

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from utuning_search.designs.nearest import nearest_preset
-from utuning_search.plots import short
+from utuning_search.results.pictures import short
 from utuning_search.search.runner import Snapshot
 from utuning_search.search.study import Study
 from utuning_search.search.trials import OVERSIZED, TrialRecord, front_of

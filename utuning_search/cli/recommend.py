@@ -11,12 +11,12 @@ from utuning_search.cli.display import PLAIN, Display, console
 from utuning_search.cli.options import add_backbone, image_size, seconds, workers
 from utuning_search.cli.search import FRONT_PNG, warn_of_skipped
 from utuning_search.designs.nearest import nearest_preset
-from utuning_search.export import parse_count
-from utuning_search.finals import Final
-from utuning_search.plan import FEWEST_DESIGNS
-from utuning_search.plots import save_finals, save_front
-from utuning_search.recommend import Recommendation, Search, finish, prepare, search
-from utuning_search.record import write_finals, write_tables
+from utuning_search.results.export import parse_count
+from utuning_search.results.finals import Final
+from utuning_search.results.pictures import save_finals, save_front
+from utuning_search.results.plan import FEWEST_DESIGNS
+from utuning_search.results.recommend import Recommendation, Search, finish, prepare, search
+from utuning_search.results.tables import write_finals, write_tables
 from utuning_search.training.runtime import resolve_device
 
 TIME, SIZE = "10m", "100k"

@@ -9,9 +9,9 @@ from typing import Any
 from utuning_search.cli.display import PLAIN, console, front_lines
 from utuning_search.cli.options import add_place
 from utuning_search.common.errors import InputError
-from utuning_search.export import PICKS, export_peft, export_trial, pick_trial
-from utuning_search.plots import save_front
-from utuning_search.record import NEAREST, front_table, write_tables
+from utuning_search.results.export import PICKS, export_peft, export_trial, pick_trial
+from utuning_search.results.pictures import save_front
+from utuning_search.results.tables import NEAREST, front_table, write_tables
 from utuning_search.search.storage import JOURNAL, repair_journal
 from utuning_search.search.study import Study
 

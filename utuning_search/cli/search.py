@@ -17,10 +17,10 @@ from utuning_search.cli.options import (
     workers,
 )
 from utuning_search.designs.spaces.space import Space
-from utuning_search.export import parse_count
-from utuning_search.plots import save_front
+from utuning_search.results.export import parse_count
+from utuning_search.results.pictures import save_front
+from utuning_search.results.tables import FRONT_CSV, TRIALS_CSV, write_tables
 from utuning_search.search.pruning import ParetoPruner
-from utuning_search.record import FRONT_CSV, TRIALS_CSV, write_tables
 from utuning_search.search.runner import TRIALS, Budget
 from utuning_search.search.sampling import SAMPLERS
 from utuning_search.search.study import SPLITS, Study

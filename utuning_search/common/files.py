@@ -1,16 +1,12 @@
-"""Files that are either whole or not there, written beside their place and then moved; and folders one has alone."""
+"""Files that are either whole or not there, written beside their place and then moved."""
 
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import filelock
-
 from utuning_search.common.errors import StudyError
-
-LOCK = ".lock"
 
 
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
@@ -36,28 +32,6 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
     finally:
         with contextlib.suppress(OSError):  # what could not be written cannot be removed either
             temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def locked(folder: Path, study: str, does: str) -> Iterator[None]:
-    """Keep other processes that lock `folder` out; whoever comes second is told what one of them `does` already.
-
-    Raises:
-        StudyError: Another process has it, or the folder cannot be locked.
-    """
-    # The kernel gives the lock back when its holder dies, however it dies.
-    lock = filelock.FileLock(folder / LOCK, blocking=False)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        todo = "Wait for it, or stop it; --workers N uses more cores in one process."
-        raise StudyError(f"study '{study}'", f"one process {does} it", "another one", todo) from None
-    except OSError as error:
-        raise StudyError(f"study '{study}'", "its folder can be locked", error.strerror or error) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def make_folder(path: Path) -> None:

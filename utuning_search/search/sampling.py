@@ -1,11 +1,11 @@
 """Samplers whose next proposal is a function of (seed, number of trials so far, history)."""
 
-import hashlib
 import warnings
 
 import optuna
 
 from utuning_search.common.errors import InputError, nearest
+from utuning_search.common.seeds import derive_seed
 
 SAMPLERS = ("tpe", "random", "nsga2")
 
@@ -30,8 +30,3 @@ def make_sampler(name: str, seed: int, count: int) -> optuna.samplers.BaseSample
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(seed=mixed, multivariate=False)
-
-
-def derive_seed(seed: int, purpose: str) -> int:
-    """A seed in [0, 2^31) for one purpose, unrelated to those for others."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:4], "big") >> 1

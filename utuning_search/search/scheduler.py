@@ -12,15 +12,16 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
+from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.domains import Suggester
 from utuning_search.search.pruning import Peer
-from utuning_search.search.sampling import derive_seed, make_sampler
+from utuning_search.search.sampling import make_sampler
 from utuning_search.search.spec import StudySpec
+from utuning_search.search.trials import OVERSIZED, RUNG, TrialRecord, read_trial
 from utuning_search.training.loop import Report
 from utuning_search.training.pool import Job
 from utuning_search.training.proxy import Result
-from utuning_search.search.trials import OVERSIZED, RUNG, TrialRecord, read_trial
 from utuning_search.tuners import BackboneShape
 
 MOST_LOSSES = 2  # workers that one design may take down before it counts as failed

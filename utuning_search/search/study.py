@@ -14,20 +14,21 @@ import tomli_w
 from optuna.storages import BaseStorage
 
 from utuning_search.common.errors import InputError, StudyError
-from utuning_search.common.files import locked, make_folder, write_atomically
+from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.locks import locked
 from utuning_search.common.toml import read_toml
-from utuning_search.search.scheduler import Scheduler
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.pruning import ParetoPruner
 from utuning_search.search.runner import Budget, Interrupts, Runner, Snapshot, spent
+from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
 from utuning_search.search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
+from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
 from utuning_search.training.proxy import Evaluator
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision, runtimes
 from utuning_search.training.task import Task
-from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.tuners import BackboneShape
 
 SPEC, LOCAL, WEIGHTS, SPLITS = "spec.toml", "run.toml", "weights", "splits.json"

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from utuning_search.backbones import vit
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.training.context import SearchContext, load_search
 from utuning_search.designs.design import Design
+from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.feature_cache import FeatureCache, budget_on
 from utuning_search.training.loop import Examples, Report, measure, predict, train
 from utuning_search.training.out_of_memory import to_device

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from utuning_search.common.files import write_atomically
-from utuning_search.finals import Confirmation
+from utuning_search.results.finals import Confirmation
 from utuning_search.search.trials import TrialRecord, front_of
 
 MARKER = 7  # pixels from the middle of a known method's marker to its tips

@@ -14,7 +14,7 @@ from typing import Any
 
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import write_atomically
-from utuning_search.finalists import Finalist
+from utuning_search.results.finalists import Finalist
 
 FINALS = "finals"
 WEIGHTS = ".safetensors"

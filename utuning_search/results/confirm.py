@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 
 from utuning_search.common.errors import InputError, StudyError, TrainingError
-from utuning_search.common.files import locked, make_folder, write_atomically
+from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.locks import locked
+from utuning_search.common.seeds import derive_seed
 from utuning_search.data.loading import FinalData, load_final_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.designs.design import Design
-from utuning_search.finalists import Finalist, select
-from utuning_search.finals import (
+from utuning_search.results.finalists import Finalist, select
+from utuning_search.results.finals import (
     EXPORTED_SEED,
     FINALS,
     Confirmation,
@@ -27,7 +29,6 @@ from utuning_search.finals import (
     outcome_file,
     read_outcome,
 )
-from utuning_search.search.sampling import derive_seed
 from utuning_search.search.study import IMAGES, Study
 from utuning_search.training.context import load_backbone, load_search
 from utuning_search.training.full import FullTrainer

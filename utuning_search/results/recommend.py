@@ -11,22 +11,22 @@ from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.vit import shape_of
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import make_folder
-from utuning_search.confirm import Progress, confirm
 from utuning_search.data.spec import DataSpec
 from utuning_search.data.survey import Survey, survey
 from utuning_search.designs.spaces.space import Space
-from utuning_search.export import README, export_trial
-from utuning_search.finalists import strongest_presets
-from utuning_search.finals import Confirmation, Final
-from utuning_search.loading import TUNER_TOML, TUNER_WEIGHTS
-from utuning_search.plan import Cost, Plan, plan_finals, plan_search
+from utuning_search.results.confirm import Progress, confirm
+from utuning_search.results.export import README, export_trial
+from utuning_search.results.finalists import strongest_presets
+from utuning_search.results.finals import Confirmation, Final
+from utuning_search.results.load import TUNER_TOML, TUNER_WEIGHTS
+from utuning_search.results.plan import Cost, Plan, plan_finals, plan_search
 from utuning_search.search.runner import Budget, Snapshot
 from utuning_search.search.study import SPEC, Study
+from utuning_search.search.trials import TrialRecord
 from utuning_search.training.context import load_backbone
 from utuning_search.training.cost import image_seconds
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision
 from utuning_search.training.task import Task
-from utuning_search.search.trials import TrialRecord
 
 STUDY, SPACE = "study", "full"
 PRESETS = ("ssf", "bitfit")  # the strongest of the small ones where they were compared, besides those of the space

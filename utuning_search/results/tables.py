@@ -6,7 +6,7 @@ import pandas as pd
 
 from utuning_search.common.files import write_atomically
 from utuning_search.designs.nearest import nearest_preset
-from utuning_search.finals import Confirmation
+from utuning_search.results.finals import Confirmation
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord, front_of
 

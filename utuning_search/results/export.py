@@ -15,18 +15,18 @@ import torch
 from utuning_search.backbones.vit import GLYPH_VIT
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
 from utuning_search.designs.nearest import references
-from utuning_search.finals import EXPORTED_SEED, confirmed_metrics, confirmed_weights
+from utuning_search.results.finals import EXPORTED_SEED, confirmed_metrics, confirmed_weights
+from utuning_search.results.load import FORMAT, TUNER_TOML, TUNER_WEIGHTS, load_tuned, weights_digest
+from utuning_search.results.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_peft, write_peft
 from utuning_search.search.pareto import knee
-from utuning_search.loading import FORMAT, TUNER_TOML, TUNER_WEIGHTS, load_tuned, weights_digest
-from utuning_search.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_peft, write_peft
-from utuning_search.search.sampling import derive_seed
 from utuning_search.search.study import Study
+from utuning_search.search.trials import TrialRecord, front_of
 from utuning_search.training.context import load_search
 from utuning_search.training.full import check_images
 from utuning_search.training.proxy import CHECK
-from utuning_search.search.trials import TrialRecord, front_of
 
 README = "README.md"
 TRAINED_ON = {True: "all training images", False: "the proxy split"}
