@@ -64,7 +64,7 @@ scale = ["none", 1e38]
 """
 COLUMNS = ["trial", "state", "key", "design", "preset", "parameters", "accuracy", "epochs", "seconds"]
 TRIALS = 6
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parents[2]
 INLINE = ("--workers", "0")
 
 

@@ -19,16 +19,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from utuning_search import full_training, load_tuned, recommend, runner
+from utuning_search import load_tuned
 from utuning_search.cli import recommend as command
 from utuning_search.cli.main import main
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data.splits import apportion, hold_out_each, sample_each, split_each
 from utuning_search.data.survey import survey
 from utuning_search.designs.spaces.space import Space
+from utuning_search.results import recommend
 from utuning_search.results.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
+from utuning_search.search import runner
 from utuning_search.search.runner import Budget, Snapshot
 from utuning_search.search.study import Study
+from utuning_search.training import full as full_training
 from utuning_search.training.task import Task
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

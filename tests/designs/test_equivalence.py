@@ -1,7 +1,7 @@
 """Each preset equals its original method: the same logits, and again after one step of plain SGD on the same loss.
 
 The originals are HF `peft`, the `adapter-plus` package (in a process of its own), timm itself, and otherwise
-`tests/originals.py`. Ours is built with random tuner weights, the original gets copies of the same values. Where an
+`originals.py` beside this file. Ours is built with random tuner weights, the original gets copies of the same values. Where an
 original writes a parameter in another way (SSF's scale is 1 + our γ; BitFit trains the backbone's own biases, we train
 changes of them; prefix rows are (length, dim), ours are split into heads), a translation goes from ours to it. Each is
 a shift or a rearrangement, so one step of SGD moves both alike.
@@ -30,8 +30,7 @@ from utuning_search.designs.presets import PRESETS
 from utuning_search.tuners import AdapterConfig, PromptConfig
 from utuning_search.tuners.experts import Experts
 
-from . import originals as written
-from .helpers import (
+from ..helpers import (
     CLASSES,
     DEPTH,
     DIM,
@@ -45,6 +44,7 @@ from .helpers import (
     tiny_vit,
     tuned,
 )
+from . import originals as written
 
 LR = 0.1
 TOLERANCE = 1e-5  # of logits and of trained tensors, fp32

@@ -18,7 +18,7 @@ from utuning_search.designs.design import Design, Placement
 from utuning_search.results.peft_files import check_peft, write_peft
 from utuning_search.tuners import AdapterConfig, ExpertsConfig, LoraConfig, NormConfig
 
-from .helpers import CLASSES, tiny_vit, tuned
+from ..helpers import CLASSES, tiny_vit, tuned
 
 FITTING = {
     "lora": Design.preset("lora", rank=2).placements,

@@ -30,7 +30,7 @@ from utuning_search.tuners import (
     tuner_class,
 )
 
-from .helpers import (
+from ..helpers import (
     CASES,
     CLASSES,
     CORNERS,

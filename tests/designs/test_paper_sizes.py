@@ -14,7 +14,7 @@ from utuning_search.designs.paper_sizes import PUBLISHED, VIT_B, Published
 from utuning_search.designs.presets import PRESETS, Preset, preset
 from utuning_search.tuners import BackboneShape
 
-from .helpers import CLASSES, tiny_vit
+from ..helpers import CLASSES, tiny_vit
 
 CIFAR = 100
 

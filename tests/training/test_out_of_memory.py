@@ -33,7 +33,7 @@ from utuning_search.training.runtime import Runtime, runtimes
 from utuning_search.training.task import Task
 from utuning_search.tuners import AdapterConfig
 
-from .helpers import CASES, CLASSES, DEPTH, IMAGE, randomise
+from ..helpers import CASES, CLASSES, DEPTH, IMAGE, randomise
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from utuning_search import confirm, full_training
+from utuning_search import confirm
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.backbones.vit import Preprocessing
 from utuning_search.cli.main import main
@@ -39,12 +39,13 @@ from utuning_search.results.tables import finals_table, write_finals
 from utuning_search.search.runner import Budget
 from utuning_search.search.study import IMAGES, Study
 from utuning_search.search.trials import TrialRecord
+from utuning_search.training import full as full_training
 from utuning_search.training.full import FullTrainer, augmentation
 from utuning_search.training.processes import Lost, run_each
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-PACKAGE = Path(__file__).parents[1] / "utuning_search"
+PACKAGE = Path(__file__).parents[2] / "utuning_search"
 CLASSES, TRAIN, TEST = (0, 1, 3), 20, 12  # images a class
 TASK = """
 name = "tiny"

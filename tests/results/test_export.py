@@ -37,7 +37,7 @@ from utuning_search.tuners import (
     ScaleShiftConfig,
 )
 
-from .helpers import CASES, SCALES
+from ..helpers import CASES, SCALES
 
 TASK = """
 name = "tiny"
@@ -221,7 +221,7 @@ def elsewhere(bench: Bench, exported: dict[str, Exported]) -> dict[str, Any]:
     )
     command = [sys.executable, "-c", IN_A_NEW_PROCESS, str(root)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[1], check=False
+        command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2], check=False
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

@@ -25,7 +25,7 @@ from utuning_search.tuners import (
     ScaleShiftConfig,
 )
 
-from .helpers import CASES
+from ..helpers import CASES
 
 DEPTH = 6
 SHAPE = BackboneShape(dim=16, depth=DEPTH, num_heads=2, head_dim=8, hidden=64, hidden_in=64, parameters=1)

@@ -44,7 +44,7 @@ from utuning_search.tuners import (
     PromptConfig,
 )
 
-from .helpers import CASES, CLASSES, DIM, HEADS, IMAGE, bare_logits, randomise, tiny_vit, tuned
+from ..helpers import CASES, CLASSES, DIM, HEADS, IMAGE, bare_logits, randomise, tiny_vit, tuned
 
 Maker = Callable[..., VisionTransformer]
 HEAD_DIM = DIM // HEADS

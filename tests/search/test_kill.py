@@ -31,7 +31,7 @@ from utuning_search.training.pool import Job, ProcessPool, Rung
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 GUARD = 240  # seconds; only a hang takes as long
 ENDLESS = 10_000
 TASK = """
