@@ -1,10 +1,10 @@
 """Each preset equals its original method: the same logits, and again after one step of plain SGD on the same loss.
 
 The originals are HF `peft`, the `adapter-plus` package (in a process of its own), timm itself, and otherwise
-`originals.py` beside this file. Ours is built with random tuner weights, the original gets copies of the same values. Where an
-original writes a parameter in another way (SSF's scale is 1 + our γ; BitFit trains the backbone's own biases, we train
-changes of them; prefix rows are (length, dim), ours are split into heads), a translation goes from ours to it. Each is
-a shift or a rearrangement, so one step of SGD moves both alike.
+`originals.py` beside this file. Ours is built with random tuner weights, the original gets copies of the same values.
+Where an original writes a parameter in another way (SSF's scale is 1 + our γ; BitFit trains the backbone's own biases,
+we train changes of them; prefix rows are (length, dim), ours are split into heads), a translation goes from ours to it.
+Each is a shift or a rearrangement, so one step of SGD moves both alike.
 """
 
 import json

@@ -1,10 +1,11 @@
-"""The one list of tuners."""
+"""The one list of tuners: ours, and those that other distributions add by the entry point `utuning_search.tuners`."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
 from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
+from utuning_search.common.plugins import registered
 from utuning_search.tuners.adapter import AdapterConfig
 from utuning_search.tuners.base import TunerConfig
 from utuning_search.tuners.bias import BiasConfig
@@ -17,7 +18,7 @@ from utuning_search.tuners.prefix import PrefixConfig
 from utuning_search.tuners.prompt import PromptConfig
 from utuning_search.tuners.scale_shift import ScaleShiftConfig
 
-TUNERS: tuple[type[TunerConfig], ...] = (
+OURS: tuple[type[TunerConfig], ...] = (
     AdapterConfig,
     ConvConfig,
     LoraConfig,
@@ -29,9 +30,8 @@ TUNERS: tuple[type[TunerConfig], ...] = (
     BiasConfig,
     NormConfig,
 )
-_BY_KIND = {tuner.kind: tuner for tuner in TUNERS}
-if len(_BY_KIND) < len(TUNERS):
-    raise RuntimeError("two tuners of one kind are registered")
+_BY_KIND = registered("utuning_search.tuners", OURS, TunerConfig, "kind")  # type: ignore[type-abstract]  # a base
+TUNERS: tuple[type[TunerConfig], ...] = tuple(_BY_KIND.values())
 
 
 def tuner_class(kind: object, where: str) -> type[TunerConfig]:
