@@ -16,7 +16,7 @@ from utuning_search.designs.spaces.space import Space
 from utuning_search.results.confirm import confirm
 from utuning_search.results.export import export_trial, pick_trial
 from utuning_search.results.load import TunedClassifier, load_tuned
-from utuning_search.search.runner import Budget
+from utuning_search.search.budget import Budget
 from utuning_search.search.study import Study
 from utuning_search.training.task import Task
 

@@ -36,8 +36,9 @@ from utuning_search.results.finalists import Finalist, choose, strongest_presets
 from utuning_search.results.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
 from utuning_search.results.pictures import draw_finals, save_finals
 from utuning_search.results.tables import finals_table, write_finals
-from utuning_search.search.runner import Budget
-from utuning_search.search.study import IMAGES, Study
+from utuning_search.search.budget import Budget
+from utuning_search.search.layout import IMAGES
+from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 from utuning_search.training import full as full_training
 from utuning_search.training.full import FullTrainer, augmentation

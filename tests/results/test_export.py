@@ -21,7 +21,7 @@ from utuning_search.common.errors import BackboneError, InputError, StudyError, 
 from utuning_search.designs.design import Design, Placement
 from utuning_search.results.export import export_trial, parse_count, pick_trial
 from utuning_search.results.load import TunedClassifier, load_tuned, weights_digest
-from utuning_search.search.runner import Budget
+from utuning_search.search.budget import Budget
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 from utuning_search.training.proxy import CHECK, Evaluator, Result

@@ -29,7 +29,8 @@ from utuning_search.designs.spaces.space import Space
 from utuning_search.results import recommend
 from utuning_search.results.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
 from utuning_search.search import runner
-from utuning_search.search.runner import Budget, Snapshot
+from utuning_search.search.budget import Budget
+from utuning_search.search.runner import Snapshot
 from utuning_search.search.study import Study
 from utuning_search.training import full as full_training
 from utuning_search.training.task import Task

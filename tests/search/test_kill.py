@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from utuning_search.cli.main import main
 from utuning_search.designs.design import Design
-from utuning_search.search.runner import Budget
+from utuning_search.search.budget import Budget
 from utuning_search.search.storage import JOURNAL, JournalLock
 from utuning_search.search.study import Study
 from utuning_search.training.pool import Job, ProcessPool, Rung

@@ -15,8 +15,10 @@ from PIL import Image
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
-from utuning_search.search.pruning import ParetoPruner, Peer
-from utuning_search.search.runner import STALE, Budget, Snapshot
+from utuning_search.search.budget import STALE, Budget
+from utuning_search.search.history import Peer
+from utuning_search.search.pruners.pareto import ParetoPruner
+from utuning_search.search.runner import Snapshot
 from utuning_search.search.scheduler import Running
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord

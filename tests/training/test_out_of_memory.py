@@ -20,7 +20,7 @@ from utuning_search.data.spec import DataSpec
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.presets import PRESETS
 from utuning_search.results.tables import read_table, table
-from utuning_search.search.runner import Budget
+from utuning_search.search.budget import Budget
 from utuning_search.search.study import Study
 from utuning_search.training import out_of_memory as memory
 from utuning_search.training.context import load_search

@@ -20,10 +20,11 @@ from utuning_search.designs.spaces.space import Space
 from utuning_search.results.export import parse_count
 from utuning_search.results.pictures import save_front
 from utuning_search.results.tables import FRONT_CSV, TRIALS_CSV, write_tables
-from utuning_search.search.pruning import ParetoPruner
-from utuning_search.search.runner import TRIALS, Budget
-from utuning_search.search.sampling import SAMPLERS
-from utuning_search.search.study import SPLITS, Study
+from utuning_search.search.budget import TRIALS, Budget
+from utuning_search.search.layout import SPLITS
+from utuning_search.search.pruners.pareto import ParetoPruner
+from utuning_search.search.samplers.registry import SAMPLERS
+from utuning_search.search.study import Study
 from utuning_search.training.runtime import resolve_device
 from utuning_search.training.task import Task
 

@@ -29,7 +29,8 @@ from utuning_search.results.finals import (
     outcome_file,
     read_outcome,
 )
-from utuning_search.search.study import IMAGES, Study
+from utuning_search.search.layout import IMAGES
+from utuning_search.search.study import Study
 from utuning_search.training.context import load_backbone, load_search
 from utuning_search.training.full import FullTrainer
 from utuning_search.training.out_of_memory import note

@@ -20,8 +20,10 @@ from utuning_search.results.finalists import strongest_presets
 from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.load import TUNER_TOML, TUNER_WEIGHTS
 from utuning_search.results.plan import Cost, Plan, plan_finals, plan_search
-from utuning_search.search.runner import Budget, Snapshot
-from utuning_search.search.study import SPEC, Study
+from utuning_search.search.budget import Budget
+from utuning_search.search.layout import SPEC
+from utuning_search.search.runner import Snapshot
+from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 from utuning_search.training.context import load_backbone
 from utuning_search.training.cost import image_seconds

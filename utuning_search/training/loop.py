@@ -1,9 +1,9 @@
 """Train one design on a split held in memory; yields a report after each measured epoch."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -23,12 +23,19 @@ class Report:
     """Validation accuracy in [0, 1] and mean training loss after `epoch` epochs.
 
     `accumulation` is in how many parts a batch was taken, because it did not fit into memory; 1 is all at once.
+    `others` is what was measured besides, by name.
     """
 
     epoch: int
     accuracy: float
     loss: float
     accumulation: int = 1
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Everything that was measured, by name."""
+        return {"accuracy": self.accuracy, **self.others}
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ def train(
     autocast: Callable[[], AbstractContextManager[None]],
     augment: Callable[[Tensor], Tensor] | None = None,
     set_training: Callable[[bool], object] | None = None,
+    others: Callable[[Tensor], Mapping[str, float]] | None = None,
 ) -> Iterator[Report]:
     """Train `parameters` with AdamW and yield a report at each rung and after the last epoch.
 
@@ -70,6 +78,7 @@ def train(
         autocast: A fresh context for the forward pass.
         augment: Changes each batch of inputs before the forward pass of training; None leaves them.
         set_training: Called with False before measuring and with True after: dropout is for training only.
+        others: What else is measured, by name, from the validation images' logits (images, classes); None for nothing.
 
     Raises:
         TrainingError: The loss is not finite.
@@ -105,10 +114,11 @@ def train(
             if set_training is not None:
                 set_training(False)
             with autocast():
-                accuracy = measure(forward, validation)
+                logits = predict(forward, validation.inputs)
+            accuracy, more = accuracy_of(logits, validation.labels), others(logits) if others else {}
             if set_training is not None:
                 set_training(True)
-            yield Report(epoch + 1, accuracy, mean, math.ceil(batch / at_once))
+            yield Report(epoch + 1, accuracy, mean, math.ceil(batch / at_once), more)
 
 
 @torch.no_grad()
@@ -123,7 +133,12 @@ def predict(forward: Forward, inputs: Tensor) -> Tensor:
 
 def measure(forward: Forward, examples: Examples) -> float:
     """Top-1 accuracy in [0, 1]."""
-    hits = predict(forward, examples.inputs).argmax(dim=1) == examples.labels
+    return accuracy_of(predict(forward, examples.inputs), examples.labels)
+
+
+def accuracy_of(logits: Tensor, labels: Tensor) -> float:
+    """Top-1 accuracy in [0, 1] of logits (images, classes)."""
+    hits = logits.argmax(dim=1) == labels
     return int(hits.sum()) / len(hits)
 
 

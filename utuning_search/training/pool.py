@@ -23,6 +23,7 @@ from utuning_search.common.errors import TrainingError, UTuningError
 from utuning_search.designs.design import Design
 from utuning_search.training.context import load_search
 from utuning_search.training.loop import Report
+from utuning_search.training.measurement import Measure
 from utuning_search.training.processes import Lost, death, end_with_parent, signals_blocked
 from utuning_search.training.proxy import Evaluator, Result
 from utuning_search.training.runtime import Runtime
@@ -131,10 +132,17 @@ class ProcessPool(Pool):
         task: What is trained on.
         runtimes: One a worker.
         images: Decoded ones (SearchData.save), so that not every worker decodes them again; kept by the caller.
+        measures: What is measured besides accuracy.
     """
 
-    def __init__(self, task: Task, runtimes: Sequence[Runtime], images: Path | None = None) -> None:
-        self._task, self._runtimes, self._images = task, runtimes, images
+    def __init__(
+        self,
+        task: Task,
+        runtimes: Sequence[Runtime],
+        images: Path | None = None,
+        measures: Sequence[Measure] = (),
+    ) -> None:
+        self._task, self._runtimes, self._images, self._measures = task, runtimes, images, measures
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[tuple[Any, Any]] = []
         try:
@@ -177,7 +185,8 @@ class ProcessPool(Pool):
 
     def _launch(self, runtime: Runtime) -> tuple[Any, Any]:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._task, runtime, self._images), daemon=True)
+        about = (theirs, self._task, runtime, self._images, self._measures)
+        process = self._context.Process(target=_serve, args=about, daemon=True)
         with signals_blocked():
             process.start()
         theirs.close()  # so that the worker's death closes the pipe for us
@@ -189,13 +198,13 @@ class ProcessPool(Pool):
             self._workers[worker][1].send(message)
 
 
-def _serve(pipe: Any, task: Task, runtime: Runtime, images: Path | None = None) -> None:
+def _serve(pipe: Any, task: Task, runtime: Runtime, images: Path | None, measures: Sequence[Measure]) -> None:
     """A worker's life: jobs in, events out, until the pipe closes or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(runtime.threads)
     try:
-        evaluator = Evaluator(task, runtime, load_search(task, runtime.data_dir, images))
+        evaluator = Evaluator(task, runtime, load_search(task, runtime.data_dir, images), measures)
         while True:
             _one_job(pipe, evaluator, pipe.recv())
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -1,8 +1,9 @@
 """Train and measure designs one after another on one frozen backbone and one proxy split."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import safetensors.torch
 import torch
@@ -13,7 +14,9 @@ from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.designs.design import Design
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.feature_cache import FeatureCache, budget_on
-from utuning_search.training.loop import Examples, Report, measure, predict, train
+from utuning_search.training.latency import latency_ms
+from utuning_search.training.loop import Examples, Report, accuracy_of, predict, train
+from utuning_search.training.measurement import Measure, Measurement
 from utuning_search.training.out_of_memory import to_device
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
@@ -33,12 +36,19 @@ class Result:
             processes are shared memory, which dies with its worker.
         seconds: Training and measuring, without the time a caller took between reports.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
+        others: What was measured besides, by name.
     """
 
     accuracy: float
     weights: bytes
     seconds: float
     accumulation: int = 1
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Everything that was measured, by name."""
+        return {"accuracy": self.accuracy, **self.others}
 
 
 class Evaluator:
@@ -48,8 +58,11 @@ class Evaluator:
     it runs in matter.
     """
 
-    def __init__(self, task: Task, runtime: Runtime, context: SearchContext | None = None) -> None:
+    def __init__(
+        self, task: Task, runtime: Runtime, context: SearchContext | None = None, measures: Sequence[Measure] = ()
+    ) -> None:
         self.task, self.runtime = task, runtime
+        self._measures = [m for m in measures if m.name != "accuracy"]
         context = context or load_search(task, runtime.data_dir)
         self._model = context.backbone.to(runtime.device)
         if runtime.device == "cpu":
@@ -88,6 +101,7 @@ class Evaluator:
             seed=seed,
             autocast=self.runtime.autocast(),
             set_training=model.tuners.train,
+            others=partial(self._others, None) if self._measures else None,
         )
         accumulation = 1
         for report in reports:
@@ -97,13 +111,22 @@ class Evaluator:
             started = clock()
         # Whole and in fp32: what an export of this trial will predict for a user, image by image.
         model.eval()
-        accuracy = measure(
-            lambda images: model(self._normalise(images)), Examples(self._validation, self._validation_labels)
-        )
+        logits = predict(lambda images: model(self._normalise(images)), self._validation)
+        accuracy, others = accuracy_of(logits, self._validation_labels), self._others(model, logits)
         check = predict(model, self._normalise(self._validation[:CHECKED_IMAGES])).cpu()
         tensors = {k: v.cpu().contiguous() for k, v in model.tuner_state_dict().items()}
         weights = safetensors.torch.save({**tensors, CHECK: check})
-        yield Result(accuracy, weights, spent + clock() - started, accumulation)
+        yield Result(accuracy, weights, spent + clock() - started, accumulation, others)
+
+    def _others(self, finished: TunedModel | None, logits: Tensor) -> dict[str, float]:
+        """What is measured besides accuracy; without a finished model what is measured at rungs."""
+
+        def latency() -> float:
+            assert finished is not None, "a measure of finished trainings is not asked for at rungs"
+            return latency_ms(finished, self._normalise(self._validation[:CHECKED_IMAGES]))
+
+        measured = Measurement(logits, self._validation_labels, latency)
+        return {m.name: m.measure(measured) for m in self._measures if finished is not None or m.at_rungs}
 
     def _prepare(self, source: str, images: Tensor) -> Tensor:
         """The input of a batch of a source's images: normalised, and mirrored for the second view."""
