@@ -291,8 +291,9 @@ def _settings(stored: StudySpec, changed: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(changed)
     if isinstance(found.get("sampler"), str):
         found["sampler"] = stored.sampler if found["sampler"] == stored.sampler.kind else sampler_of(found["sampler"])
-    if isinstance(found.get("pruner"), str):
-        found["pruner"] = stored.pruner if found["pruner"] == stored.pruner.kind else pruner_of(found["pruner"])
+    if "pruner" in found and isinstance(found["pruner"], str | None):
+        kind = found["pruner"] or "none"
+        found["pruner"] = stored.pruner if kind == stored.pruner.kind else pruner_of(kind)
     if "objectives" in found:
         found["objectives"] = Objectives(tuple(found["objectives"]))
     if "max_parameters" in found:
