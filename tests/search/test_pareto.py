@@ -199,11 +199,8 @@ def test_malformed_points_are_refused(points: object) -> None:
 
 # Any number of objectives
 
-many = st.integers(1, 4).flatmap(
-    lambda m: st.lists(st.lists(st.integers(0, 4).map(lambda v: v / 4), min_size=m, max_size=m), min_size=1, max_size=9)
-        st.lists(st.integers(0, 4).map(lambda v: v / 4), min_size=m, max_size=m), min_size=1, max_size=10
-    )
-)
+quarters = st.integers(0, 4).map(lambda v: v / 4)
+many = st.integers(1, 4).flatmap(lambda m: st.lists(st.lists(quarters, min_size=m, max_size=m), min_size=1, max_size=9))
 
 
 def brute(points: list[list[float]]) -> set[int]:

@@ -16,7 +16,7 @@ from utuning_search.common.errors import InputError, StudyError
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import STALE, Budget
-from utuning_search.search.history import Peer
+from utuning_search.search.history import Peers
 from utuning_search.search.pruners.pareto import ParetoPruner
 from utuning_search.search.runner import Snapshot
 from utuning_search.search.scheduler import Next, Running
@@ -253,11 +253,12 @@ def test_pruned_trials_have_smaller_peers_ahead(
 def test_the_pruner_asks_three_and_a_third_of_no_more_parameters(
     better: int, worse: int, larger: int, prunes: bool
 ) -> None:
-    def peer(accuracy: float, parameters: float) -> Peer:
-        return Peer((accuracy,), (-parameters,))
+    def rows(*points: tuple[float, float]) -> Peers:
+        found = np.array(points).reshape(-1, 2)
+        return Peers(found[:, :1], -found[:, 1:])
 
-    peers = [peer(0.9, 100)] * better + [peer(0.5, 50)] * worse + [peer(0.99, 101)] * larger
-    assert ParetoPruner().prunes(replace(rung_of(0.6), own=peer(0.6, 100), peers=peers)) == prunes
+    peers = rows(*[(0.9, 100.0)] * better, *[(0.5, 50.0)] * worse, *[(0.99, 101.0)] * larger)
+    assert ParetoPruner().prunes(replace(rung_of(0.6), own=rows((0.6, 100.0)), peers=peers)) == prunes
 
 
 def test_the_front_is_not_dominated(finished: Study) -> None:

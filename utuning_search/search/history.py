@@ -9,37 +9,66 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from optuna.trial import FrozenTrial
 
+from utuning_search.search.objectives.base import Floats
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.pareto import Archive
 from utuning_search.search.trials import TrialRecord, read_trial, standing
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Another trial at the same rung.
+class Peers:
+    """Trials at one rung, as gains: all to be maximized.
 
     Attributes:
-        measured: Gains (to be maximized) of the objectives that are measured at rungs.
-        exact: Gains of the exact ones.
+        measured: (trials, objectives that are measured at rungs).
+        exact: (trials, exact objectives).
     """
 
-    measured: tuple[float, ...]
-    exact: tuple[float, ...]
+    measured: Floats
+    exact: Floats
+
+    def __len__(self) -> int:
+        return len(self.measured)
+
+
+class _Table:
+    """Rows that are added one at a time and read as one array."""
+
+    def __init__(self, columns: int) -> None:
+        self._rows, self._count = np.empty((16, columns)), 0
+
+    def add(self, row: Sequence[float]) -> None:
+        if self._count == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+        self._rows[self._count] = row
+        self._count += 1
+
+    def array(self, more: Sequence[Sequence[float]]) -> Floats:
+        rows = self._rows[: self._count]
+        return np.concatenate([rows, np.array(more)]) if more else rows
 
 
 class History:
     """A study's trials by number, and counts of them.
 
     Args:
-        read: Gives Optuna's trials, all of them, in their order; they are not copied.
+        read_all: Gives Optuna's trials, all of them, in their order; they are not copied.
+        read_one: Gives the trial of a number.
         batch: Images a step of the task.
         objectives: Of the study.
     """
 
-    def __init__(self, read: Callable[[], Sequence[FrozenTrial]], batch: int, objectives: Objectives) -> None:
-        self._read, self._batch, self._objectives = read, batch, objectives
+    def __init__(
+        self,
+        read_all: Callable[[], Sequence[FrozenTrial]],
+        read_one: Callable[[int], FrozenTrial],
+        batch: int,
+        objectives: Objectives,
+    ) -> None:
+        self._read_all, self._read_one, self._batch, self._objectives = read_all, read_one, batch, objectives
         self._records: list[TrialRecord] = []
         self._attributes: list[dict[str, object]] = []
         self._open: set[int] = set()
@@ -47,15 +76,26 @@ class History:
         self._indices: set[int] = set()
         self._outcomes: dict[str, int] = {}  # number of the trial that trained a key and settled it
         self._losses: Counter[str] = Counter()
-        self._peers: dict[int, list[Peer]] = {}
+        self._peers: dict[int, tuple[_Table, _Table]] = {}
         self._archive = Archive()
 
     def refresh(self) -> "History":
-        """Read what is new; the same object."""
-        trials = self._read()
+        """Read what is new, of any process; the same object."""
+        trials = self._read_all()
         self._open.update(range(len(self._records), len(trials)))
         for number in sorted(self._open):
             self._take(number, trials[number])
+        return self
+
+    def look(self, number: int = -1) -> "History":
+        """Read what became of the trials that are known to be on their way; the same object.
+
+        Args:
+            number: Of a trial that was just made: it and those before it are read too.
+        """
+        self._open.update(range(len(self._records), number + 1))
+        for known in sorted(self._open):
+            self._take(known, self._read_one(known))
         return self
 
     @property
@@ -105,10 +145,12 @@ class History:
         """How many workers a design took down."""
         return self._losses[key]
 
-    def peers(self, epoch: int, but: int) -> list[Peer]:
+    def peers(self, epoch: int, but: int) -> Peers:
         """Every other trial that was trained to a rung; `but` is the number of the one that asks, which still runs."""
-        running = [self._peer(r, epoch) for r in self.unfinished if r.number != but]
-        return [*self._peers.get(epoch, []), *(peer for peer in running if peer is not None)]
+        others = [r for r in self.unfinished if r.number != but and self._is_peer(r, epoch)]
+        running = [self.gains(r.measured[epoch], r.values) for r in others]
+        measured, exact = self._tables(epoch)
+        return Peers(measured.array([m for m, _ in running]), exact.array([e for _, e in running]))
 
     @property
     def stale(self) -> int:
@@ -131,13 +173,10 @@ class History:
             count += 1
         return count
 
-    def peer_of(self, measured: Mapping[str, float], exact: Mapping[str, float]) -> Peer:
-        """What is compared at a rung: by what is measured there, and by the exact objectives."""
-        compared = (o for o in self._objectives.measured if o.name in measured)
-        return Peer(
-            tuple(o.gain(measured[o.name]) for o in compared),
-            tuple(o.gain(exact[o.name]) for o in self._objectives.exact),
-        )
+    def gains(self, measured: Mapping[str, float], exact: Mapping[str, float]) -> tuple[list[float], list[float]]:
+        """A trial as its peers see it: gains of what is measured at rungs, and of the exact objectives."""
+        at_rungs = (o for o in self._objectives.measured if o.at_rungs)
+        return [o.gain(measured[o.name]) for o in at_rungs], [o.gain(exact[o.name]) for o in self._objectives.exact]
 
     def _take(self, number: int, trial: FrozenTrial) -> None:
         record = read_trial(trial, self._batch, self._objectives)
@@ -162,16 +201,22 @@ class History:
         if record.settled and record.reused is None:
             self._outcomes[record.key] = min(self._outcomes.get(record.key, record.number), record.number)
         for epoch in record.measured:
-            peer = self._peer(record, epoch)
-            if peer is not None:
-                self._peers.setdefault(epoch, []).append(peer)
+            if self._is_peer(record, epoch):
+                for table, row in zip(
+                    self._tables(epoch), self.gains(record.measured[epoch], record.values), strict=True
+                ):
+                    table.add(row)
         if standing(record, self._objectives):
             self._archive.add(record.number, self._objectives.gains([record.values])[0])
 
-    def _peer(self, record: TrialRecord, epoch: int) -> Peer | None:
-        if epoch not in record.measured or record.reused is not None or record.state == "interrupted":
-            return None
-        return self.peer_of(record.measured[epoch], record.values)
+    def _is_peer(self, record: TrialRecord, epoch: int) -> bool:
+        return epoch in record.measured and record.reused is None and record.state != "interrupted"
+
+    def _tables(self, epoch: int) -> tuple[_Table, _Table]:
+        if epoch not in self._peers:
+            at_rungs = sum(o.at_rungs for o in self._objectives.measured)
+            self._peers[epoch] = _Table(at_rungs), _Table(len(self._objectives.exact))
+        return self._peers[epoch]
 
     def _index(self, number: int) -> int | None:
         attributes = self._attributes[number]

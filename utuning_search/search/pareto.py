@@ -16,11 +16,6 @@ from utuning_search.common.errors import InputError
 Floats = npt.NDArray[np.float64]
 
 
-def dominates(a: Floats, b: Floats) -> bool:
-    """Whether gains `a` (objectives,) are at least `b` in all, and better in one."""
-    return bool((a >= b).all() and (a > b).any())
-
-
 def front(gains: npt.ArrayLike, cost: int = -1) -> list[int]:
     """Indices of the non-dominated points.
 
@@ -89,22 +84,25 @@ class Archive:
     """The front of points that come one at a time."""
 
     def __init__(self) -> None:
-        self._gains: dict[int, Floats] = {}
+        self._numbers: list[int] = []
+        self._gains: Floats | None = None
 
     def add(self, number: int, gains: Floats) -> None:
         """Let a point in, unless one of the front dominates it; points equal in all leave the lowest number."""
-        for other, theirs in list(self._gains.items()):
-            equal = bool((theirs == gains).all())
-            if dominates(theirs, gains) or (equal and other < number):
-                return
-            if equal or dominates(gains, theirs):
-                del self._gains[other]
-        self._gains[number] = gains
+        if self._gains is None:
+            self._numbers, self._gains = [number], gains[None]
+            return
+        at_least, at_most = (self._gains >= gains).all(axis=1), (self._gains <= gains).all(axis=1)
+        equal = at_least & at_most
+        if (at_least & ~equal).any() or any(n < number for n, same in zip(self._numbers, equal, strict=True) if same):
+            return
+        self._numbers = [*(n for n, beaten in zip(self._numbers, at_most, strict=True) if not beaten), number]
+        self._gains = np.concatenate([self._gains[~at_most], gains[None]])
 
     @property
     def numbers(self) -> list[int]:
         """Of the front's points, ascending."""
-        return sorted(self._gains)
+        return sorted(self._numbers)
 
 
 def _checked(points: npt.ArrayLike) -> Floats:

@@ -107,7 +107,7 @@ class Runner:
     def _spent(self) -> bool:
         waiting = len(self.busy) + len(self.held)
         elapsed, epochs = time.monotonic() - self.began, self.scheduler.spec.task.recipe.epochs
-        return spent(self.scheduler.history, self.budget, elapsed, waiting, epochs)
+        return spent(self.scheduler.recent, self.budget, elapsed, waiting, epochs)
 
     def _start(self, worker: int, running: Running) -> None:
         self.busy[worker] = running
@@ -153,7 +153,7 @@ class Runner:
             self.on_change(self._snapshot(time.monotonic() - self.began))
 
     def _snapshot(self, elapsed: float) -> Snapshot:
-        history, target = self.scheduler.history, self.budget.trials
+        history, target = self.scheduler.recent, self.budget.trials
         records = [r for r in history.records if r.state != "waiting"]
         left = None if target is None else max(target - history.settled, 0)
         remaining = None if left is None or not self.settled else elapsed / self.settled * left

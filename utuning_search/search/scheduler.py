@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, cast
 
+import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
@@ -16,7 +17,7 @@ from optuna.trial import Trial, TrialState
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.domains import Suggester
-from utuning_search.search.history import History
+from utuning_search.search.history import History, Peers
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.pruners.base import Rung
 from utuning_search.search.samplers.base import Request
@@ -104,12 +105,23 @@ class Scheduler:
         self._owner, self._keep_weights = owner, keep_weights
         self._depth = setting.shape.depth
         self._presets = spec.preset_designs(self._depth)
-        self._history = History(lambda: study.get_trials(deepcopy=False), spec.task.recipe.batch_size, spec.objectives)
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._history = History(
+            lambda: study.get_trials(deepcopy=False),
+            lambda number: storage.get_trial(self._trial_id(number)),
+            spec.task.recipe.batch_size,
+            spec.objectives,
+        )
 
     @property
     def history(self) -> History:
         """What was tried, as it is in the storage now."""
         return self._history.refresh()
+
+    @property
+    def recent(self) -> History:
+        """The same, but for what other processes began since `history` or `ask` looked; quicker."""
+        return self._history.look() if self._history.records else self.history
 
     def records(self) -> list[TrialRecord]:
         """All trials, by number."""
@@ -141,6 +153,7 @@ class Scheduler:
             trial.set_user_attr(name, value)
         seed = derive_seed(self.spec.seed, f"training {design.key}")
         running = Running(trial, design, parameters, exact, preset, seed)
+        self._history.look(trial.number)
         return running, self.decide(running)
 
     def decide(self, running: Running) -> Next:
@@ -152,7 +165,7 @@ class Scheduler:
             running.trial.set_user_attr(OVERSIZED, True)
             self._tell(running.number, None, TrialState.PRUNED)
             return Next.TOO_LARGE
-        history, key = self.history, running.design.key
+        history, key = self.recent, running.design.key
         earlier = history.outcome(key, running.number)
         if earlier is not None:
             self._reuse(running, earlier)
@@ -168,12 +181,12 @@ class Scheduler:
         # Known methods are what a front is read against, so they are always measured in full.
         if report.epoch >= self.spec.task.recipe.epochs or running.preset:
             return True
-        history = self.history
+        history = self.recent
         rung = Rung(
             epoch=report.epoch,
             number=running.number,
             measured=running.measured,
-            own=history.peer_of(report.values, running.exact),
+            own=Peers(*(np.array([row]) for row in history.gains(report.values, running.exact))),
             peers=history.peers(report.epoch, but=running.number),
             history=history.records,
             objectives=self.spec.objectives,
@@ -204,7 +217,7 @@ class Scheduler:
 
     def lost(self, running: Running, reason: str, seconds: float) -> None:
         """A worker died: the design is tried again, unless it took workers down before."""
-        if self.history.losses(running.design.key) + 1 >= MOST_LOSSES:
+        if self.recent.losses(running.design.key) + 1 >= MOST_LOSSES:
             self.failed(running, reason, seconds)
         else:
             running.trial.set_user_attr("reason", reason)
@@ -301,7 +314,8 @@ class Scheduler:
                 raise
 
     def _interrupt(self, number: int) -> None:
-        study_id = self._storage.get_study_id_from_name(self._study.study_name)
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        self._storage.set_trial_user_attr(trial_id, "interrupted", True)
+        self._storage.set_trial_user_attr(self._trial_id(number), "interrupted", True)
         self._tell(number, None, TrialState.FAIL)
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

@@ -132,4 +132,4 @@ def pretended(name: str, design: Design, accuracy: float) -> float:
         return accuracy
     worst, best = objective(name).bounds(SETTING)
     place = min(max(0.9 * accuracy + 0.1 * derive_seed(1, f"{name} {design.key}") / 2**31, 0.0), 1.0)
-    return worst + (best - worst) * place
+    return float(worst + (best - worst) * place)

@@ -4,14 +4,17 @@ import pickle
 import re
 from dataclasses import replace
 
+import numpy as np
+
 from utuning_search.common.configured import from_table
-from utuning_search.search.history import Peer
+from utuning_search.search.history import Peers
 from utuning_search.search.objectives.registry import USUAL, Objectives
 from utuning_search.search.pruners.base import Pruner, Rung
 from utuning_search.testing.pretend import PretendStudy
 from utuning_search.testing.samplers import played
 
 TRIALS = 24
+PARAMETERS = {"parameters": 10_000.0}
 STUDIES = (USUAL, Objectives(("accuracy", "macro_f1", "parameters")), Objectives(("balanced_accuracy",)))
 
 
@@ -66,8 +69,7 @@ def rung_of(accuracy: float, *, played_by: Pruner | None = None) -> Rung:
     study = PretendStudy() if played_by is None else PretendStudy(pruner=played_by)
     epoch = study.spec.task.recipe.rungs[0]
     history = [] if played_by is None else study.play(TRIALS)
-    peers: list[Peer] = [] if played_by is None else study.scheduler.history.peers(epoch, but=len(history))
-    exact = {"parameters": 10_000.0}
-    own = study.scheduler.history.peer_of({"accuracy": accuracy}, exact)
+    peers = study.scheduler.history.peers(epoch, but=len(history))
+    own = Peers(*(np.array([row]) for row in study.scheduler.history.gains({"accuracy": accuracy}, PARAMETERS)))
     rung = Rung(epoch, len(history), {epoch: {"accuracy": accuracy}}, own, peers, history, USUAL)
     return replace(rung, history=tuple(rung.history))

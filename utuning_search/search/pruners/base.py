@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from utuning_search.search.history import Peer
+from utuning_search.search.history import Peers
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.trials import TrialRecord
 
@@ -22,7 +22,7 @@ class Rung:
         epoch: After which it was measured.
         number: The trial's.
         measured: What was measured of the trial by name, at this rung and at those before it, by epoch.
-        own: The trial as its peers see it.
+        own: The trial itself, as one row.
         peers: The other trials at this rung, pruned and running ones among them.
         history: All trials by number, this one included.
         objectives: Of the study.
@@ -31,8 +31,8 @@ class Rung:
     epoch: int
     number: int
     measured: Mapping[int, Mapping[str, float]]
-    own: Peer
-    peers: Sequence[Peer]
+    own: Peers
+    peers: Peers
     history: Sequence[TrialRecord]
     objectives: Objectives
 

@@ -36,12 +36,7 @@ class ParetoPruner(Pruner):
             raise InputError("pruner", "ahead is at least 1 and share in [0, 1]", f"{self.ahead} and {self.share}")
 
     def prunes(self, rung: Rung) -> bool:
-        own = rung.own
-        comparable = [p.measured for p in rung.peers if _at_least(p.exact, own.exact)]
-        ahead = sum(measured != own.measured and _at_least(measured, own.measured) for measured in comparable)
-        return ahead >= max(self.ahead, self.share * len(comparable))
-
-
-def _at_least(theirs: tuple[float, ...], ours: tuple[float, ...]) -> bool:
-    """Whether gains are at least as high in every objective."""
-    return all(a >= b for a, b in zip(theirs, ours, strict=True))
+        cheap = (rung.peers.exact >= rung.own.exact).all(axis=1)
+        comparable, own = rung.peers.measured[cheap], rung.own.measured
+        ahead = (comparable >= own).all(axis=1) & (comparable > own).any(axis=1)
+        return int(ahead.sum()) >= max(self.ahead, self.share * len(comparable))
