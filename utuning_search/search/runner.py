@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Any
 
 from utuning_search.common.errors import StudyError
+from utuning_search.search.defaults import TRIALS
 from utuning_search.search.scheduler import Running, Scheduler
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.pool import Done, Event, Failed, Pool, Rung
 from utuning_search.training.processes import Lost
 
-TRIALS = 48
 WAIT = 0.5  # seconds between looks at the clock while trials run
 HOPELESS = 300  # proposals in a row that are larger than the study allows: the space has no others worth a wait
 STALE = 50  # a space of five designs has been tried as a whole by then but once in thousands of studies

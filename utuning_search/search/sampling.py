@@ -6,8 +6,7 @@ import optuna
 
 from utuning_search.common.errors import InputError, nearest
 from utuning_search.common.seeds import derive_seed
-
-SAMPLERS = ("tpe", "random", "nsga2")
+from utuning_search.search.defaults import SAMPLERS
 
 
 def check_sampler(name: str) -> None:
