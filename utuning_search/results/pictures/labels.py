@@ -23,9 +23,8 @@ def name_presets(axes: Axes, presets: list[tuple[int, float, float, str]]) -> No
     """
     if not presets:
         return
-    cast(
-        Figure, axes.figure
-    ).draw_without_rendering()  # settles the layout, so that extents in pixels are those of the picture
+    # Settles the layout, so that extents in pixels are those of the picture.
+    cast(Figure, axes.figure).draw_without_rendering()
     points = axes.transData.transform([(x, 100 * y) for x, y, _, _ in presets])
     taken = [Bbox.from_extents(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points]
     for parameters, accuracy, bar, name in sorted(presets):
