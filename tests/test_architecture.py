@@ -271,11 +271,13 @@ def test_rule_names_file_and_line(rule: str, files: dict[str, str], where: str, 
 
 
 def test_what_is_allowed_passes(tmp_path: Path) -> None:
-    (tmp_path / PACKAGE / "cli").mkdir(parents=True)
-    (tmp_path / PACKAGE / "cli" / "__init__.py").write_text("import rich\nfrom ..backbone import x\nprint(x)\n")
-    (tmp_path / PACKAGE / "confirm.py").write_text(
-        "from .data import TestPermit, load_final_data\n\nx = TestPermit()\n"
-    )
-    (tmp_path / PACKAGE / "backbone.py").write_text("import timm\n\n\ndef f():\n    import math\n")
+    for name, text in {
+        "cli/__init__.py": "import rich\nfrom ..backbones import vit\nprint(vit)\n",
+        "results/confirm.py": "from ..data import TestPermit, load_final_data\n\nx = TestPermit()\n",
+        "backbones/vit.py": "import timm\n\n\ndef f():\n    import math\n",
+    }.items():
+        path = tmp_path / PACKAGE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     modules = read_modules(tmp_path)
     assert [text for rule in RULES.values() for text in rule(modules)] == []

@@ -184,7 +184,7 @@ def test_digest_changes_with_a_label_alone(monkeypatch: pytest.MonkeyPatch) -> N
     before = load_search_data(DIGITS, GREY).digest
     changed = np.where(labels == 3, 4, np.where(labels == 4, 3, labels))
     monkeypatch.setattr(
-        "utuning_search.data.digits.load_digits", lambda: type("B", (), {"images": loaded.images, "target": changed})
+        "sklearn.datasets.load_digits", lambda: type("B", (), {"images": loaded.images, "target": changed})
     )
     assert load_search_data(DIGITS, GREY).digest != before
 

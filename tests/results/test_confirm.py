@@ -33,8 +33,9 @@ from utuning_search.designs.design import Design
 from utuning_search.results.confirm import Progress
 from utuning_search.results.export import export_trial
 from utuning_search.results.finalists import Finalist, choose, strongest_presets
-from utuning_search.results.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
-from utuning_search.results.pictures import draw_finals, save_finals
+from utuning_search.results.finals import Confirmation, Final, judge
+from utuning_search.results.outcomes import Outcome, confirmed_metrics, read_outcome
+from utuning_search.results.pictures.finals import draw_finals, save_finals
 from utuning_search.results.tables import finals_table, write_finals
 from utuning_search.search.budget import Budget
 from utuning_search.search.layout import IMAGES

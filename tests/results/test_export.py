@@ -19,8 +19,9 @@ from utuning_search.backbones import vit
 from utuning_search.backbones.merge import merge
 from utuning_search.common.errors import BackboneError, InputError, StudyError, UTuningError
 from utuning_search.designs.design import Design, Placement
-from utuning_search.results.export import export_trial, parse_count, pick_trial
+from utuning_search.results.export import export_trial
 from utuning_search.results.load import TunedClassifier, load_tuned, weights_digest
+from utuning_search.results.pick import pick_trial
 from utuning_search.search.budget import Budget
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
@@ -564,8 +565,3 @@ def test_a_wrong_pick_is_refused(how: str, message: str | None) -> None:
 def test_a_study_without_complete_trials_has_no_pick() -> None:
     assert "has a complete trial" in refusal(lambda: pick_trial(RECORDS[5:], "best"), StudyError)
     assert "has a complete trial" in refusal(lambda: pick_trial([], "knee"), StudyError)
-
-
-@pytest.mark.parametrize(("text", "value"), [("1", 1), ("50k", 50_000), ("50K", 50_000), ("1.25M", 1_250_000)])
-def test_counts(text: str, value: int) -> None:
-    assert parse_count(text, "here") == value

@@ -10,8 +10,8 @@ import pytest
 from utuning_search.backbones import vit
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
-from utuning_search.results.export import TRAINED_ON
-from utuning_search.results.finals import EXPORTED_SEED
+from utuning_search.results.card import TRAINED_ON
+from utuning_search.results.outcomes import EXPORTED_SEED
 from utuning_search.results.tables import COLUMNS, FINALS_CSV, FRONT_CSV, TRIALS_CSV, read_table
 from utuning_search.search.pareto import front
 from utuning_search.search.spec import StudySpec

@@ -1,29 +1,24 @@
-"""What a user watches while a study runs, and the table at its end."""
+"""What a user watches while a study or its finals run, and the table at its end."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from utuning_search.cli.console import PLAIN, console
+from utuning_search.common.counts import short
 from utuning_search.designs.nearest import nearest_preset
-from utuning_search.results.pictures import short
+from utuning_search.results.confirm import Progress
 from utuning_search.search.runner import Snapshot
 from utuning_search.search.study import Study
 from utuning_search.search.trials import OVERSIZED, TrialRecord, front_of
-
-PIPED_WIDTH = 160  # columns where nobody's screen says how many: tables in files and pipes stay whole
-console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
-# For lines with paths, commands or messages: neither broken at the screen's width nor read as markup.
-PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 class Display:
@@ -58,6 +53,15 @@ class Display:
                 if record.settled and record.number not in self._seen:
                     self._seen.add(record.number)
                     console.print(_line(record, snapshot), **PLAIN)
+
+
+def say_progress(progress: Progress) -> None:
+    """One line a finished training."""
+    outcome, who = progress.outcome, progress.finalist
+    got = f"{100 * outcome.accuracy:.2f}%" if outcome.accuracy is not None else f"failed: {outcome.reason}"
+    took = "" if outcome.seconds is None else f" in {outcome.seconds:.0f}s"
+    name = who.preset or str(who.design)
+    console.print(f"[{progress.done}/{progress.total}] {got} on test{took}  seed {outcome.seed}  {name}", **PLAIN)
 
 
 def front_lines(study: Study, records: list[TrialRecord]) -> Iterator[RenderableType]:

@@ -17,18 +17,10 @@ from utuning_search.common.seeds import derive_seed
 from utuning_search.data.loading import FinalData, load_final_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.designs.design import Design
+from utuning_search.results.defaults import SEEDS, TOP
 from utuning_search.results.finalists import Finalist, select
-from utuning_search.results.finals import (
-    EXPORTED_SEED,
-    FINALS,
-    Confirmation,
-    Final,
-    Outcome,
-    judge,
-    keep_outcome,
-    outcome_file,
-    read_outcome,
-)
+from utuning_search.results.finals import Confirmation, Final, judge
+from utuning_search.results.outcomes import EXPORTED_SEED, FINALS, Outcome, keep_outcome, outcome_file, read_outcome
 from utuning_search.search.layout import IMAGES
 from utuning_search.search.study import Study
 from utuning_search.training.context import load_backbone, load_search
@@ -38,8 +30,6 @@ from utuning_search.training.processes import Lost, run_each
 from utuning_search.training.recipe import Recipe
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, runtimes
 from utuning_search.training.task import Task
-
-TOP, SEEDS = 8, 3
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from utuning_search.search.trials import TrialRecord, front_of
 from utuning_search.tuners import BackboneShape
 
 STRONGEST_PRESETS = 3
-RULE = "the best, the knee, the smallest, then whichever adds most hypervolume to those chosen"
 
 
 @dataclass(frozen=True)

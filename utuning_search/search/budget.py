@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from utuning_search.search.defaults import TRIALS
 from utuning_search.search.history import History
 
-TRIALS = 48
 HOPELESS = 300  # proposals in a row that are larger than the study allows: the space has no others worth a wait
 STALE = 50  # a space of five designs has been tried as a whole by then but once in thousands of studies
 

@@ -12,8 +12,9 @@ from utuning_search.common.errors import InputError, StudyError
 from utuning_search.designs.design import Design
 from utuning_search.designs.presets import parse_presets
 from utuning_search.designs.spaces.space import Space
+from utuning_search.search.defaults import OBJECTIVES as DEFAULT
 from utuning_search.search.objectives.base import ExactObjective, Setting
-from utuning_search.search.objectives.registry import DEFAULT, OBJECTIVES, USUAL, Objectives, objective
+from utuning_search.search.objectives.registry import OBJECTIVES, USUAL, Objectives, objective
 from utuning_search.search.pruners.base import Pruner
 from utuning_search.search.pruners.registry import pruner
 from utuning_search.search.samplers.base import Sampler

@@ -17,11 +17,12 @@ from utuning_search.common.toml import read_toml
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.creation import check_name, check_new, write_study
+from utuning_search.search.defaults import OBJECTIVES, PRUNER, SAMPLER
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.cost import full_fine_tuning
-from utuning_search.search.objectives.registry import DEFAULT, Objectives, measures
+from utuning_search.search.objectives.registry import Objectives, measures
 from utuning_search.search.pruners.base import Pruner
 from utuning_search.search.pruners.registry import pruner as pruner_of
 from utuning_search.search.runner import Runner, Snapshot
@@ -84,9 +85,9 @@ class Study:
         studies_dir: Path | str = "studies",
         storage: str | None = None,
         seed: int = 0,
-        sampler: Sampler | str = "tpe",
-        pruner: Pruner | str | None = "pareto",
-        objectives: Sequence[str] = DEFAULT,
+        sampler: Sampler | str = SAMPLER,
+        pruner: Pruner | str | None = PRUNER,
+        objectives: Sequence[str] = OBJECTIVES,
         precision: str = "auto",
         device: str = "auto",
         data_dir: str | None = None,

@@ -9,6 +9,7 @@ import numpy as np
 from utuning_search.common.errors import InputError, nearest
 from utuning_search.common.plugins import registered
 from utuning_search.designs.design import Design
+from utuning_search.search.defaults import OBJECTIVES as DEFAULT
 from utuning_search.search.objectives.base import (
     Direction,
     ExactObjective,
@@ -27,7 +28,6 @@ OBJECTIVES: Mapping[str, type[Objective]] = registered(
     Objective,  # type: ignore[type-abstract]  # a base
     "name",
 )
-DEFAULT = ("accuracy", "parameters")
 
 
 def objective(name: str, where: str = "objective") -> Objective:

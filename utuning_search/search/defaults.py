@@ -1,0 +1,11 @@
+"""What a search does unless told otherwise, and what ours are called.
+
+Without imports, because the command line's help shows it.
+"""
+
+TRIALS = 48
+SAMPLERS = ("tpe", "random", "nsga2")
+SAMPLER = SAMPLERS[0]
+PRUNERS = ("pareto", "none", "median", "asha")
+PRUNER = PRUNERS[0]
+OBJECTIVES = ("accuracy", "parameters")
