@@ -139,9 +139,16 @@ def test_a_block_passes_each_operation_once_at_its_widths(make: Maker) -> None:
         ):
             places = [recorder.order.index(o) for o in (*inner, outer)]
             assert places == sorted(places), f"{outer} comes after what it is made of"
-        assert torch.equal(recorder.seen["attention"][0], tokens)
-        assert torch.equal(recorder.seen["norm1"][1], block.norm("attention")(tokens))
-        assert torch.equal(recorder.seen["norm2"][1], block.norm("mlp")(recorder.seen["mlp"][0]))
+        stream = tokens
+        for outer, norm, core in (("attention", "norm1", "mhsa"), ("mlp", "norm2", "ffn")):
+            (x, y), (read, normalised) = recorder.seen[outer], recorder.seen[norm]
+            assert torch.equal(x, stream)
+            assert torch.equal(read, stream)
+            assert torch.equal(normalised, block.norm(outer)(stream))
+            assert torch.equal(recorder.seen[core][0], normalised)
+            assert torch.equal(recorder.seen[core][1], y)
+            stream = x + y
+        assert torch.equal(stream, block(tokens))
         assert block.norm("norm1") is block.norm("attention")
         assert block.norm("norm2") is block.norm("mlp")
 
