@@ -32,8 +32,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from utuning_search import PRESETS, Design, Task
+from utuning_search.backbones.loading import freeze
+from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.backbones.vit import Preprocessing, freeze, unfuse_attention
 from utuning_search.training import pool as workers_of
 from utuning_search.training import proxy, runtime
 from utuning_search.training.full import MARGIN, augmentation
@@ -89,7 +91,7 @@ class Setting:
         torch.manual_seed(0)
         model = freeze(timm.create_model(self.model, num_classes=0, img_size=self.image_size))
         if not (device != "cpu" if fused is None else fused):
-            unfuse_attention(model)
+            adapter_of(model).unfuse_attention()
         return model.to(device)
 
     def tuned(self, backbone: nn.Module, design: Design, device: str) -> TunedModel:

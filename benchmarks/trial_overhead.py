@@ -1,6 +1,6 @@
 """What a trial costs besides its training: ask + rungs + tell, after 100, 1,000 and 10,000 finished trials.
 
-    python benchmarks/trial_overhead.py [--sizes 100,1000,10000] [--samplers random,tpe] [--storage memory] [--json FILE]
+    python benchmarks/trial_overhead.py [--sizes 100,1000,10000] [--samplers random,tpe] [--storage S] [--json FILE]
 
 Trainings are pretended, so everything that is timed is the trial flow, the sampler and the storage. A sampler that
 models its history costs more the longer that is; random proposals show the flow alone. Each trial asks once, reports

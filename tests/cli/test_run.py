@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from utuning_search.backbones import vit
+from utuning_search.backbones import loading
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common.errors import StudyError
 from utuning_search.search.study import Study
@@ -149,7 +149,7 @@ def test_a_task_that_cannot_be_is_refused(name: str, place: Path) -> None:
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_by_its_tensors(place: Path) -> None:
-    tensors = vit.load_backbone("glyph_vit").state_dict()
+    tensors = loading.load_backbone("glyph_vit").state_dict()
     del tensors["blocks.2.attn.qkv.weight"]
     tensors["blocks.7.norm1.weight"] = torch.ones(64)
     tensors["blocks.1.mlp.fc1.weight"] = torch.zeros(128, 64)

@@ -13,8 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import ImageFolder
 
+from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.spec import BackboneSpec
-from utuning_search.backbones.vit import Preprocessing
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data.folder import Folder
 from utuning_search.data.loading import SearchData, load_search_data

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from utuning_search.backbones.vit import Preprocessing
+from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.bundled import bundled
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data import torchvision as hub

@@ -22,8 +22,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from utuning_search import confirm
+from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.backbones.vit import Preprocessing
 from utuning_search.cli.main import main
 from utuning_search.common.bundled import find
 from utuning_search.common.errors import DataError, InputError, StudyError

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search.backbones import vit
+from utuning_search.backbones import loading
 from utuning_search.backbones.merge import merge
 from utuning_search.common.errors import BackboneError, InputError, StudyError, UTuningError
 from utuning_search.designs.design import Design, Placement
@@ -315,7 +315,7 @@ def test_tuner_toml_says_what_it_is(bench: Bench, adapter: Exported) -> None:
     assert sorted(p.name for p in adapter.folder.iterdir()) == sorted(FILES)
     assert Design.from_dict(table["design"]) == record.design
     assert table["classes"] == list(bench.data.classes)
-    digest = weights_digest(vit.load_backbone("glyph_vit"))
+    digest = weights_digest(loading.load_backbone("glyph_vit"))
     assert table["backbone"] == {"name": "glyph_vit", "checkpoint": "", "image_size": 0, "digest": digest}
     assert {**table["task"], "backbone": {k: v for k, v in table["backbone"].items() if k != "digest"}} == (
         study.spec.task.to_dict()
@@ -461,7 +461,7 @@ def test_a_tensor_too_many_or_too_few_is_named(copied: Path) -> None:
 
 
 def test_weights_of_another_backbone_are_refused(copied: Path, tmp_path: Path) -> None:
-    own = vit.load_backbone("glyph_vit").state_dict()
+    own = loading.load_backbone("glyph_vit").state_dict()
     safetensors.torch.save_file(own, tmp_path / "own.safetensors")
     assert load_tuned(copied, checkpoint=tmp_path / "own.safetensors").classes
     own["blocks.3.mlp.fc1.weight"][5, 7] += 1e-3
@@ -472,7 +472,7 @@ def test_weights_of_another_backbone_are_refused(copied: Path, tmp_path: Path) -
 
 
 def test_a_checkpoint_is_looked_up_in_the_data_directory(bench: Bench, tmp_path: Path) -> None:
-    safetensors.torch.save_file(vit.load_backbone("glyph_vit").state_dict(), tmp_path / "w.safetensors")
+    safetensors.torch.save_file(loading.load_backbone("glyph_vit").state_dict(), tmp_path / "w.safetensors")
     (tmp_path / "task.toml").write_text(TASK.replace('"glyph_vit"', '"glyph_vit"\ncheckpoint = "w.safetensors"'))
     space, task = str(bench.root / "space.toml"), str(tmp_path / "task.toml")
     study = Study.create(space, task, studies_dir=tmp_path / "studies", data_dir=str(tmp_path))

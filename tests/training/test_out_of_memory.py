@@ -13,7 +13,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from utuning_search.backbones import vit
+from utuning_search.backbones import loading
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.data.spec import DataSpec
@@ -270,7 +271,7 @@ def test_evaluation_batches_are_halved() -> None:
 
 @pytest.fixture(scope="module")
 def glyph() -> VisionTransformer:
-    return vit.load_backbone(vit.GLYPH_VIT)
+    return loading.load_backbone(loading.GLYPH_VIT)
 
 
 def pixels(count: int) -> Tensor:
@@ -338,10 +339,10 @@ def test_images_stay_as_they_are_and_inputs_are_the_same_to_the_bit(glyph: Visio
     proxy, validation = (
         context.preprocessing.normalise(s.images) for s in (context.data.proxy, context.data.validation)
     )
-    vit.unfuse_attention(glyph)
+    adapter_of(glyph).unfuse_attention()
     with torch.no_grad():
         for name, wanted in {"view_0": proxy, "view_1": proxy.flip(-1), "validation": validation}.items():
-            assert torch.equal(evaluator.cache.tokens(name, 0), vit.embed(glyph, wanted))
+            assert torch.equal(evaluator.cache.tokens(name, 0), adapter_of(glyph).embed(wanted))
 
 
 # Workers on GPUs

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from utuning_search.backbones import vit
+from utuning_search.backbones import loading
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import InputError
@@ -89,16 +91,16 @@ def images(name: str) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def glyph() -> vit.VisionTransformer:
-    return vit.load_backbone(vit.GLYPH_VIT)
+def glyph() -> VisionTransformer:
+    return loading.load_backbone(loading.GLYPH_VIT)
 
 
-def cache_of(glyph: vit.VisionTransformer, **options: int) -> FeatureCache:
+def cache_of(glyph: VisionTransformer, **options: int) -> FeatureCache:
     return FeatureCache(glyph, {name: images(name) for name in SOURCES}, nullcontext, **options)
 
 
 @pytest.fixture(scope="module")
-def fresh(glyph: vit.VisionTransformer) -> dict[tuple[str, int], Tensor]:
+def fresh(glyph: VisionTransformer) -> dict[tuple[str, int], Tensor]:
     """Tokens before each block, each from an empty cache."""
     return {(s, b): cache_of(glyph).tokens(s, b) for s in SOURCES for b in range(DEPTH + 1)}
 
@@ -114,7 +116,7 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("budget", [0, ONE, 2 * ONE + 1, 100 * ONE])
 def test_tokens_are_bit_equal_whatever_was_kept(
-    glyph: vit.VisionTransformer, fresh: dict[tuple[str, int], Tensor], order: str, budget: int
+    glyph: VisionTransformer, fresh: dict[tuple[str, int], Tensor], order: str, budget: int
 ) -> None:
     cache = cache_of(glyph, budget=budget)
     for boundary in ORDERS[order]:
@@ -123,15 +125,15 @@ def test_tokens_are_bit_equal_whatever_was_kept(
             assert cache.bytes <= max(budget, ONE), "more is kept than the budget and the tokens in use"
 
 
-def test_tokens_are_what_the_backbone_computes(glyph: vit.VisionTransformer) -> None:
+def test_tokens_are_what_the_backbone_computes(glyph: VisionTransformer) -> None:
     cache = cache_of(glyph)
     x = images("few")
     with torch.no_grad():
-        assert torch.equal(cache.tokens("few", 0), vit.embed(glyph, x))
-        assert torch.equal(vit.pool(glyph, cache.tokens("few", DEPTH)), glyph(x))
+        assert torch.equal(cache.tokens("few", 0), adapter_of(glyph).embed(x))
+        assert torch.equal(adapter_of(glyph).pool(cache.tokens("few", DEPTH)), glyph(x))
 
 
-def test_kept_tokens_are_not_computed_again(glyph: vit.VisionTransformer) -> None:
+def test_kept_tokens_are_not_computed_again(glyph: VisionTransformer) -> None:
     cache = cache_of(glyph)
     assert cache.tokens("few", 3) is cache.tokens("few", 3)
     calls = []
@@ -143,7 +145,7 @@ def test_kept_tokens_are_not_computed_again(glyph: vit.VisionTransformer) -> Non
     assert calls == [3, 4], "blocks before a kept boundary were run"
 
 
-def test_least_recently_used_tokens_are_dropped(glyph: vit.VisionTransformer) -> None:
+def test_least_recently_used_tokens_are_dropped(glyph: VisionTransformer) -> None:
     cache = cache_of(glyph, budget=2 * ONE)
     first, second = cache.tokens("many", 1), cache.tokens("many", 2)
     assert cache.tokens("many", 1) is first
@@ -214,7 +216,7 @@ def test_check_logits_are_the_tuned_models(evaluator: Evaluator) -> None:
     design = DESIGNS["everywhere"].resolve(DEPTH)
     tensors = safetensors.torch.load(evaluated(evaluator, design)[1].weights)
     context = load_search(TASK, None)
-    vit.unfuse_attention(context.backbone)
+    adapter_of(context.backbone).unfuse_attention()
     model = TunedModel(context.backbone, design, 10).eval()
     check = tensors.pop(CHECK)
     model.load_tuner_state_dict(tensors)
@@ -228,7 +230,7 @@ def test_training_from_kept_tokens_equals_training_from_images(name: str, task: 
     design = DESIGNS[name].resolve(DEPTH)
     reports, result = evaluated(Evaluator(task, Runtime()), design)
     context = load_search(task, None)
-    vit.unfuse_attention(context.backbone)
+    adapter_of(context.backbone).unfuse_attention()
     torch.manual_seed(SEED)
     model = TunedModel(context.backbone, design, 10).train()
     model.backbone.eval()

@@ -1,27 +1,21 @@
 """Fold tuners into a copy of the backbone's weights, wherever that computes the same function."""
 
 import copy
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from utuning_search.backbones.tuned_block import PlacedTuner, TunedBlock
+from utuning_search.backbones.family import BackboneBlock
+from utuning_search.backbones.placed_tuner import PlacedTuner
+from utuning_search.backbones.tuned_block import TunedBlock
 from utuning_search.backbones.tuned_model import BLOCK, SHARED, TunedModel
 from utuning_search.tuners import LINEAR_OPERATIONS, NORM_OPERATIONS, QKV_PARTS, InsideTuner, Operation, Tuner
 
-# The linear map whose output is the operation's output, for the operations that end in one.
-LAST_LINEAR: dict[Operation, tuple[str, str]] = {
-    "qkv": ("attn", "qkv"),
-    **dict.fromkeys(QKV_PARTS, ("attn", "qkv")),
-    "proj": ("attn", "proj"),
-    "fc1": ("mlp", "fc1"),
-    "fc2": ("mlp", "fc2"),
-    "attention": ("attn", "proj"),
-    "mlp": ("mlp", "fc2"),
-}
 # Operations that end in another one's linear map are folded after that one.
 ORDER: tuple[Operation, ...] = ("qkv", *QKV_PARTS, "proj", "fc1", "fc2", "attention", "mlp")
+# What is added there comes between the last linear map of `attention` or `mlp` and its output.
+LAST: dict[Operation, tuple[Operation, ...]] = {"attention": ("proj", "mhsa"), "mlp": ("fc2", "ffn")}
 
 
 @torch.no_grad()
@@ -35,7 +29,7 @@ def merge(model: TunedModel) -> TunedModel:
     """
     merged = copy.deepcopy(model)
     for name in [n for n in merged.tuners if n.startswith(BLOCK)]:
-        block = merged.backbone.blocks[int(name.removeprefix(BLOCK)) - 1]
+        block = merged.adapter.blocks[int(name.removeprefix(BLOCK)) - 1]
         tuned = cast(TunedBlock, merged.tuners[name])
         kept = _borrowed(tuned)
         for operation in ORDER:
@@ -77,14 +71,15 @@ def _borrowed(tuned: TunedBlock) -> tuple[Operation, ...]:
     return ("norm1", "qkv", *QKV_PARTS, "proj", "attention") if borrows else ()
 
 
-def _fold_norm(tuned: TunedBlock, block: Any, operation: Operation) -> None:
+def _fold_norm(tuned: TunedBlock, block: BackboneBlock, operation: Operation) -> None:
     """Fold scale-shift and bias at a norm's output into its weight and bias: W + s γ W, b + s (γ b + β)."""
-    placed, norm = tuned.at(operation), getattr(block, operation)
+    placed, norm = tuned.at(operation), block.norm(operation)
     within: Operation = "attention" if operation == "norm1" else "mlp"
     unfolded = any(type(t).normalise is not InsideTuner.normalise for t in tuned.within(within))
     terms = [_affine(t, operation) for t in placed]
-    plain = isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None
-    if not placed or unfolded or not plain or any(t is None for t in terms):
+    if not isinstance(norm, nn.LayerNorm) or norm.weight is None or norm.bias is None:
+        return
+    if not placed or unfolded or any(t is None for t in terms):
         return
     weight, bias = norm.weight.clone(), norm.bias.clone()
     for form, scale, matrix, constant in (term for found in terms for term in found or ()):
@@ -99,22 +94,21 @@ def _fold_norm(tuned: TunedBlock, block: Any, operation: Operation) -> None:
     del tuned.added[operation]
 
 
-def _fold_added(tuned: TunedBlock, block: Any, operation: Operation) -> None:
+def _fold_added(tuned: TunedBlock, block: BackboneBlock, operation: Operation) -> None:
     placed = tuned.at(operation)
-    if not placed:
+    part = block.linear(operation) if placed else None
+    if part is None:
         return
-    owner, attribute = LAST_LINEAR[operation]
-    linear = getattr(getattr(block, owner), attribute)
-    end_is_linear = operation in LINEAR_OPERATIONS or _ends_in_linear(tuned, block, operation)
+    linear, rows = part.module, part.rows
+    end_is_linear = block.ends_in_linear(operation) and not tuned.touches(*LAST.get(operation, ()))
     foldable = [t for t in placed if end_is_linear and _affine(t, operation) is not None]
     others = [t for t in placed if not any(t is f for f in foldable)]
     if not foldable or any(t.sequential is not None for t in others):
         return
     if operation in QKV_PARTS and tuned.at("qkv"):  # what reads the whole map's output would see the change
         return
-    whole_weight, whole_bias = linear.weight.clone(), linear.bias
-    whole_bias = torch.zeros_like(whole_weight[:, 0]) if whole_bias is None else whole_bias.clone()
-    rows = _rows(operation, len(whole_weight))
+    whole_weight, own_bias = linear.weight.clone(), cast(Tensor | None, linear.bias)
+    whole_bias = torch.zeros_like(whole_weight[:, 0]) if own_bias is None else own_bias.clone()
     weight, bias = whole_weight[rows], whole_bias[rows]
     new_weight, new_bias = weight.clone(), bias.clone()
     for tuner in foldable:
@@ -135,24 +129,6 @@ def _fold_added(tuned: TunedBlock, block: Any, operation: Operation) -> None:
         del group[kind]
     if not len(group):
         del tuned.added[operation]
-
-
-def _rows(operation: Operation, count: int) -> slice:
-    """The rows of a linear map's weight that make an operation's output."""
-    if operation not in QKV_PARTS:
-        return slice(0, count)
-    third = count // len(QKV_PARTS)
-    start = QKV_PARTS.index(operation) * third
-    return slice(start, start + third)
-
-
-def _ends_in_linear(tuned: TunedBlock, block: Any, operation: Operation) -> bool:
-    """Whether nothing but dropout comes after the last linear map of `attention` or `mlp`, tuners included."""
-    if any(tuned.at(inner) for inner in (("proj", "mhsa") if operation == "attention" else ("fc2", "ffn"))):
-        return False
-    layer_scale = block.ls1 if operation == "attention" else block.ls2
-    drop_path = block.drop_path1 if operation == "attention" else block.drop_path2
-    return isinstance(layer_scale, nn.Identity) and isinstance(drop_path, nn.Identity)
 
 
 Term = tuple[str, Tensor | float, Tensor | None, Tensor | None]

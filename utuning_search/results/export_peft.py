@@ -5,7 +5,7 @@ from typing import cast
 
 import safetensors.torch
 
-from utuning_search.backbones.vit import GLYPH_VIT
+from utuning_search.backbones.loading import GLYPH_VIT
 from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.designs.design import Design
 from utuning_search.results.export import check_free, source_of
@@ -42,7 +42,7 @@ def _peft_lines(study: Study, out: Path) -> list[str]:
     weights = f'pretrained_cfg_overlay={{"file": "{spec.checkpoint}"}}, ' if spec.checkpoint else ""
     if spec.name == GLYPH_VIT:
         base = [
-            "from utuning_search.backbones.vit import load_backbone",
+            "from utuning_search.backbones.loading import load_backbone",
             f'base = load_backbone("{GLYPH_VIT}")',
             f"base.reset_classifier({classes})",
         ]

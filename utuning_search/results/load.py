@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from utuning_search.backbones import vit
+from utuning_search.backbones.loading import load_backbone, preprocessing_of
 from utuning_search.backbones.merge import merge as merge_tuners
+from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import BackboneError, InputError
@@ -28,7 +30,7 @@ class TunedClassifier(nn.Module):
         design: What was tuned.
     """
 
-    def __init__(self, model: TunedModel, preprocessing: vit.Preprocessing, classes: tuple[str, ...]) -> None:
+    def __init__(self, model: TunedModel, preprocessing: Preprocessing, classes: tuple[str, ...]) -> None:
         super().__init__()
         self.model = model
         self.preprocessing, self.classes, self.design = preprocessing, classes, model.design
@@ -77,18 +79,18 @@ def load_tuned(
     path = Path(checkpoint) if checkpoint is not None else None
     if path is None and spec.checkpoint:
         path = find_data(spec.checkpoint, None if data_dir is None else Path(data_dir), where)
-    backbone = vit.load_backbone(spec.name, path, spec.image_size or None)
+    backbone = load_backbone(spec.name, path, spec.image_size or None)
     if weights_digest(backbone) != digest:
         todo = "Give the checkpoint it was trained on."
         raise BackboneError(where, f"its weights' digest is {digest}", weights_digest(backbone), todo)
     kind = resolve_device(device)
     if kind == "cpu":
-        vit.unfuse_attention(backbone)  # as in training: the two kernels round differently
+        adapter_of(backbone).unfuse_attention()  # as in training: the two kernels round differently
     model = TunedModel(backbone, Design.from_dict(table["design"], str(folder / TUNER_TOML)), len(table["classes"]))
     tensors.pop(CHECK, None)
     model.load_tuner_state_dict(tensors)
     model = merge_tuners(model) if merge else model
-    preprocessing = vit.preprocessing_of(backbone, spec.name)
+    preprocessing = preprocessing_of(backbone, spec.name)
     return TunedClassifier(model, preprocessing, tuple(table["classes"])).to(kind).eval()
 
 

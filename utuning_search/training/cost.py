@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from utuning_search.backbones import vit
+from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.designs.design import Design
 from utuning_search.training.runtime import Runtime
@@ -14,15 +16,13 @@ from utuning_search.training.runtime import Runtime
 BATCH, REPEATS = 16, 3
 
 
-def image_seconds(
-    backbone: vit.VisionTransformer, preprocessing: vit.Preprocessing, runtime: Runtime
-) -> tuple[float, float]:
+def image_seconds(backbone: nn.Module, preprocessing: Preprocessing, runtime: Runtime) -> tuple[float, float]:
     """Seconds an image takes one worker to train on, with an adapter in every block, and to predict.
 
     The best of a few batches of noise: what else the machine does at the time can only add to it.
     """
     if runtime.device == "cpu":
-        vit.unfuse_attention(backbone)
+        adapter_of(backbone).unfuse_attention()
     backbone.to(runtime.device)
     with torch.random.fork_rng(devices=[]):
         model = TunedModel(backbone, Design.preset("adapter"), 2).to(runtime.device)

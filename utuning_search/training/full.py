@@ -14,10 +14,11 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from utuning_search.backbones import vit
 from utuning_search.backbones.merge import merge
+from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.data.loading import FinalData
 from utuning_search.designs.design import Design
@@ -75,8 +76,8 @@ class FullTrainer:
 
     def __init__(
         self,
-        backbone: vit.VisionTransformer,
-        preprocessing: vit.Preprocessing,
+        backbone: nn.Module,
+        preprocessing: Preprocessing,
         data: FinalData,
         runtime: Runtime,
         *,
@@ -85,7 +86,7 @@ class FullTrainer:
         self._mirrored = mirrored
         self._backbone, self._preprocessing, self._runtime = backbone.to(runtime.device), preprocessing, runtime
         if runtime.device == "cpu":
-            vit.unfuse_attention(self._backbone)
+            adapter_of(self._backbone).unfuse_attention()
         self._classes = len(data.classes)
         splits = (data.train, data.test)
         # They stay uint8, a quarter of the memory, and are normalised a batch at a time.
@@ -162,7 +163,7 @@ class FullTrainer:
         return best[1] / best[0], best[2] / best[0]
 
 
-def check_images(preprocessing: vit.Preprocessing) -> Tensor:
+def check_images(preprocessing: Preprocessing) -> Tensor:
     """uint8 images of noise (16, channels, size, size), always the same: a loaded tuner is compared on them.
 
     Not images of the task: whoever checks an export need not have any.

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search.backbones import vit
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.designs.design import Design
 from utuning_search.training.context import SearchContext, load_search
@@ -66,7 +66,7 @@ class Evaluator:
         context = context or load_search(task, runtime.data_dir)
         self._model = context.backbone.to(runtime.device)
         if runtime.device == "cpu":
-            vit.unfuse_attention(self._model)
+            adapter_of(self._model).unfuse_attention()
         self.data = context.data
         self._normalise = context.preprocessing.normalise
         # They stay uint8, a quarter of the memory, and are mirrored and normalised a batch at a time.

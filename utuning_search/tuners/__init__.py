@@ -29,6 +29,7 @@ from utuning_search.tuners.bias import BiasConfig
 from utuning_search.tuners.conv import ConvConfig
 from utuning_search.tuners.experts import ExpertsConfig
 from utuning_search.tuners.fact import FactConfig
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.lora import LoraConfig
 from utuning_search.tuners.norm import NormConfig
 from utuning_search.tuners.prefix import PrefixConfig
@@ -56,6 +57,7 @@ __all__ = [
     "ExpertsConfig",
     "FactConfig",
     "Form",
+    "FrozenBlock",
     "InsideTuner",
     "LoraConfig",
     "NormConfig",

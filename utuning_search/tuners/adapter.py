@@ -19,6 +19,7 @@ from utuning_search.tuners.base import (
     check_choice,
     check_count,
 )
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import ADAPTER, RES_TUNING, U_TUNING, UNIFIED_VIEW, Reference
 
 MAX_RANK = 4096
@@ -88,7 +89,7 @@ class Adapter(Tuner):
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
         out: Tensor = self.up(self.act(self.down(x)))
         return out

@@ -2,32 +2,53 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from utuning_search.common.errors import InputError
+from utuning_search.tuners.frozen_block import FrozenBlock
+from utuning_search.tuners.operations import (
+    ADDITIVE_FORMS,
+    CORE_OPERATIONS,
+    FORMS,
+    GATE,
+    LEARNED_SCALES,
+    LINEAR_OPERATIONS,
+    NORM_OPERATIONS,
+    OPERATIONS,
+    QKV_PARTS,
+    TOKEN_OPERATIONS,
+    Form,
+    Operation,
+    Scale,
+)
 from utuning_search.tuners.references import Reference
 
-Operation = Literal[
-    "attention", "mlp", "block", "mhsa", "ffn", "norm1", "norm2", "qkv", "q", "k", "v", "proj", "fc1", "fc2"
+__all__ = [
+    "ADDITIVE_FORMS",
+    "CORE_OPERATIONS",
+    "FORMS",
+    "GATE",
+    "LEARNED_SCALES",
+    "LINEAR_OPERATIONS",
+    "NORM_OPERATIONS",
+    "OPERATIONS",
+    "QKV_PARTS",
+    "TOKEN_OPERATIONS",
+    "BackboneShape",
+    "Form",
+    "InsideTuner",
+    "Operation",
+    "Scale",
+    "Site",
+    "Tuner",
+    "TunerConfig",
+    "check_choice",
+    "check_count",
+    "zeros",
 ]
-Form = Literal["parallel", "sequential", "mixed", "inside", "bypass"]
-Scale = Literal["none", "scalar", "channel", "gate"] | float
-
-TOKEN_OPERATIONS: tuple[Operation, ...] = ("attention", "mlp", "block")
-# Attention and MLP without their LayerNorm: a parallel tuner there reads normalised tokens. What it adds joins the
-# residual stream like any other, so only the parallel form differs from that at `attention` and `mlp`.
-CORE_OPERATIONS: tuple[Operation, ...] = ("mhsa", "ffn")
-NORM_OPERATIONS: tuple[Operation, ...] = ("norm1", "norm2")
-QKV_PARTS: tuple[Operation, ...] = ("q", "k", "v")
-LINEAR_OPERATIONS: tuple[Operation, ...] = ("qkv", *QKV_PARTS, "proj", "fc1", "fc2")
-OPERATIONS: tuple[Operation, ...] = TOKEN_OPERATIONS + CORE_OPERATIONS + NORM_OPERATIONS + LINEAR_OPERATIONS
-ADDITIVE_FORMS: tuple[Form, ...] = ("parallel", "sequential", "mixed")
-FORMS: tuple[Form, ...] = (*ADDITIVE_FORMS, "inside", "bypass")
-LEARNED_SCALES = ("scalar", "channel")  # start at 0 where the tuner does not
-GATE = "gate"  # σ(w·t + b), averaged over the tokens t that the tuner reads: one number an image
 
 
 @dataclass(frozen=True)
@@ -190,12 +211,12 @@ class Tuner(nn.Module, ABC):
     shares: str | None = None
 
     @abstractmethod
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         """Map x (batch, tokens, in_dim) to (batch, tokens, out_dim).
 
         Args:
             x: OP's input in parallel form, OP's output in sequential form.
-            block: The frozen timm block, for tuners that use its projections; never registered here.
+            block: The frozen block around it, for tuners that use its projections.
         """
 
     def connect(self, shared: nn.Module) -> None:
@@ -204,7 +225,7 @@ class Tuner(nn.Module, ABC):
 
     @property
     def borrows_attention(self) -> bool:
-        """Whether it computes with the block's frozen norm1, qkv and proj, which then must not change."""
+        """Whether it computes with the projections of its `FrozenBlock`, which then must not change."""
         return False
 
     def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
@@ -235,7 +256,7 @@ class InsideTuner(nn.Module):
         """Tokens of (length, dim) that join the sequence after the backbone's prefix tokens, or None."""
         return None
 
-    def fold(self, block: nn.Module, operation: Operation) -> bool:
+    def fold(self, block: FrozenBlock, operation: Operation) -> bool:
         """Fold into the frozen weights of `block` in place; whether that was possible."""
         del block, operation
         return False

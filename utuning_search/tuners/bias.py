@@ -16,6 +16,7 @@ from utuning_search.tuners.base import (
     TunerConfig,
     zeros,
 )
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import BITFIT, Reference
 
 
@@ -62,7 +63,7 @@ class Bias(Tuner):
         super().__init__()
         self.bias = zeros(site.out_dim)
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
         return self.bias.expand(*x.shape[:-1], -1)
 

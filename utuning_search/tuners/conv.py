@@ -19,6 +19,7 @@ from utuning_search.tuners.base import (
     TunerConfig,
     check_count,
 )
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import CONVPASS, Reference
 
 MAX_RANK = 4096
@@ -96,7 +97,7 @@ class ConvAdapter(Tuner):
                 cast(Tensor, layer.bias).zero_()
             self.up.weight.zero_()
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
         height, width = self.grid
         patches = height * width

@@ -27,7 +27,7 @@ from utuning_search.tuners.base import (
     check_count,
     zeros,
 )
-from utuning_search.tuners.frozen_attention import attend
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import PREFIX, U_TUNING, UNIFIED_VIEW, Reference
 
 MAX_LENGTH = 512
@@ -115,6 +115,6 @@ class ParallelPrefix(Tuner):
     def borrows_attention(self) -> bool:
         return True
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         keys = torch.zeros_like(self.values) if self.keys is None else self.keys
-        return attend(block, x, keys, self.values)
+        return block.attend(x, keys, self.values)

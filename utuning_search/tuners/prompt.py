@@ -26,7 +26,7 @@ from utuning_search.tuners.base import (
     check_choice,
     check_count,
 )
-from utuning_search.tuners.frozen_attention import attend, keys_values
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import U_TUNING, VPT, Reference
 
 MAX_LENGTH = 512
@@ -113,6 +113,5 @@ class ParallelPrompt(Tuner):
     def borrows_attention(self) -> bool:
         return True
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
-        k, v = keys_values(block, self.tokens)
-        return attend(block, x, k, v)
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
+        return block.attend(x, *block.keys_values(self.tokens))

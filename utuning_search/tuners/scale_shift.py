@@ -17,6 +17,7 @@ from utuning_search.tuners.base import (
     TunerConfig,
     zeros,
 )
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import SSF, Reference
 
 
@@ -67,7 +68,7 @@ class ScaleShift(Tuner):
         self.gamma = zeros(site.out_dim)
         self.beta = zeros(site.out_dim)
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
         return self.gamma * x + self.beta
 

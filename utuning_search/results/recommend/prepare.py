@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
-from utuning_search.backbones.vit import shape_of
 from utuning_search.common.errors import StudyError
 from utuning_search.data.spec import DataSpec
 from utuning_search.data.survey import Survey, survey
@@ -66,7 +66,7 @@ def prepare(
     model, preprocessing = load_backbone(draft, data_dir)
     runtime = Runtime(kind, resolve_precision("auto", kind, spec.name), data_dir)
     cost = Cost(*image_seconds(model, preprocessing, runtime))
-    rate = RATES[shape_of(model).dim > WIDE]
+    rate = RATES[adapter_of(model).shape.dim > WIDE]
     plan = plan_search(found.trained, len(found.classes), cost, seconds, at_once(device, workers), learning_rate=rate)
     split = replace(data_spec, proxy=plan.proxy, validation=plan.validation, limit=plan.limit)
     study = Study.create(
