@@ -3,7 +3,6 @@
 import platform
 import re
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -157,7 +156,7 @@ def tuner_table(study: Study, record: TrialRecord, backbone_digest: str, *, conf
         "classes": study.classes,
         "design": record.design.to_dict(),
         "backbone": {**task.pop("backbone"), "digest": backbone_digest},
-        "shape": {**asdict(study.shape), "grid": list(study.shape.grid)},
+        "shape": study.shape.to_dict(),
         "task": task,
         "metrics": {
             "validation_accuracy": record.accuracy,

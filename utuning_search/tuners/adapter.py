@@ -18,6 +18,7 @@ from utuning_search.tuners.base import (
     TunerConfig,
     check_choice,
     check_count,
+    low_rank_flops,
 )
 from utuning_search.tuners.references import ADAPTER, RES_TUNING, U_TUNING, UNIFIED_VIEW, Reference
 
@@ -70,6 +71,9 @@ class AdapterConfig(TunerConfig):
 
     def num_parameters(self, site: Site) -> int:
         return self.rank * (site.in_dim + site.out_dim + 1) + site.out_dim
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        return low_rank_flops(site, tokens, self.rank)
 
     def build(self, site: Site) -> nn.Module:
         return Adapter(self, site)

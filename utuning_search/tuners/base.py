@@ -43,6 +43,12 @@ class BackboneShape:
         hidden_in: Input width of `fc2`; less than `hidden` in gated MLPs.
         parameters: All parameters of the backbone without a head.
         grid: Patches along the height and the width of an image.
+        prefix_tokens: Tokens before the patches (class, registers); None in shapes that older studies stored.
+        flops_outside: FLOPs of one image before the first block and after the last, without a head; None where they
+            have no closed form here.
+        gated_attention: Whether a linear map of the attention's input gates its output.
+        scaled_ends: Whether layer scale or stochastic depth comes after the last linear map of attention and MLP.
+        plain_norms: Whether norm1 and norm2 are LayerNorms with weight and bias.
     """
 
     dim: int
@@ -53,9 +59,18 @@ class BackboneShape:
     hidden_in: int
     parameters: int
     grid: tuple[int, int] = (0, 0)
+    prefix_tokens: int | None = None
+    flops_outside: int | None = None
+    gated_attention: bool = False
+    scaled_ends: bool = False
+    plain_norms: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))  # a storage gives it back as a list
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields and values as TOML and JSON hold them; what is None is left out."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if v is not None}
 
     def widths(self, operation: Operation) -> tuple[int, int]:
         """(input width, output width) of an operation."""
@@ -134,6 +149,31 @@ class TunerConfig(ABC):
         return False
 
     @property
+    def is_constant(self) -> bool:
+        """Whether U does not depend on the tokens, so that it folds wherever a bias does."""
+        return False
+
+    @property
+    def borrows_attention(self) -> bool:
+        """Whether it computes with the block's frozen norm1, qkv and proj, which then must not change."""
+        return False
+
+    @property
+    def changes_norm(self) -> bool:
+        """Whether it works inside the operation's LayerNorm; see `InsideTuner.normalise`."""
+        return False
+
+    @property
+    def extra_keys(self) -> int:
+        """Keys and values that join the softmax; see `InsideTuner.extra_keys_values`."""
+        return 0
+
+    @property
+    def extra_tokens(self) -> int:
+        """Tokens that join the sequence, to the last block if it is placed `once`; see `InsideTuner.extra_tokens`."""
+        return 0
+
+    @property
     def once(self) -> bool:
         """Whether it is placed in exactly one block and acts on all later ones."""
         return False
@@ -156,6 +196,21 @@ class TunerConfig(ABC):
     @abstractmethod
     def num_parameters(self, site: Site) -> int:
         """Closed-form number of trainable parameters of one module at `site`, without its scale."""
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        """Closed-form FLOPs of one unmerged module at `site` on one image, by the convention of `designs/flops.py`.
+
+        Extra keys and tokens are not its own: they make the frozen operation dearer.
+
+        Args:
+            site: Where it works.
+            tokens: Of the sequence that it reads.
+
+        Raises:
+            InputError: The tuner states none.
+        """
+        del site, tokens
+        raise InputError(f"FLOPs of tuner '{self.kind}'", "a tuner states num_flops", "none")
 
     @abstractmethod
     def build(self, site: Site) -> nn.Module:
@@ -202,11 +257,6 @@ class Tuner(nn.Module, ABC):
         """Take the module of `TunerConfig.build_shared`, which stays registered where it is."""
         raise TypeError(f"{type(self).__name__} shares nothing with {type(shared).__name__}")
 
-    @property
-    def borrows_attention(self) -> bool:
-        """Whether it computes with the block's frozen norm1, qkv and proj, which then must not change."""
-        return False
-
     def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
         """(M, c) with U(x) = x Mᵀ + c, M of (out_dim, in_dim), c of (out_dim,); None if U is not affine."""
         return None
@@ -251,6 +301,11 @@ def check_choice(kind: str, name: str, value: object, known: tuple[str, ...]) ->
     """Raise InputError unless `value` is one of `known`."""
     if value not in known:
         raise InputError(f"tuner '{kind}'", f"{name} is one of {', '.join(known)}", repr(value))
+
+
+def low_rank_flops(site: Site, tokens: int, rank: int) -> int:
+    """FLOPs of in_dim -> rank -> out_dim, two linear maps of `tokens` tokens."""
+    return 2 * tokens * rank * (site.in_dim + site.out_dim)
 
 
 def zeros(*shape: int) -> nn.Parameter:

@@ -48,8 +48,16 @@ class BiasConfig(TunerConfig):
     def mergeable(self) -> bool:
         return True
 
+    @property
+    def is_constant(self) -> bool:
+        return True
+
     def num_parameters(self, site: Site) -> int:
         return site.out_dim
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        del site, tokens
+        return 0  # elementwise
 
     def build(self, site: Site) -> nn.Module:
         return Bias(site)

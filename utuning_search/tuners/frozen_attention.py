@@ -5,6 +5,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utuning_search.tuners.base import Site
+
 
 def heads(x: Tensor, attention: Any) -> Tensor:
     """Split (..., tokens, heads * head_dim) into (..., heads, tokens, head_dim)."""
@@ -30,6 +32,17 @@ def keys_values(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
     kv = F.linear(tokens, attention.qkv.weight[width:], None if bias is None else bias[width:])
     k, v = kv.split(width, dim=-1)
     return attention.k_norm(heads(k, attention)), heads(v, attention)
+
+
+def keys_values_flops(site: Site, length: int) -> int:
+    """FLOPs of `keys_values` of `length` tokens."""
+    return 2 * length * site.in_dim * 2 * site.num_heads * site.head_dim
+
+
+def attend_flops(site: Site, tokens: int, length: int) -> int:
+    """FLOPs of `attend` of `tokens` tokens to `length` keys: two projections and two products a head."""
+    heads = site.num_heads * site.head_dim
+    return 2 * tokens * heads * (site.in_dim + site.out_dim) + 4 * tokens * heads * length
 
 
 def attend(block: Any, x: Tensor, k: Tensor, v: Tensor) -> Tensor:

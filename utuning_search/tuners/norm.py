@@ -37,11 +37,19 @@ class NormConfig(TunerConfig):
         return True
 
     @property
+    def changes_norm(self) -> bool:
+        return True
+
+    @property
     def label(self) -> str:
         return "norm"
 
     def num_parameters(self, site: Site) -> int:
         return 2 * site.in_dim
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        del site, tokens
+        return 0  # elementwise
 
     def build(self, site: Site) -> nn.Module:
         return Norm(site)

@@ -55,6 +55,10 @@ class ScaleShiftConfig(TunerConfig):
     def num_parameters(self, site: Site) -> int:
         return 2 * site.out_dim
 
+    def num_flops(self, site: Site, tokens: int) -> int:
+        del site, tokens
+        return 0  # elementwise
+
     def build(self, site: Site) -> nn.Module:
         return ScaleShift(site)
 
