@@ -23,6 +23,7 @@ class TunedBlock(nn.Module, BlockTuners):
         super().__init__()
         self.added = nn.ModuleDict()
         self.inside = nn.ModuleDict()
+        self.names: dict[Placement, str] = {}  # of each placement's module, in its operation's group
         for placement in placements:
             home = self.inside if placement.form == "inside" else self.added
             if placement.operation not in home:
@@ -31,6 +32,7 @@ class TunedBlock(nn.Module, BlockTuners):
             name, count = placement.tuner.kind, 2
             while name in group:
                 name, count = f"{placement.tuner.kind}_{count}", count + 1
+            self.names[placement] = name
             if placement.form == "inside":
                 (site,) = placement.sites(shape)
                 group[name] = placement.tuner.build(site)

@@ -1,13 +1,14 @@
 """timm's VisionTransformer: where it keeps its parts, and its forward passes followed step by step."""
 
 import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention, GluMlp, Mlp
+from timm.layers import Attention, AttentionPoolLatent, AttentionPoolPrr, GluMlp, Mlp, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
@@ -200,7 +201,37 @@ class VisionTransformerAdapter(BackboneAdapter):
             hidden_in=block.mlp.fc2.in_features,
             parameters=sum(p.numel() for n, p in vit.named_parameters() if not n.startswith(self.head)),
             grid=tuple(vit.patch_embed.grid_size),
+            prefix_tokens=vit.num_prefix_tokens,
+            flops_outside=self._flops_outside(),
+            gated_attention=getattr(block.attn, "gate", None) is not None,
+            scaled_ends=not all(b.ends_in_linear(o) for b in self.blocks for o in ("attention", "mlp")),
+            plain_norms=all(
+                isinstance(m, nn.LayerNorm) and m.weight is not None and m.bias is not None
+                for b in vit.blocks
+                for m in (b.norm1, b.norm2)
+            ),
         )
+
+    def _flops_outside(self) -> int | None:
+        """FLOPs of one image in patch embedding and pooling; None where either is not one that we know."""
+        vit = self._vit
+        embed, pooled = vit.patch_embed, vit.attn_pool
+        plain = type(embed).forward is PatchEmbed.forward and isinstance(embed.proj, nn.Conv2d)
+        if not plain or any(size % patch for size, patch in zip(embed.img_size, embed.patch_size, strict=True)):
+            return None
+        patches: int = math.prod(embed.grid_size)
+        flops: int = 2 * patches * embed.proj.weight.numel()
+        tokens: int = patches + (vit.num_prefix_tokens if vit.pool_include_prefix else 0)
+        if type(pooled) is AttentionPoolLatent:
+            # All its linear maps see the latent queries but `kv`, which sees the tokens.
+            maps = {n: m.weight.numel() for n, m in pooled.named_modules() if isinstance(m, nn.Linear)}
+            flops += sum(2 * weights * (tokens if n == "kv" else pooled.latent_len) for n, weights in maps.items())
+            flops += 4 * pooled.latent_len * tokens * vit.embed_dim
+        elif type(pooled) is AttentionPoolPrr:
+            flops += 4 * tokens**2 * vit.embed_dim
+        elif pooled is not None:
+            return None
+        return flops
 
     @property
     def num_features(self) -> int:

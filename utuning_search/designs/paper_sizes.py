@@ -7,7 +7,16 @@ from utuning_search.designs.design import Design
 from utuning_search.tuners import BackboneShape
 
 VIT_B = BackboneShape(
-    dim=768, depth=12, num_heads=12, head_dim=64, hidden=3072, hidden_in=3072, parameters=85_798_656, grid=(14, 14)
+    dim=768,
+    depth=12,
+    num_heads=12,
+    head_dim=64,
+    hidden=3072,
+    hidden_in=3072,
+    parameters=85_798_656,
+    grid=(14, 14),
+    prefix_tokens=1,
+    flops_outside=2 * 14 * 14 * 3 * 16 * 16 * 768,
 )
 NO_HEAD, CIFAR = 0, 100
 VTAB = 940 / 19  # mean number of classes over the 19 tasks of VTAB-1k

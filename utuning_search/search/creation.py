@@ -66,7 +66,7 @@ def _recorded(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             created.set_metric_names(list(spec.objectives.names))  # for Optuna's dashboard
-        created.set_user_attr("shape", vars(context.shape))
+        created.set_user_attr("shape", context.shape.to_dict())
         created.set_user_attr("classes", list(context.data.classes))
         created.set_user_attr("digest", spec.digest)
         created.set_user_attr("spec", spec.to_dict())

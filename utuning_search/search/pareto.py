@@ -92,11 +92,13 @@ class Archive:
         if self._gains is None:
             self._numbers, self._gains = [number], gains[None]
             return
-        at_least, at_most = (self._gains >= gains).all(axis=1), (self._gains <= gains).all(axis=1)
+        at_least: npt.NDArray[np.bool_] = np.all(self._gains >= gains, axis=1)
+        at_most: npt.NDArray[np.bool_] = np.all(self._gains <= gains, axis=1)
         equal = at_least & at_most
-        if (at_least & ~equal).any() or any(n < number for n, same in zip(self._numbers, equal, strict=True) if same):
+        earlier = np.array(self._numbers) < number
+        if (at_least & ~equal).any() or (equal & earlier).any():
             return
-        self._numbers = [*(n for n, beaten in zip(self._numbers, at_most, strict=True) if not beaten), number]
+        self._numbers = [*np.array(self._numbers)[~at_most].tolist(), number]
         self._gains = np.concatenate([self._gains[~at_most], gains[None]])
 
     @property

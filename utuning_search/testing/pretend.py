@@ -123,7 +123,7 @@ def pretended_accuracy(design: Design, progress: float) -> float:
     """Grows with the design's size and with training, with noise of its own."""
     size = math.log(design.num_parameters(SHAPE, SETTING.num_classes)) / math.log(SHAPE.parameters)
     noise = derive_seed(0, design.key) / 2**31 - 0.5
-    return min(max(WORST + SPAN * size * progress**0.3 + NOISE * noise, 0.0), 1.0)
+    return float(min(max(WORST + SPAN * size * progress**0.3 + NOISE * noise, 0.0), 1.0))
 
 
 def pretended(name: str, design: Design, accuracy: float) -> float:

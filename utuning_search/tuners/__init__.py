@@ -16,12 +16,10 @@ from utuning_search.tuners.base import (
     OPERATIONS,
     QKV_PARTS,
     TOKEN_OPERATIONS,
-    BackboneShape,
     Form,
     InsideTuner,
     Operation,
     Scale,
-    Site,
     Tuner,
     TunerConfig,
 )
@@ -37,6 +35,7 @@ from utuning_search.tuners.prompt import PromptConfig
 from utuning_search.tuners.references import Reference
 from utuning_search.tuners.registry import TUNERS, tuner_class, tuner_config
 from utuning_search.tuners.scale_shift import ScaleShiftConfig
+from utuning_search.tuners.sites import BackboneShape, Site
 
 __all__ = [
     "ADDITIVE_FORMS",

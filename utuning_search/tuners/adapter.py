@@ -13,14 +13,15 @@ from utuning_search.tuners.base import (
     TOKEN_OPERATIONS,
     Form,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     check_choice,
     check_count,
+    low_rank_flops,
 )
 from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import ADAPTER, RES_TUNING, U_TUNING, UNIFIED_VIEW, Reference
+from utuning_search.tuners.sites import Site
 
 MAX_RANK = 4096
 ACTIVATIONS = ("gelu", "relu")
@@ -71,6 +72,9 @@ class AdapterConfig(TunerConfig):
 
     def num_parameters(self, site: Site) -> int:
         return self.rank * (site.in_dim + site.out_dim + 1) + site.out_dim
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        return low_rank_flops(site, tokens, self.rank)
 
     def build(self, site: Site) -> nn.Module:
         return Adapter(self, site)

@@ -25,6 +25,7 @@ from utuning_search.tuners.operations import (
     Scale,
 )
 from utuning_search.tuners.references import Reference
+from utuning_search.tuners.sites import BackboneShape, Site
 
 __all__ = [
     "ADDITIVE_FORMS",
@@ -49,61 +50,6 @@ __all__ = [
     "check_count",
     "zeros",
 ]
-
-
-@dataclass(frozen=True)
-class BackboneShape:
-    """The numbers of a ViT that sizes depend on.
-
-    Attributes:
-        dim: Width of a token.
-        depth: Number of blocks.
-        num_heads: Attention heads.
-        head_dim: Width of a head.
-        hidden: Output width of `fc1`.
-        hidden_in: Input width of `fc2`; less than `hidden` in gated MLPs.
-        parameters: All parameters of the backbone without a head.
-        grid: Patches along the height and the width of an image.
-    """
-
-    dim: int
-    depth: int
-    num_heads: int
-    head_dim: int
-    hidden: int
-    hidden_in: int
-    parameters: int
-    grid: tuple[int, int] = (0, 0)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "grid", tuple(self.grid))  # a storage gives it back as a list
-
-    def widths(self, operation: Operation) -> tuple[int, int]:
-        """(input width, output width) of an operation."""
-        heads = self.num_heads * self.head_dim
-        linear = {
-            "qkv": (self.dim, 3 * heads),
-            **dict.fromkeys(QKV_PARTS, (self.dim, heads)),
-            "proj": (heads, self.dim),
-            "fc1": (self.dim, self.hidden),
-            "fc2": (self.hidden_in, self.dim),
-        }
-        return linear.get(operation, (self.dim, self.dim))
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where one tuner module works: it maps (batch, tokens, in_dim) to (batch, tokens, out_dim).
-
-    The last grid[0] * grid[1] tokens are an image's patches, row by row; class, register and prompt tokens come
-    before them.
-    """
-
-    in_dim: int
-    out_dim: int
-    num_heads: int
-    head_dim: int
-    grid: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -155,6 +101,31 @@ class TunerConfig(ABC):
         return False
 
     @property
+    def is_constant(self) -> bool:
+        """Whether U does not depend on the tokens, so that it folds wherever a bias does."""
+        return False
+
+    @property
+    def borrows_attention(self) -> bool:
+        """Whether it computes with the block's frozen norm1, qkv and proj, which then must not change."""
+        return False
+
+    @property
+    def changes_norm(self) -> bool:
+        """Whether it works inside the operation's LayerNorm; see `InsideTuner.normalise`."""
+        return False
+
+    @property
+    def extra_keys(self) -> int:
+        """Keys and values that join the softmax; see `InsideTuner.extra_keys_values`."""
+        return 0
+
+    @property
+    def extra_tokens(self) -> int:
+        """Tokens that join the sequence, to the last block if it is placed `once`; see `InsideTuner.extra_tokens`."""
+        return 0
+
+    @property
     def once(self) -> bool:
         """Whether it is placed in exactly one block and acts on all later ones."""
         return False
@@ -177,6 +148,21 @@ class TunerConfig(ABC):
     @abstractmethod
     def num_parameters(self, site: Site) -> int:
         """Closed-form number of trainable parameters of one module at `site`, without its scale."""
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        """Closed-form FLOPs of one unmerged module at `site` on one image, by the convention of `designs/flops.py`.
+
+        Extra keys and tokens are not its own: they make the frozen operation dearer.
+
+        Args:
+            site: Where it works.
+            tokens: Of the sequence that it reads.
+
+        Raises:
+            InputError: The tuner states none.
+        """
+        del site, tokens
+        raise InputError(f"FLOPs of tuner '{self.kind}'", "a tuner states num_flops", "none")
 
     @abstractmethod
     def build(self, site: Site) -> nn.Module:
@@ -223,11 +209,6 @@ class Tuner(nn.Module, ABC):
         """Take the module of `TunerConfig.build_shared`, which stays registered where it is."""
         raise TypeError(f"{type(self).__name__} shares nothing with {type(shared).__name__}")
 
-    @property
-    def borrows_attention(self) -> bool:
-        """Whether it computes with the projections of its `FrozenBlock`, which then must not change."""
-        return False
-
     def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
         """(M, c) with U(x) = x Mᵀ + c, M of (out_dim, in_dim), c of (out_dim,); None if U is not affine."""
         return None
@@ -272,6 +253,11 @@ def check_choice(kind: str, name: str, value: object, known: tuple[str, ...]) ->
     """Raise InputError unless `value` is one of `known`."""
     if value not in known:
         raise InputError(f"tuner '{kind}'", f"{name} is one of {', '.join(known)}", repr(value))
+
+
+def low_rank_flops(site: Site, tokens: int, rank: int) -> int:
+    """FLOPs of in_dim -> rank -> out_dim, two linear maps of `tokens` tokens."""
+    return 2 * tokens * rank * (site.in_dim + site.out_dim)
 
 
 def zeros(*shape: int) -> nn.Parameter:

@@ -11,13 +11,13 @@ from utuning_search.tuners.base import (
     TOKEN_OPERATIONS,
     Form,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     zeros,
 )
 from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import BITFIT, Reference
+from utuning_search.tuners.sites import Site
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,16 @@ class BiasConfig(TunerConfig):
     def mergeable(self) -> bool:
         return True
 
+    @property
+    def is_constant(self) -> bool:
+        return True
+
     def num_parameters(self, site: Site) -> int:
         return site.out_dim
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        del site, tokens
+        return 0  # elementwise
 
     def build(self, site: Site) -> nn.Module:
         return Bias(site)

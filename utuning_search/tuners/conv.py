@@ -14,13 +14,14 @@ from utuning_search.tuners.base import (
     TOKEN_OPERATIONS,
     Form,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     check_count,
+    low_rank_flops,
 )
 from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import CONVPASS, Reference
+from utuning_search.tuners.sites import Site
 
 MAX_RANK = 4096
 KERNEL = 3
@@ -68,6 +69,12 @@ class ConvConfig(TunerConfig):
     def num_parameters(self, site: Site) -> int:
         kernel = self.rank * (1 if self.depthwise else self.rank) * KERNEL**2 + self.rank
         return self.rank * (site.in_dim + site.out_dim + 1) + site.out_dim + kernel
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        patches = site.grid[0] * site.grid[1]
+        pixel = 2 * self.rank * (1 if self.depthwise else self.rank)  # of one of the kernel's weights a channel pair
+        # Tokens that are no patches see the kernel's centre only; zeros around the grid count like patches.
+        return low_rank_flops(site, tokens, self.rank) + pixel * (KERNEL**2 * patches + tokens - patches)
 
     def build(self, site: Site) -> nn.Module:
         return ConvAdapter(self, site)

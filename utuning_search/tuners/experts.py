@@ -14,13 +14,14 @@ from utuning_search.tuners.base import (
     LINEAR_OPERATIONS,
     Form,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     check_count,
+    low_rank_flops,
     zeros,
 )
 from utuning_search.tuners.references import LORA, MLAE, Reference
+from utuning_search.tuners.sites import Site
 
 MAX_RANK = 4096
 
@@ -69,6 +70,9 @@ class ExpertsConfig(TunerConfig):
 
     def num_parameters(self, site: Site) -> int:
         return self.rank * (site.in_dim + site.out_dim)
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        return low_rank_flops(site, tokens, self.rank)
 
     def build(self, site: Site) -> nn.Module:
         return Experts(self, site)

@@ -12,8 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utuning_search.tuners.base import LINEAR_OPERATIONS, Form, Operation, Site, Tuner, TunerConfig, check_count, zeros
+from utuning_search.tuners.base import (
+    LINEAR_OPERATIONS,
+    Form,
+    Operation,
+    Tuner,
+    TunerConfig,
+    check_count,
+    low_rank_flops,
+    zeros,
+)
 from utuning_search.tuners.references import FACT, Reference
+from utuning_search.tuners.sites import Site
 
 MAX_RANK = 4096
 
@@ -58,6 +68,11 @@ class FactConfig(TunerConfig):
     def num_parameters(self, site: Site) -> int:
         width = _width(site)
         return self.rank**2 * (site.in_dim // width) * (site.out_dim // width)
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        width = _width(site)
+        core = 2 * tokens * self.rank**2 * (site.in_dim // width) * (site.out_dim // width)
+        return low_rank_flops(site, tokens, self.rank) + core
 
     def build(self, site: Site) -> nn.Module:
         return Fact(self, site)

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from utuning_search.tuners.operations import Operation
+from utuning_search.tuners.sites import Site
 
 
 class FrozenBlock(ABC):
@@ -54,3 +55,14 @@ class FrozenBlock(ABC):
         # Einsums over so few keys beat the fused kernel, and their backward is fast in bf16 on CPU too.
         weights = (q * self.softmax_scale @ k.to(q.dtype).transpose(-2, -1)).softmax(dim=-1)
         return self.project((weights @ v.to(weights.dtype)).transpose(1, 2).flatten(2))
+
+
+def keys_values_flops(site: Site, length: int) -> int:
+    """FLOPs of `FrozenBlock.keys_values` of `length` tokens."""
+    return 2 * length * site.in_dim * 2 * site.num_heads * site.head_dim
+
+
+def attend_flops(site: Site, tokens: int, length: int) -> int:
+    """FLOPs of `FrozenBlock.attend` of `tokens` tokens to `length` keys: two projections and two products a head."""
+    heads = site.num_heads * site.head_dim
+    return 2 * tokens * heads * (site.in_dim + site.out_dim) + 4 * tokens * heads * length

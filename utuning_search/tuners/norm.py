@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utuning_search.common.errors import BackboneError
-from utuning_search.tuners.base import Form, InsideTuner, Operation, Site, TunerConfig, zeros
+from utuning_search.tuners.base import Form, InsideTuner, Operation, TunerConfig, zeros
 from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import LN_TUNING, Reference
+from utuning_search.tuners.sites import Site
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,19 @@ class NormConfig(TunerConfig):
         return True
 
     @property
+    def changes_norm(self) -> bool:
+        return True
+
+    @property
     def label(self) -> str:
         return "norm"
 
     def num_parameters(self, site: Site) -> int:
         return 2 * site.in_dim
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        del site, tokens
+        return 0  # elementwise
 
     def build(self, site: Site) -> nn.Module:
         return Norm(site)

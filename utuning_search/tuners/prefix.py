@@ -20,15 +20,15 @@ from utuning_search.tuners.base import (
     Form,
     InsideTuner,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     check_choice,
     check_count,
     zeros,
 )
-from utuning_search.tuners.frozen_block import FrozenBlock
+from utuning_search.tuners.frozen_block import FrozenBlock, attend_flops
 from utuning_search.tuners.references import PREFIX, U_TUNING, UNIFIED_VIEW, Reference
+from utuning_search.tuners.sites import Site
 
 MAX_LENGTH = 512
 READINGS = ("exact", "parallel")
@@ -80,8 +80,19 @@ class PrefixConfig(TunerConfig):
         """A softmax over a single row is 1 whatever its key, so a parallel prefix of length 1 has values only."""
         return self.reading == "exact" or self.length > 1
 
+    @property
+    def borrows_attention(self) -> bool:
+        return self.reading == "parallel"
+
+    @property
+    def extra_keys(self) -> int:
+        return self.length if self.reading == "exact" else 0
+
     def num_parameters(self, site: Site) -> int:
         return (2 if self.has_keys else 1) * self.length * site.num_heads * site.head_dim
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        return 0 if self.reading == "exact" else attend_flops(site, tokens, self.length)
 
     def build(self, site: Site) -> nn.Module:
         return ExactPrefix(self, site) if self.reading == "exact" else ParallelPrefix(self, site)
@@ -110,10 +121,6 @@ class ParallelPrefix(Tuner):
         super().__init__()
         self.keys = _keys(config, site) if config.has_keys else None
         self.values = zeros(site.num_heads, config.length, site.head_dim)
-
-    @property
-    def borrows_attention(self) -> bool:
-        return True
 
     def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         keys = torch.zeros_like(self.values) if self.keys is None else self.keys

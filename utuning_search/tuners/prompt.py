@@ -20,14 +20,14 @@ from utuning_search.tuners.base import (
     Form,
     InsideTuner,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     check_choice,
     check_count,
 )
-from utuning_search.tuners.frozen_block import FrozenBlock
+from utuning_search.tuners.frozen_block import FrozenBlock, attend_flops, keys_values_flops
 from utuning_search.tuners.references import U_TUNING, VPT, Reference
+from utuning_search.tuners.sites import Site
 
 MAX_LENGTH = 512
 READINGS = ("deep", "shallow", "parallel")
@@ -77,8 +77,21 @@ class PromptConfig(TunerConfig):
     def size_label(self) -> str:
         return f"l={self.length}"
 
+    @property
+    def borrows_attention(self) -> bool:
+        return self.reading == "parallel"
+
+    @property
+    def extra_tokens(self) -> int:
+        return 0 if self.reading == "parallel" else self.length
+
     def num_parameters(self, site: Site) -> int:
         return self.length * site.in_dim
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        if self.reading != "parallel":
+            return 0
+        return keys_values_flops(site, self.length) + attend_flops(site, tokens, self.length)
 
     def build(self, site: Site) -> nn.Module:
         return ParallelPrompt(self, site) if self.reading == "parallel" else SequencePrompt(self, site)
@@ -108,10 +121,6 @@ class ParallelPrompt(Tuner):
     def __init__(self, config: PromptConfig, site: Site) -> None:
         super().__init__()
         self.tokens = _tokens(config, site)
-
-    @property
-    def borrows_attention(self) -> bool:
-        return True
 
     def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         return block.attend(x, *block.keys_values(self.tokens))

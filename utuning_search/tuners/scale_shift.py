@@ -12,13 +12,13 @@ from utuning_search.tuners.base import (
     TOKEN_OPERATIONS,
     Form,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     zeros,
 )
 from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import SSF, Reference
+from utuning_search.tuners.sites import Site
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class ScaleShiftConfig(TunerConfig):
 
     def num_parameters(self, site: Site) -> int:
         return 2 * site.out_dim
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        del site, tokens
+        return 0  # elementwise
 
     def build(self, site: Site) -> nn.Module:
         return ScaleShift(site)

@@ -1,0 +1,283 @@
+"""FLOPs in closed form are those that torch's counter finds in the merged model, and what merges is known before."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.layers import RmsNorm
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from utuning_search.backbones import vit
+from utuning_search.backbones.merge import merge
+from utuning_search.backbones.tuned_block import PlacedTuner, TunedBlock
+from utuning_search.backbones.tuned_model import BLOCK, TunedModel
+from utuning_search.common.errors import InputError
+from utuning_search.designs.design import Design, Placement
+from utuning_search.designs.flops import num_flops
+from utuning_search.designs.mergeability import unmerged
+from utuning_search.designs.paper_sizes import VIT_B
+from utuning_search.designs.presets import PRESETS
+from utuning_search.tuners import (
+    AdapterConfig,
+    BackboneShape,
+    BiasConfig,
+    ConvConfig,
+    ExpertsConfig,
+    FactConfig,
+    InsideTuner,
+    LoraConfig,
+    NormConfig,
+    PrefixConfig,
+    PromptConfig,
+    ScaleShiftConfig,
+    Site,
+    Tuner,
+    TunerConfig,
+)
+
+from ..backbones.test_backbones import EVERYTHING, VARIANTS
+from ..helpers import CASES, CLASSES, SCALES, Case, tiny_vit
+
+
+def counted(model: nn.Module, channels: int, size: int, device: str = "cpu") -> int:
+    """What torch counts for one image."""
+    model.requires_grad_(False)  # the counter's module hooks stumble over parameters that come out of a module
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, channels, size, size, device=device))
+    return counter.get_total_flops()
+
+
+def check(backbone: nn.Module, *placements: Placement, fused: tuple[bool, ...] = (True, False)) -> TunedModel:
+    """Closed form and count are equal, with `fused` attention and without; gives back the merged model."""
+    model = TunedModel(backbone, Design(placements), CLASSES).eval()
+    merged, expected = merge(model), num_flops(Design(placements), vit.shape_of(backbone), CLASSES)
+    for fuse in fused:
+        for block in merged.backbone.blocks:
+            block.attn.fused_attn = fuse
+        size = merged.backbone.patch_embed.img_size[0]
+        assert counted(merged, merged.backbone.in_chans, size) == expected, f"fused {fuse}: {model.design}"
+    return merged
+
+
+def kept(merged: TunedModel) -> dict[int, list[tuple[str, str]]]:
+    """By block, the operation and kind of each module that a merge left."""
+    found = {}
+    for name, tuned in merged.tuners.items():
+        if isinstance(tuned, TunedBlock):
+            homes = (*tuned.added.items(), *tuned.inside.items())
+            modules = [(operation, kind) for operation, group in homes for kind in group]
+            found[int(name.removeprefix(BLOCK))] = sorted(modules)
+    return found
+
+
+@cache
+def tiny(**settings: Any) -> nn.Module:
+    return tiny_vit(**settings)
+
+
+# One placement
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_flops_of_every_tuner_at_every_operation_and_form(case: Case) -> None:
+    check(tiny(), case.placement)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("kind", dict.fromkeys(c.placement.tuner.kind for c in CASES))
+def test_flops_at_every_scale(kind: str, scale: Any) -> None:
+    placements = [c.placement for c in CASES if c.placement.tuner.kind == kind and c.placement.tuner.scalable]
+    distinct = {(p.operation in ("qkv", "q", "fc1"), p.form, p.tuner.label): p for p in placements}
+    for placement in distinct.values():
+        check(tiny(), replace(placement, scale=scale))
+
+
+@pytest.mark.parametrize("name", [p.name for p in PRESETS])
+def test_flops_of_presets(name: str) -> None:
+    check(tiny(), *Design.preset(name).placements)
+
+
+def test_bare_backbone_and_what_folds_cost_the_same() -> None:
+    """A tuner that is gone after the merge adds nothing, one that stays adds its own matrix products."""
+    shape, bare = vit.shape_of(tiny()), num_flops(Design(), vit.shape_of(tiny()), CLASSES)
+    assert num_flops(Design.preset("lora-all"), shape, CLASSES) == bare
+    assert num_flops(Design.preset("ssf"), shape, CLASSES) == bare
+    adapter = Design((Placement("mlp", AdapterConfig(3), blocks=(1,)),))
+    tokens = 1 + 4 * 4
+    assert num_flops(adapter, shape, CLASSES) - bare == 2 * tokens * 3 * 2 * shape.dim
+
+
+# Placements together
+
+TOGETHER: dict[str, tuple[Placement, ...]] = {
+    "prompts that stay, that leave and that enter later": (
+        Placement("block", PromptConfig(3, "shallow"), blocks="first 1"),
+        Placement("block", PromptConfig(2, "deep")),
+        Placement("block", PromptConfig(1, "shallow"), blocks=(2,)),
+        Placement("block", AdapterConfig(2), "mixed"),
+        Placement("mlp", AdapterConfig(2), "parallel", "gate"),
+        Placement("attention", PrefixConfig(2, "exact")),
+        Placement("ffn", ConvConfig(2)),
+    ),
+    "lora beside an adapter that reads the map's output": (
+        Placement("qkv", LoraConfig(2)),
+        Placement("qkv", AdapterConfig(2), "sequential"),
+        Placement("q", LoraConfig(1)),
+        Placement("proj", LoraConfig(2), "mixed"),
+    ),
+    "lora beside an adapter that reads the map's input": (
+        Placement("fc1", LoraConfig(2)),
+        Placement("fc1", AdapterConfig(2), "parallel"),
+        Placement("fc2", ExpertsConfig(2), "sequential"),
+        Placement("mlp", ScaleShiftConfig()),
+    ),
+    "a prompt that borrows what lora would change": (
+        Placement("attention", PromptConfig(2, "parallel"), blocks=(1,)),
+        Placement("qkv", LoraConfig(2)),
+        Placement("fc1", LoraConfig(2)),
+        Placement("attention", NormConfig()),
+        Placement("proj", FactConfig(2)),
+        Placement("norm1", BiasConfig()),
+    ),
+    "scale-shift at the attention behind what stays at proj": (
+        Placement("attention", ScaleShiftConfig()),
+        Placement("proj", AdapterConfig(1)),
+        Placement("proj", LoraConfig(2)),
+        Placement("mhsa", AdapterConfig(1)),
+    ),
+    "gates": (
+        Placement("q", LoraConfig(2), "mixed", "gate"),
+        Placement("q", LoraConfig(3)),
+        Placement("qkv", FactConfig(2), scale="gate", blocks=(2,)),
+    ),
+}
+
+
+@pytest.mark.parametrize("placements", TOGETHER.values(), ids=TOGETHER.keys())
+@pytest.mark.parametrize("settings", [{}, {"init_values": 0.1, "reg_tokens": 2}], ids=["plain", "layer scale"])
+def test_flops_of_tuners_together(placements: tuple[Placement, ...], settings: dict[str, Any]) -> None:
+    check(tiny(**settings), *placements)
+
+
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
+def test_flops_on_every_backbone(settings: dict[str, Any]) -> None:
+    """All that can meet in one model, and all that folds."""
+    backbone = tiny_vit(**settings)
+    check(backbone)
+    check(backbone, *EVERYTHING, fused=(False,))
+    check(backbone, *(p for p in EVERYTHING if p.tuner.mergeable), fused=(False,))
+
+
+def test_flops_where_norms_are_not_layernorms() -> None:
+    merged = check(tiny_vit(norm_layer=RmsNorm), Placement("norm1", ScaleShiftConfig()), Placement("fc1", BiasConfig()))
+    assert kept(merged) == {1: [("norm1", "scale_shift")], 2: [("norm1", "scale_shift")]}
+
+
+def random_designs(count: int) -> Iterator[tuple[Placement, ...]]:
+    """Up to eight placements of all cases in random blocks, those that are legal together."""
+    generator = torch.Generator().manual_seed(5)
+    while count:
+        size = int(torch.randint(2, 9, (), generator=generator))
+        picked = [CASES[int(i)].placement for i in torch.randint(len(CASES), (size,), generator=generator)]
+        blocks = [((1,), (2,), (1, 2))[int(i)] for i in torch.randint(3, (size,), generator=generator)]
+        placements = tuple(replace(p, blocks=b[:1] if p.tuner.once else b) for p, b in zip(picked, blocks, strict=True))
+        try:
+            Design(placements)
+        except InputError:  # equal tuners at one operation, or a bypass beside others
+            continue
+        count -= 1
+        yield placements
+
+
+def test_what_merges_and_flops_of_random_designs() -> None:
+    """What `unmerged` says stays is what a merge leaves, module by module."""
+    for i, placements in enumerate(random_designs(60)):
+        backbone = tiny() if i % 2 else tiny(init_values=0.1)
+        left = kept(check(backbone, *placements, fused=(i % 3 == 0,)))
+        design, shape = Design(placements).resolve(2), vit.shape_of(backbone)
+        for block in (1, 2):
+            staying = unmerged([p for p in design.placements if block in p.block_numbers()], shape)
+            names = [(operation, kind.rstrip("_23456789")) for operation, kind in left.get(block, [])]
+            assert sorted(names) == sorted((p.operation, p.tuner.kind) for p in staying), design
+
+
+def test_merging_twice_changes_nothing() -> None:
+    model = TunedModel(tiny(), Design(TOGETHER["lora beside an adapter that reads the map's input"]), CLASSES).eval()
+    once = merge(model)
+    again, expected = merge(once).state_dict(), once.state_dict()
+    assert again.keys() == expected.keys()
+    assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
+
+
+# Claims of configs
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_configs_claim_what_their_modules_do(case: Case) -> None:
+    """What closed forms take from a config is what its module gives."""
+    tuner, block = case.placement.tuner, TunedBlock([case.placement], vit.shape_of(tiny()))
+    (group,) = (*block.added.values(), *block.inside.values())
+    (module,) = group.values()
+    if isinstance(module, InsideTuner):
+        tokens, rows = module.extra_tokens(), module.extra_keys_values()
+        assert tuner.extra_tokens == (0 if tokens is None else len(tokens))
+        assert tuner.extra_keys == (0 if rows is None else rows[0].shape[1])
+        assert module.stays is (tuner.once and tuner.extra_tokens > 0)
+        assert tuner.changes_norm is (type(module).normalise is not InsideTuner.normalise)
+        return
+    assert isinstance(module, PlacedTuner)
+    for part in filter(None, (module.parallel, module.sequential)):
+        assert isinstance(part, Tuner)
+        if part.shares is not None:
+            part.connect(tuner.build_shared(case.placement.sites(vit.shape_of(tiny()))[0]))
+        affine = part.affine()
+        assert tuner.mergeable is (affine is not None)
+        assert tuner.is_constant is (affine is not None and affine[0] is None)
+
+
+def test_a_tuner_without_flops_is_refused() -> None:
+    """One from elsewhere may not state any; then nothing is made up."""
+    with pytest.raises(InputError, match=r"FLOPs of tuner 'adapter': a tuner states num_flops"):
+        TunerConfig.num_flops(AdapterConfig(1), Site(8, 8, 1, 8), 4)
+
+
+# Shapes
+
+
+def test_shapes_of_older_studies_have_no_flops() -> None:
+    """They lack the number of tokens; an embedding or pooling that is not known has no closed form."""
+    shape = vit.shape_of(tiny())
+    new = ("prefix_tokens", "flops_outside", "gated_attention", "scaled_ends", "plain_norms")
+    old = BackboneShape(**{k: v for k, v in vars(shape).items() if k not in new})
+    with pytest.raises(InputError, match=r"FLOPs: the study stores .* an older study\. Start a new study"):
+        num_flops(Design(), old, CLASSES)
+    assert "prefix_tokens" not in old.to_dict()
+    assert BackboneShape(**shape.to_dict()) == shape
+    with pytest.raises(InputError, match=r"FLOPs: .*patch embedding and pooling"):
+        num_flops(Design(), replace(shape, flops_outside=None), CLASSES)
+
+
+def test_an_unknown_patch_embedding_is_not_guessed() -> None:
+    with torch.device("meta"):
+        hybrid = timm.create_model("vit_tiny_r_s16_p8_224", pretrained=False, num_classes=0)
+    assert vit.shape_of(hybrid).flops_outside is None
+
+
+@pytest.mark.parametrize("pool", ["map", "prr"])
+def test_flops_of_attention_pooling(pool: str) -> None:
+    check(tiny_vit(global_pool=pool, reg_tokens=3), Placement("block", PromptConfig(2, "shallow"), blocks=(1,)))
+
+
+def test_flops_of_vit_b() -> None:
+    """ViT-B/16 at 224 pixels: what is printed as 17.6 billion multiply-adds, and timm's own model with its head."""
+    with torch.device("meta"):
+        model = timm.create_model("vit_base_patch16_224", pretrained=False).eval()
+    flops = num_flops(Design(), VIT_B, 1000)
+    assert flops == counted(model, 3, 224, "meta")
+    assert f"{flops / 2e9:.1f}" == "17.6"
+    assert f"{flops / 1e9:.1f}" == "35.1"

@@ -1,0 +1,71 @@
+"""Which placements of a block fold into its frozen weights: what `merge` does, known from design and shape alone.
+
+LoRA, scale-shift and bias fold into linear operations, norm tuners and what stands at norm1 or norm2 into their
+LayerNorm, all others stay.
+"""
+
+from collections.abc import Iterable
+
+from utuning_search.designs.placement import Placement
+from utuning_search.tuners import GATE, LINEAR_OPERATIONS, NORM_OPERATIONS, QKV_PARTS, BackboneShape, Operation
+
+# Operations that end in another one's linear map are folded after that one.
+FOLD_ORDER: tuple[Operation, ...] = ("qkv", *QKV_PARTS, "proj", "fc1", "fc2", "attention", "mlp")
+# Operations whose frozen weights a tuner computes with that borrows the attention.
+BORROWED: tuple[Operation, ...] = ("norm1", "qkv", *QKV_PARTS, "proj", "attention")
+# What comes after the last linear map of an operation.
+AFTER_LAST: dict[Operation, tuple[Operation, ...]] = {"attention": ("proj", "mhsa"), "mlp": ("fc2", "ffn")}
+AROUND_NORM: dict[Operation, Operation] = {"norm1": "attention", "norm2": "mlp"}
+
+
+def unmerged(placements: Iterable[Placement], shape: BackboneShape) -> tuple[Placement, ...]:
+    """Of all placements of one block, those that stay beside the frozen weights at inference, in their order.
+
+    What is added at one operation folds together or not at all where a tuner that stays reads the output of that
+    operation. At `attention` and `mlp` that needs a block without layer scale. A gate is a function of the input,
+    so what it scales stays.
+    """
+    rest = list(placements)
+    kept = BORROWED if any(p.tuner.borrows_attention for p in rest) else ()
+    for operation in FOLD_ORDER:
+        if operation not in kept:
+            folded = _folded_into_linear(rest, operation, shape)
+            rest = [p for p in rest if p not in folded]
+    # What is inside a norm comes before what stands at its output.
+    rest = [p for p in rest if p.form != "inside" or not p.tuner.mergeable or p.operation in kept]
+    for operation in NORM_OPERATIONS:
+        if operation not in kept and _folds_into_norm(rest, operation, shape):
+            rest = [p for p in rest if p.operation != operation]
+    return tuple(rest)
+
+
+def _folded_into_linear(rest: list[Placement], operation: Operation, shape: BackboneShape) -> list[Placement]:
+    """What folds into the linear map that `operation` ends in."""
+    added = _added(rest, operation)
+    foldable = [p for p in added if _is_affine(p)]
+    if any(p.form in ("sequential", "mixed") and p not in foldable for p in added):
+        return []
+    if operation in QKV_PARTS and _added(rest, "qkv"):  # what reads the whole map's output would see the change
+        return []
+    if operation in AFTER_LAST and (shape.scaled_ends or any(_added(rest, o) for o in AFTER_LAST[operation])):
+        return []
+    return foldable
+
+
+def _folds_into_norm(rest: list[Placement], operation: Operation, shape: BackboneShape) -> bool:
+    """Whether all that stands at a norm's output folds into its weight and bias."""
+    inside = [p for p in rest if p.form == "inside" and p.operation == AROUND_NORM[operation]]
+    changed = any(p.tuner.changes_norm for p in inside)
+    return shape.plain_norms and not changed and all(_is_affine(p) for p in _added(rest, operation))
+
+
+def _added(rest: list[Placement], operation: Operation) -> list[Placement]:
+    return [p for p in rest if p.operation == operation and p.form != "inside"]
+
+
+def _is_affine(placement: Placement) -> bool:
+    """Whether it adds an affine function of what the operation's last linear map or its norm sees."""
+    if not placement.tuner.mergeable or placement.scale == GATE or placement.form == "bypass":
+        return False
+    reads_its_input = placement.operation in LINEAR_OPERATIONS or placement.form == "sequential"
+    return reads_its_input or placement.tuner.is_constant
