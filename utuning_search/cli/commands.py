@@ -19,7 +19,7 @@ from utuning_search.cli.options import (
     add_running,
 )
 from utuning_search.results.defaults import FINALISTS, PICK, PICKS, SEEDS, TOP
-from utuning_search.search.defaults import SAMPLER, SAMPLERS
+from utuning_search.search.defaults import NAMES, OBJECTIVES, PRUNER, PRUNERS, SAMPLER, SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,13 @@ def _run(parser: ArgumentParser) -> None:
     parser.add_argument("--preset", action="append", default=[], metavar="P", help=text)
     text = "train no design with more trainable parameters, head included, such as 50000, 50k or 1.2M"
     parser.add_argument("--max-params", metavar="N", help=text)
-    parser.add_argument("--no-pruning", action="store_true", help="train every trial to its last epoch")
+    text = "the same for any objective that is exact before training, such as flops=3G; several times"
+    parser.add_argument("--limit", action="append", default=[], metavar="O=N", help=text)
+    text = f"what the front weighs, with commas: {', '.join(NAMES)} (default: {','.join(OBJECTIVES)})"
+    parser.add_argument("--objectives", default=",".join(OBJECTIVES), metavar="O", help=text)
+    text = f"what stops trials at rungs, one of {', '.join(PRUNERS)} (default: {PRUNER})"
+    parser.add_argument("--pruner", default=PRUNER, metavar="P", help=text)
+    parser.add_argument("--no-pruning", action="store_true", help="the same as --pruner none")
     parser.add_argument("--precision", default="auto", metavar="P", help="auto, fp32 or bf16 (default: auto)")
     add_place(parser, name=False)
     add_running(parser)

@@ -18,6 +18,7 @@ from utuning_search.results.defaults import SEEDS, TOP
 from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.pictures.finals import save_finals
 from utuning_search.results.tables import FINALS_CSV, write_finals
+from utuning_search.search.objectives.registry import USUAL
 from utuning_search.search.pareto import knee
 from utuning_search.search.study import Study
 
@@ -118,8 +119,8 @@ def _next(study: Study, found: Confirmation, more: str) -> Iterator[str]:
     """Exports of the most accurate survivor and the survivors' knee, and more seeds."""
     tried = [f for f in found.survivors if f.finalist.trial is not None]
     if tried:
-        accuracy, sizes = [f.mean or 0.0 for f in tried], [f.finalist.parameters for f in tried]
-        picks = (tried[max(range(len(tried)), key=lambda i: accuracy[i])], tried[knee(accuracy, sizes)])
+        points = [{"accuracy": f.mean or 0.0, "parameters": float(f.finalist.parameters)} for f in tried]
+        picks = (max(tried, key=lambda f: f.mean or 0.0), tried[knee(USUAL.scaled(points))])
         for trial in dict.fromkeys(f.finalist.trial for f in picks):
             yield f"export {study.name} --pick trial={trial}"
     yield f"confirm {study.name}{more}"

@@ -16,7 +16,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format not in EXPORTS:
         raise InputError("--format", f"format is one of {', '.join(EXPORTS)}", f"'{arguments.format}'")
     study = load_study(arguments)
-    record = pick_trial(study.trials(), arguments.pick)
+    record = pick_trial(study.trials(), arguments.pick, study.objectives)
     peft = arguments.format == "peft"
     name = f"trial_{record.number}" + ("_peft" if peft else "")
     out = Path(arguments.out) if arguments.out else study.folder / "exports" / name

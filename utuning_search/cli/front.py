@@ -23,13 +23,14 @@ def run(arguments: argparse.Namespace) -> int:
     records = study.trials()
     write_tables(study)
     if arguments.png:
-        save_front(records, title_of(study), Path(arguments.png))
+        save_front(records, title_of(study), Path(arguments.png), study.objectives)
     if arguments.format == "csv":
-        sys.stdout.write(front_table(records, study.shape.depth).to_csv(index=False))
+        sys.stdout.write(front_table(records, study.shape.depth, study.objectives).to_csv(index=False))
     elif arguments.format == "json":
+        nearest = front_table(records, study.shape.depth, study.objectives)[NEAREST]
         rows = [
             {**r.to_dict(), "design": r.design and r.design.to_dict(), NEAREST: near}
-            for r, near in zip(study.front(), front_table(records, study.shape.depth)[NEAREST], strict=True)
+            for r, near in zip(study.front(), nearest, strict=True)
         ]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:

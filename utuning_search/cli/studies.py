@@ -35,7 +35,7 @@ def title_of(study: Study) -> str:
 def write_results(study: Study, records: list[TrialRecord]) -> None:
     """Tables and picture of its trials, into its folder."""
     write_tables(study)
-    save_front(records, title_of(study), study.folder / FRONT_PNG)
+    save_front(records, title_of(study), study.folder / FRONT_PNG, study.objectives)
 
 
 def warn_of_skipped(study: Study) -> None:

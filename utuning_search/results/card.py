@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from utuning_search.search.objectives.base import Objective
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 
@@ -28,12 +29,18 @@ def card(study: Study, record: TrialRecord, table: dict[str, Any], folder: str) 
         "",
         f"- Design: {record.design}",
         f"- Validation accuracy: {record.accuracy:.4f} (it was chosen on these images: measure on your own)",
+        *(f"- {o.label[0].upper()}{o.label[1:]}: {o.text(record.values[o.name])}" for o in _others(study)),
         *_confirmed(table["metrics"], table["provenance"]["trained_on"] == TRAINED_ON[True]),
         f"- Trainable parameters: {record.parameters:,} with head, {table['metrics']['tuner_parameters']:,} without; "
         f"the frozen backbone has {size.parameters:,}",
         f"- Trial {record.number} of study `{study.name}` (digest {study.spec.digest})",
     ]
     return "\n".join(lines) + (f"\n\nPlease cite:\n\n```bibtex\n{cite}\n```\n" if cite else "\n")
+
+
+def _others(study: Study) -> list[Objective]:
+    """The study's objectives that have no line of their own."""
+    return [o for o in study.objectives if o.name not in ("accuracy", "parameters")]
 
 
 def _confirmed(metrics: dict[str, Any], confirmed: bool) -> list[str]:

@@ -110,7 +110,6 @@ def confirm(
         len(study.classes),
         top=top,
         presets=presets,
-        reference=study.reference,
         trials=trials,
     )
     recipe = _recipe(study.spec.task.recipe, epochs)

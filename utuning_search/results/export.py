@@ -1,7 +1,6 @@
 """Write a trial's tuner as a folder that loads in three lines."""
 
 import platform
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,11 +82,12 @@ def tuner_table(study: Study, record: TrialRecord, backbone_digest: str, *, conf
         "classes": study.classes,
         "design": record.design.to_dict(),
         "backbone": {**task.pop("backbone"), "digest": backbone_digest},
-        "shape": {**asdict(study.shape), "grid": list(study.shape.grid)},
+        "shape": study.shape.to_dict(),
         "task": task,
         "metrics": {
             "validation_accuracy": record.accuracy,
             "parameters": record.parameters,
+            **{n: v for n, v in record.values.items() if n not in ("accuracy", "parameters")},
             "tuner_parameters": record.design.num_parameters(study.shape),
             "epochs": study.spec.task.recipe.epochs,
             **confirmed_metrics(study.folder, record.key),

@@ -8,4 +8,5 @@ SAMPLERS = ("tpe", "random", "nsga2")
 SAMPLER = SAMPLERS[0]
 PRUNERS = ("pareto", "none", "median", "asha")
 PRUNER = PRUNERS[0]
+NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "parameters", "flops", "latency")
 OBJECTIVES = ("accuracy", "parameters")

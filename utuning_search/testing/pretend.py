@@ -24,7 +24,16 @@ from utuning_search.training.task import Task
 from utuning_search.tuners import BackboneShape
 
 SHAPE = BackboneShape(
-    dim=64, depth=6, num_heads=4, head_dim=16, hidden=256, hidden_in=256, parameters=305_000, grid=(4, 4)
+    dim=64,
+    depth=6,
+    num_heads=4,
+    head_dim=16,
+    hidden=256,
+    hidden_in=256,
+    parameters=305_000,
+    grid=(4, 4),
+    prefix_tokens=1,
+    flops_outside=8_192,
 )
 SETTING = Setting(SHAPE, 10)
 SPACE: dict[str, Any] = {

@@ -13,11 +13,14 @@ from utuning_search.common.files import write_atomically
 FRONT, OTHER, PRUNED, PRESET = "#c2185b", "#607d8b", "#b0bec5", "#1565c0"
 
 
-def empty() -> tuple[Figure, Axes]:
-    """A figure to be written to a file, and its axes."""
-    figure = Figure(figsize=(9, 5.6), layout="constrained")
+PARAMETERS = "trainable parameters, head included"
+
+
+def empty(panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure to be written to a file, and its axes, side by side."""
+    figure = Figure(figsize=(9 if panels == 1 else 7 * panels, 5.6), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -25,13 +28,14 @@ def save(figure: Figure, path: Path) -> None:
     write_atomically(path, lambda place: figure.savefig(place, dpi=150, format="png"))
 
 
-def dress(axes: Axes, title: str, accuracy: str) -> None:
-    """Axes of an accuracy in per cent against trainable parameters, whose axis is logarithmic."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("trainable parameters, head included")
-    axes.set_ylabel(accuracy)
+def dress(axes: Axes, title: str, x: str, y: str, *, log: bool = True) -> None:
+    """Labels of both axes; a logarithmic x counts in shorthand."""
+    if log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value) if value >= 1 else f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
     axes.set_title(title)
     axes.grid(alpha=0.25)

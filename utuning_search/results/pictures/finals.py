@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from utuning_search.results.finals import Confirmation
-from utuning_search.results.pictures.figure import FRONT, OTHER, PRESET, PRUNED, dress, empty, save
+from utuning_search.results.pictures.figure import FRONT, OTHER, PARAMETERS, PRESET, PRUNED, dress, empty, save
 from utuning_search.results.pictures.labels import name_presets
 
 
@@ -14,7 +14,7 @@ def draw_finals(found: Confirmation, title: str) -> Figure:
 
     A small dash is what the search read on its validation images; its height above the point is luck.
     """
-    figure, axes = empty()
+    figure, (axes,) = empty()
     measured = [f for f in found.finals if f.mean is not None]
     best = [f for f in measured if f.survives]
     if best:
@@ -39,13 +39,15 @@ def draw_finals(found: Confirmation, title: str) -> Figure:
         x, y = [f.finalist.parameters for f in read], [100 * (f.finalist.validation or 0) for f in read]
         axes.scatter(x, y, marker="_", color=PRUNED, s=90, zorder=2, label="validation accuracy in the search")
     presets = [
-        (f.finalist.parameters, f.mean or 0, f.sd or 0, f.finalist.preset) for f in measured if f.finalist.preset
+        (float(f.finalist.parameters), 100 * (f.mean or 0), 100 * (f.sd or 0), f.finalist.preset)
+        for f in measured
+        if f.finalist.preset
     ]
     if presets:
-        x, y = [n for n, *_ in presets], [100 * mean for _, mean, *_ in presets]
+        x, y = [n for n, *_ in presets], [mean for _, mean, *_ in presets]
         axes.scatter(x, y, marker="D", facecolors="none", edgecolors=PRESET, s=90, zorder=5, label="known methods")
     seeds = f"{found.seeds} seeds, mean ± sd" if found.seeds > 1 else "one seed"
-    dress(axes, title, f"accuracy on {found.test_images:,} test images (%), {seeds}")
+    dress(axes, title, PARAMETERS, f"accuracy on {found.test_images:,} test images (%), {seeds}")
     axes.margins(0.08, 0.12)
     if measured:
         axes.legend(loc="best", framealpha=0.9)

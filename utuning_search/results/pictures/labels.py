@@ -16,8 +16,8 @@ NAME_OFFSETS = (
 )  # fmt: skip
 
 
-def name_presets(axes: Axes, presets: list[tuple[int, float, float, str]]) -> None:
-    """Names at (parameters, accuracy, half a bar's height), each where it covers least of markers and other names.
+def name_presets(axes: Axes, presets: list[tuple[float, float, float, str]]) -> None:
+    """Names at (x, y, half a bar's height), each where it covers least of markers and other names.
 
     The axes' limits have to stand.
     """
@@ -25,14 +25,14 @@ def name_presets(axes: Axes, presets: list[tuple[int, float, float, str]]) -> No
         return
     # Settles the layout, so that extents in pixels are those of the picture.
     cast(Figure, axes.figure).draw_without_rendering()
-    points = axes.transData.transform([(x, 100 * y) for x, y, _, _ in presets])
+    points = axes.transData.transform([(x, y) for x, y, _, _ in presets])
     taken = [Bbox.from_extents(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points]
-    for parameters, accuracy, bar, name in sorted(presets):
+    for x, y, bar, name in sorted(presets):
         tried: list[tuple[float, int, Annotation, Bbox]] = []
         for i, (dx, dy) in enumerate(NAME_OFFSETS):
             text = axes.annotate(
                 name,
-                (parameters, 100 * (accuracy + bar * (dy > 0) - bar * (dy < 0))),
+                (x, y + bar * (dy > 0) - bar * (dy < 0)),
                 xytext=(dx, dy),
                 textcoords="offset points",
                 ha="center" if dx == 0 else "left" if dx > 0 else "right",

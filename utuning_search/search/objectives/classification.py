@@ -20,7 +20,7 @@ class Accuracy(_Share):
     """Share of images whose most likely class is theirs (top-1)."""
 
     name: ClassVar[str] = "accuracy"
-    label: ClassVar[str] = "accuracy"
+    label: ClassVar[str] = "validation accuracy"
 
     def measure(self, measured: Measurement) -> float:
         hits = measured.logits.argmax(dim=1) == measured.labels
@@ -34,7 +34,7 @@ class BalancedAccuracy(_Share):
     """
 
     name: ClassVar[str] = "balanced_accuracy"
-    label: ClassVar[str] = "balanced accuracy"
+    label: ClassVar[str] = "validation balanced accuracy"
 
     def measure(self, measured: Measurement) -> float:
         from sklearn.metrics import recall_score  # takes a second to import, which most studies need not pay
@@ -48,7 +48,7 @@ class MacroF1(_Share):
     """Mean over classes of the harmonic mean of precision and recall; scikit-learn's `f1_score(average="macro")`."""
 
     name: ClassVar[str] = "macro_f1"
-    label: ClassVar[str] = "macro F1"
+    label: ClassVar[str] = "validation macro F1"
 
     def measure(self, measured: Measurement) -> float:
         from sklearn.metrics import f1_score

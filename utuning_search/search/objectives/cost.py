@@ -2,18 +2,11 @@
 
 from typing import ClassVar
 
+from utuning_search.common.counts import short
 from utuning_search.designs.design import Design
+from utuning_search.designs.flops import num_flops
 from utuning_search.search.objectives.base import Direction, ExactObjective, MeasuredObjective, Setting
 from utuning_search.training.measurement import Measurement
-
-
-def short_count(value: float) -> str:
-    """A count in the field's shorthand: 650, 1.8k, 25k, 0.27M, 1.2G."""
-    if value >= 1e8:
-        return f"{value / 1e9:.2f}".rstrip("0").rstrip(".") + "G"
-    if value >= 1e5:
-        return f"{value / 1e6:.2f}".rstrip("0").rstrip(".") + "M"
-    return f"{value / 1e3:.1f}".rstrip("0").rstrip(".") + "k" if value >= 1e3 else f"{value:.0f}"
 
 
 class Parameters(ExactObjective):
@@ -33,7 +26,31 @@ class Parameters(ExactObjective):
         return float(full_fine_tuning(setting)), 1.0
 
     def short(self, value: float) -> str:
-        return short_count(value)
+        return short(value)
+
+
+class Flops(ExactObjective):
+    """Floating point operations of inference: one image through the merged model, head included.
+
+    By the convention of `designs/flops.py`: two a multiply-add. What merges into the frozen weights costs nothing.
+    """
+
+    name: ClassVar[str] = "flops"
+    label: ClassVar[str] = "FLOPs an image, merged"
+    direction: ClassVar[Direction] = "minimize"
+    unit: ClassVar[str] = "FLOPs"
+    log: ClassVar[bool] = True
+
+    def value(self, design: Design, setting: Setting) -> float:
+        return float(num_flops(design, setting.shape, setting.num_classes))
+
+    def bounds(self, setting: Setting) -> tuple[float, float]:
+        """From twice the linear probe's to the linear probe's: the frozen backbone is paid for in any case."""
+        least = self.value(Design(), setting)
+        return 2 * least, least
+
+    def short(self, value: float) -> str:
+        return short(value)
 
 
 class Latency(MeasuredObjective):

@@ -19,9 +19,9 @@ from utuning_search.search.objectives.base import (
     Setting,
 )
 from utuning_search.search.objectives.classification import Accuracy, BalancedAccuracy, MacroF1
-from utuning_search.search.objectives.cost import Latency, Parameters
+from utuning_search.search.objectives.cost import Flops, Latency, Parameters
 
-OURS: tuple[type[Objective], ...] = (Accuracy, BalancedAccuracy, MacroF1, Parameters, Latency)
+OURS: tuple[type[Objective], ...] = (Accuracy, BalancedAccuracy, MacroF1, Parameters, Flops, Latency)
 OBJECTIVES: Mapping[str, type[Objective]] = registered(
     "utuning_search.objectives",
     OURS,
@@ -102,6 +102,19 @@ class Objectives:
         found: Floats = np.array([[row[n] for n in self.names] for row in rows], dtype=np.float64)
         signed: Floats = found.reshape(len(rows), len(self)) * signs
         return signed
+
+    def scaled(self, rows: Sequence[Mapping[str, float]]) -> Floats:
+        """(rows, objectives) as gains, each on its objective's own scale: its logarithm where that is compared by."""
+        found = self.gains(rows)
+        for column, known in enumerate(self):
+            if known.log:
+                found[:, column] = np.sign(found[:, column]) * np.log10(np.abs(found[:, column]))
+        return found
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        """Where `quality` and `cost` stand among the objectives."""
+        return self.names.index(self.quality.name), self.names.index(self.cost.name)
 
     def goodness(self, rows: Sequence[Mapping[str, float]], setting: Setting) -> Floats:
         """(rows, objectives) as places between each objective's bounds; see `Objective.goodness`."""
