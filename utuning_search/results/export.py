@@ -25,8 +25,7 @@ from utuning_search.search.pareto import knee
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord, front_of
 from utuning_search.training.context import load_search
-from utuning_search.training.full import check_images
-from utuning_search.training.proxy import CHECK
+from utuning_search.training.weights import CHECK, check_images
 
 README = "README.md"
 TRAINED_ON = {True: "all training images", False: "the proxy split"}

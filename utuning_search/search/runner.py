@@ -13,7 +13,7 @@ from utuning_search.common.errors import StudyError
 from utuning_search.search.scheduler import Running, Scheduler
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.pool import Done, Event, Failed, Pool, Rung
-from utuning_search.training.processes import Lost
+from utuning_search.training.workers import Lost
 
 TRIALS = 48
 WAIT = 0.5  # seconds between looks at the clock while trials run

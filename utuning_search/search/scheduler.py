@@ -19,9 +19,8 @@ from utuning_search.search.pruning import Peer
 from utuning_search.search.sampling import make_sampler
 from utuning_search.search.spec import StudySpec
 from utuning_search.search.trials import OVERSIZED, RUNG, TrialRecord, read_trial
-from utuning_search.training.loop import Report
 from utuning_search.training.pool import Job
-from utuning_search.training.proxy import Result
+from utuning_search.training.proxy import Report, Result
 from utuning_search.tuners import BackboneShape
 
 MOST_LOSSES = 2  # workers that one design may take down before it counts as failed
