@@ -25,8 +25,9 @@ from utuning_search.results.pick import pick_trial
 from utuning_search.search.budget import Budget
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
-from utuning_search.training.proxy import CHECK, Evaluator, Result
+from utuning_search.training.proxy import ProxyTrainer, Result
 from utuning_search.training.runtime import Runtime
+from utuning_search.training.weights import CHECK
 from utuning_search.tuners import (
     OPERATIONS,
     TUNERS,
@@ -122,7 +123,7 @@ class Exported:
 
 
 class Bench:
-    """One study and one evaluator; designs are trained by it and exported from it."""
+    """One study and one trainer; designs are trained by it and exported from it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -131,15 +132,15 @@ class Bench:
         self.study = Study.create(
             str(root / "space.toml"), str(root / "task.toml"), studies_dir=root / "studies", seed=4
         )
-        self.evaluator = Evaluator(self.study.spec.task, Runtime())
-        self.data = self.evaluator.data
+        self.trainer = ProxyTrainer(self.study.spec.task, Runtime())
+        self.data = self.trainer.data
         self._count = 100
 
     def train(self, design: Design) -> tuple[TrialRecord, Tensor]:
         """A record as a study has it after the trial, its weights in the study's folder."""
         self._count += 1
         design = design.resolve(6)
-        *_, result = self.evaluator.evaluate(design, self._count)
+        *_, result = self.trainer.evaluate(design, self._count)
         assert isinstance(result, Result)
         path = self.study.weights_file(self._count)
         path.parent.mkdir(exist_ok=True)
@@ -342,7 +343,7 @@ def test_a_trial_of_a_study_is_exported_and_seeded_as_told(bench: Bench, tmp_pat
     assert export_trial(study, record, tmp_path / "best") <= 1e-6
     table = tomllib.loads((tmp_path / "best" / "tuner.toml").read_text(encoding="utf-8"))
     design = Design.from_dict(table["design"])
-    *_, result = Evaluator(study.spec.task, Runtime()).evaluate(design, table["provenance"]["training_seed"])
+    *_, result = ProxyTrainer(study.spec.task, Runtime()).evaluate(design, table["provenance"]["training_seed"])
     assert isinstance(result, Result)
     assert result.weights == (tmp_path / "best" / "tuner.safetensors").read_bytes()
 

@@ -269,7 +269,8 @@ def train_for_ever(folder: Path, pipe: Connection) -> None:
         events = pool.wait(1)
     assert isinstance(events[0][1], Rung)
     pool.answer(0, True)
-    pipe.send(pool._workers[0][0].pid)
+    (worker,) = multiprocessing.active_children()
+    pipe.send(worker.pid)
     signal.pause()
 
 

@@ -23,8 +23,7 @@ from utuning_search.search.scheduler import Next, Running
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 from utuning_search.testing.pruners import rung_of
-from utuning_search.training.loop import Report
-from utuning_search.training.proxy import Result
+from utuning_search.training.proxy import Report, Result
 from utuning_search.training.task import Task
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -20,8 +20,7 @@ from utuning_search.results.outcomes import EXPORTED_SEED, confirmed_metrics, co
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 from utuning_search.training.context import load_search
-from utuning_search.training.full import check_images
-from utuning_search.training.proxy import CHECK
+from utuning_search.training.weights import CHECK, check_images
 
 PACKAGES = ("utuning-search", "torch", "timm", "optuna")
 

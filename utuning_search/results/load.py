@@ -17,8 +17,8 @@ from utuning_search.common.toml import build
 from utuning_search.data.places import find_data
 from utuning_search.designs.design import Design
 from utuning_search.results.exported import TUNER_TOML, read_exported
-from utuning_search.training.proxy import CHECK
 from utuning_search.training.runtime import resolve_device
+from utuning_search.training.weights import CHECK
 
 
 class TunedClassifier(nn.Module):

@@ -32,7 +32,7 @@ class Outcome:
         test_images: How many were measured on.
         device, precision: Of the training.
         accuracy: On the test split, in [0, 1]; None where the training failed.
-        seconds, memory_mb, inference_ratio, merged_ratio: See `full_training.Trained`; None where it failed.
+        seconds, memory_mb, inference_ratio, merged_ratio: See `training.full.Trained`; None where it failed.
         reason: Why it failed, or that memory was short; or empty.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
     """

@@ -10,7 +10,7 @@ from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.scheduler import Next, Running, Scheduler
 from utuning_search.search.trials import TrialRecord, volume_of
 from utuning_search.training.pool import Done, Event, Failed, Pool, Rung
-from utuning_search.training.processes import Lost
+from utuning_search.training.workers import Lost
 
 WAIT = 0.5  # seconds between looks at the clock while trials run
 

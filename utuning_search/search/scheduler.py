@@ -23,9 +23,8 @@ from utuning_search.search.pruners.base import Rung
 from utuning_search.search.samplers.base import Request
 from utuning_search.search.spec import StudySpec
 from utuning_search.search.trials import OVERSIZED, TrialRecord, rung_attributes
-from utuning_search.training.loop import Report
 from utuning_search.training.pool import Job
-from utuning_search.training.proxy import Result
+from utuning_search.training.proxy import Report, Result
 
 MOST_LOSSES = 2  # workers that one design may take down before it counts as failed
 

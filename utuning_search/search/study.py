@@ -34,7 +34,7 @@ from utuning_search.search.storage import JOURNAL, open_storage, place_of, stora
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
-from utuning_search.training.proxy import Evaluator
+from utuning_search.training.proxy import ProxyTrainer
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision, runtimes
 from utuning_search.training.task import Task
 from utuning_search.tuners import BackboneShape
@@ -273,7 +273,7 @@ class Study:
             todo = "Give the data it was created with, or start a new study."
             raise StudyError(f"study '{self.name}', data", f"its digest is {self.spec.data}", context.data.digest, todo)
         if count == 0:
-            return InlinePool(Evaluator(self.spec.task, runtime, context, measures(self.objectives)))
+            return InlinePool(ProxyTrainer(self.spec.task, runtime, context, measures(self.objectives)))
         images = None
         if self.spec.task.data.source != "digits":  # those are there at once
             images = self.folder / IMAGES

@@ -18,8 +18,7 @@ from utuning_search.search.samplers.wrapped import RandomSampler
 from utuning_search.search.scheduler import Next, Running, Scheduler
 from utuning_search.search.spec import StudySpec
 from utuning_search.search.trials import TrialRecord
-from utuning_search.training.loop import Report
-from utuning_search.training.proxy import Result
+from utuning_search.training.proxy import Report, Result
 from utuning_search.training.task import Task
 from utuning_search.tuners import BackboneShape
 

@@ -44,8 +44,8 @@ def draw_finals(found: Confirmation, title: str) -> Figure:
         if f.finalist.preset
     ]
     if presets:
-        x, y = [n for n, *_ in presets], [mean for _, mean, *_ in presets]
-        axes.scatter(x, y, marker="D", facecolors="none", edgecolors=PRESET, s=90, zorder=5, label="known methods")
+        places = [n for n, *_ in presets], [mean for _, mean, *_ in presets]
+        axes.scatter(*places, marker="D", facecolors="none", edgecolors=PRESET, s=90, zorder=5, label="known methods")
     seeds = f"{found.seeds} seeds, mean ± sd" if found.seeds > 1 else "one seed"
     dress(axes, title, PARAMETERS, f"accuracy on {found.test_images:,} test images (%), {seeds}")
     axes.margins(0.08, 0.12)
