@@ -235,7 +235,7 @@ def elsewhere(bench: Bench, exported: dict[str, Exported]) -> dict[str, Any]:
 
 def test_every_tuner_reading_form_operation_and_scale_is_exported() -> None:
     placements = [p for d in DESIGNS.values() for p in d.placements]
-    assert {type(p.tuner) for p in placements} == set(TUNERS)
+    assert {type(p.tuner) for p in placements} == set(TUNERS.values())
     assert {p.operation for p in placements} == set(OPERATIONS)
     assert {p.scale for p in placements} >= set(SCALES)
     forms = {(p.tuner.kind, p.tuner.options().get("reading"), p.form) for p in placements}

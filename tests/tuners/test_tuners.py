@@ -1,327 +1,110 @@
-"""The contract of tuners: every registered one, at every corner of what it allows, does what it claims."""
+"""Every registered tuner meets the contract; and tuners together do what each does alone."""
 
 import copy
-import tomllib
-from collections.abc import Iterator
-from dataclasses import fields
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
-import tomli_w
 import torch
-import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from utuning_search.backbones.merge import merge
-from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
+from utuning_search.testing import TunerContract
+from utuning_search.testing.cases import readings
 from utuning_search.tuners import (
-    FORMS,
-    LINEAR_OPERATIONS,
-    NORM_OPERATIONS,
-    OPERATIONS,
     TUNERS,
-    Site,
+    AdapterConfig,
+    BiasConfig,
+    ConvConfig,
+    ExpertsConfig,
+    FactConfig,
+    LoraConfig,
+    NormConfig,
+    PrefixConfig,
+    PromptConfig,
+    ScaleShiftConfig,
     Tuner,
-    TunerConfig,
     tuner_class,
 )
+from utuning_search.tuners.registry import OURS
 
-from ..helpers import (
-    CASES,
-    CLASSES,
-    CORNERS,
-    DEPTH,
-    Case,
-    bare_logits,
-    embed,
-    randomise,
-    same_snapshot,
-    shape_of,
-    snapshot,
-    tiny_vit,
-    tuned,
-)
+from ..helpers import CASES, CORNERS, Case, bare_logits, randomise, shape_of, tiny_vit, tuned
 
-every_case = pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
-every_tuner = pytest.mark.parametrize("tuner", TUNERS, ids=[t.kind for t in TUNERS])
+DISTINCT = readings(CASES)
+MERGEABLE = tuple(c for c in DISTINCT if c.claims.mergeable)
+# Of two tuners one has to merge, or there is nothing to see; so those that merge come first.
+ORDER = (*MERGEABLE, *(c for c in DISTINCT if not c.claims.mergeable))
+
+
+class OursContract(TunerContract):
+    """Beside each tuner stand all of ours that merge, each pair of them once."""
+
+    @classmethod
+    def others(cls, case: Case) -> Sequence[Placement]:
+        return [other.placement for other in ORDER[: ORDER.index(case)] if other.claims.mergeable]
+
+
+class TestAdapter(OursContract):
+    tuner, corners = AdapterConfig, CORNERS["adapter"]
+
+
+class TestConv(OursContract):
+    tuner, corners = ConvConfig, CORNERS["conv"]
+
+
+class TestLora(OursContract):
+    tuner, corners = LoraConfig, CORNERS["lora"]
+
+
+class TestExperts(OursContract):
+    tuner, corners = ExpertsConfig, CORNERS["experts"]
+
+
+class TestFact(OursContract):
+    tuner, corners = FactConfig, CORNERS["fact"]
+
+
+class TestPrefix(OursContract):
+    tuner, corners = PrefixConfig, CORNERS["prefix"]
+
+
+class TestPrompt(OursContract):
+    tuner, corners = PromptConfig, CORNERS["prompt"]
+
+
+class TestScaleShift(OursContract):
+    tuner, corners = ScaleShiftConfig, CORNERS["scale_shift"]
+
+
+class TestBias(OursContract):
+    tuner, corners = BiasConfig, CORNERS["bias"]
+
+
+class TestNorm(OursContract):
+    tuner, corners = NormConfig, CORNERS["norm"]
 
 
 # The registry
 
 
 def test_kinds_are_distinct() -> None:
-    assert len({t.kind for t in TUNERS}) == len(TUNERS)
-    assert all(tuner_class(t.kind, "here") is t for t in TUNERS)
+    assert len({t.kind for t in OURS}) == len(OURS)
+    assert all(tuner_class(t.kind, "here") is t for t in TUNERS.values())
 
 
-def test_every_registered_tuner_has_corners() -> None:
-    assert set(CORNERS) == {t.kind for t in TUNERS}
-
-
-@every_tuner
-def test_corners_vary_every_option(tuner: type[TunerConfig]) -> None:
-    corners = CORNERS[tuner.kind]
-    assert corners
-    for field in fields(tuner):
-        assert len({corner[field.name] for corner in corners}) > 1, field.name
-
-
-@every_tuner
-def test_corners_reach_every_named_value(tuner: type[TunerConfig]) -> None:
-    """The refusal of a made-up value lists the legal ones; each stands in a corner."""
-    for field in fields(tuner):
-        named = {c[field.name] for c in CORNERS[tuner.kind] if type(c[field.name]) is str}
-        if named:
-            with pytest.raises(InputError) as refused:
-                tuner(**{**CORNERS[tuner.kind][0], field.name: "no such value"})
-            assert set(refused.value.rule.split(" is one of ")[1].split(", ")) == named
-
-
-@every_tuner
-@pytest.mark.parametrize("value", [0, -1, 10**6, 1.5, "8", True, None])
-def test_sizes_are_counts_with_a_maximum(tuner: type[TunerConfig], value: object) -> None:
-    corner = CORNERS[tuner.kind][0]
-    for name in [name for name, v in corner.items() if type(v) is int]:
-        with pytest.raises(InputError, match=rf"tuner '{tuner.kind}': {name} is an integer from 1 to \d+; got"):
-            tuner(**{**corner, name: value})
-
-
-@every_tuner
-def test_references_exist(tuner: type[TunerConfig]) -> None:
-    assert tuner.references
-    assert tuner.summary
-    for reference in tuner.references:
-        assert reference.title
-        assert reference.arxiv.count(".") == 1
-        assert reference.arxiv.replace(".", "").isdigit()
-        assert 2015 < reference.year < 2100
-        assert reference.bibtex().startswith("@")
-        assert reference.bibtex().count("{") == reference.bibtex().count("}")
-        assert reference.arxiv in str(reference)
+def test_every_registered_tuner_has_corners_and_a_contract() -> None:
+    assert list(CORNERS) == list(TUNERS)
+    assert [cls.tuner for cls in OursContract.__subclasses__()] == list(TUNERS.values())
+    assert all(cls.corners is CORNERS[cls.tuner.kind] for cls in OursContract.__subclasses__())
 
 
 def test_reference_keys_name_one_paper_each() -> None:
-    references = {r for t in TUNERS for r in t.references}
+    references = {r for t in TUNERS.values() for r in t.references}
     assert len({r.key for r in references}) == len({r.arxiv for r in references}) == len(references)
 
 
-def _refused() -> Iterator[tuple[str, TunerConfig, dict[str, Any]]]:
-    for cls in TUNERS:
-        for options in CORNERS[cls.kind]:
-            tuner = cls(**options)
-            home = {"operation": tuner.operations[0], "form": tuner.forms[0]}
-            name = "-".join(map(str, (tuner.kind, *options.values())))
-            for operation in set(OPERATIONS) - set(tuner.operations):
-                yield f"{name} at {operation}", tuner, {**home, "operation": operation}
-            for operation in tuner.operations:
-                for form in set(FORMS) - set(tuner.forms_at(operation)):
-                    yield f"{name} {form} at {operation}", tuner, {"operation": operation, "form": form}
-            if not tuner.scalable:
-                for scale in ("scalar", "channel", "gate", 0.5):
-                    yield f"{name} x {scale}", tuner, {**home, "scale": scale}
-
-
-REFUSED = sorted(_refused(), key=lambda case: case[0])
-
-
-@pytest.mark.parametrize(("tuner", "where"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
-def test_what_is_not_claimed_cannot_be_built(tuner: TunerConfig, where: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"placement of '{tuner.kind}' at '{where['operation']}': "):
-        Placement(tuner=tuner, blocks="first 1", **where)
-
-
-# Values
-
-
-@every_case
-def test_claims_are_legal_and_dict_round_trips(case: Case) -> None:
-    claims = case.claims
-    assert set(claims.operations) <= set(OPERATIONS)
-    forms = claims.forms_at(case.placement.operation)
-    assert set(forms) <= set(FORMS)
-    assert case.placement.form in forms
-    assert Placement(case.placement.operation, claims, blocks=case.placement.blocks).form == forms[0]
-    design = Design((case.placement,), learning_rate=1e-3)
-    assert Placement.from_dict(case.placement.to_dict()) == case.placement
-    assert Design.from_dict(design.to_dict()) == design
-    assert Design.from_dict(tomllib.loads(tomli_w.dumps(design.to_dict()))) == design
-    resolved = design.resolve(DEPTH)
-    again = Design.from_dict(tomllib.loads(tomli_w.dumps(resolved.to_dict())))
-    assert again.key == resolved.key
-    assert again.resolve(DEPTH) == resolved
-
-
-@every_case
-def test_declared_size_is_counted_size(case: Case, shared: VisionTransformer) -> None:
-    design = Design((case.placement,))
-    model = TunedModel(shared, design, CLASSES)
-    shape = shape_of(shared)
-    assert sum(p.numel() for p in model.tuners.parameters()) == design.num_parameters(shape) > 0
-    trained = [p for p in model.parameters() if p.requires_grad]
-    assert sum(p.numel() for p in trained) == design.num_parameters(shape, CLASSES)
-    assert {id(p) for p in trained} == {id(p) for p in model.parameters_trained()}
-
-
-@pytest.mark.parametrize("site", [Site(6, 6, 3, 2), Site(4, 12, 2, 2), Site(12, 4, 2, 2)])
-@every_tuner
-def test_closed_form_holds_at_any_width(tuner: type[TunerConfig], site: Site) -> None:
-    for options in CORNERS[tuner.kind]:
-        config = tuner(**options)
-        if site.in_dim == site.out_dim or set(config.operations) & set(LINEAR_OPERATIONS):
-            assert sum(p.numel() for p in config.build(site).parameters()) == config.num_parameters(site)
-            if config.shared_name(site) is not None:
-                shared = config.build_shared(site)
-                assert sum(p.numel() for p in shared.parameters()) == config.num_shared(site) > 0
-
-
-# Function
-
-
-@every_case
-def test_starts_as_claimed(case: Case, shared: VisionTransformer, images: Tensor) -> None:
-    """Bit for bit the bare backbone where claimed, and something else where not."""
-    model = tuned(shared, case.placement)
-    with torch.no_grad():
-        same = torch.equal(model(images), bare_logits(model, images))
-    assert same == model.design.starts_as_backbone
-    assert (case.claims.starts_at_zero and case.placement.form != "bypass") <= same
-
-
-@every_case
-def test_shape_and_dtype(case: Case, shared: VisionTransformer, images: Tensor) -> None:
-    model = tuned(shared, case.placement, random=True)
-    with torch.no_grad():
-        logits = model(images)
-        assert logits.shape == (len(images), CLASSES)
-        assert logits.dtype == torch.float32
-        assert not torch.allclose(logits, bare_logits(model, images), atol=1e-5), "random weights change nothing"
-        alone = torch.cat([model(image[None]) for image in images])
-        assert torch.allclose(logits, alone, atol=1e-5), "an image sees the others of its batch"
-        with torch.autocast("cpu", torch.bfloat16):
-            assert model(images).dtype == torch.bfloat16
-
-
-@every_case
-def test_forward_from_the_first_tuned_block(case: Case, shared: VisionTransformer, images: Tensor) -> None:
-    p = case.placement
-    model = tuned(shared, Placement(p.operation, p.tuner, p.form, p.scale, "last 1"), random=True)
-    first = model.first_tuned_block
-    assert first == DEPTH - 1
-    with torch.no_grad():
-        tokens = shared.blocks[:first](embed(shared, images))
-        assert torch.equal(model.forward_from(tokens, first), model(images))
-
-
-@every_case
-def test_two_steps_train_every_tuner_parameter_and_nothing_frozen(
-    case: Case, shared64: VisionTransformer, images: Tensor
-) -> None:
-    before = snapshot(shared64)
-    model = TunedModel(shared64, Design((case.placement,)), CLASSES).double().train()
-    start = {n: p.detach().clone() for n, p in model.tuners.named_parameters()}
-    optimizer = torch.optim.SGD(model.parameters_trained(), lr=1.0)
-    reached: set[str] = set()
-    for _ in range(2):
-        optimizer.zero_grad()
-        F.cross_entropy(model(images.double()), torch.arange(len(images)) % CLASSES).backward()
-        reached |= {n for n, p in model.tuners.named_parameters() if p.grad is not None and p.grad.any()}
-        optimizer.step()
-    shared64.eval()
-    assert [n for n in start if n not in reached] == []
-    assert [n for n, p in model.tuners.named_parameters() if torch.equal(p, start[n])] == []
-    assert all(p.grad is None and not p.requires_grad for p in shared64.parameters())
-    assert same_snapshot(snapshot(shared64), before)
-
-
-# Life
-
-
-@every_case
-def test_tuner_state_restores_the_model(case: Case, shared: VisionTransformer, images: Tensor) -> None:
-    trained = tuned(shared, case.placement, random=True)
-    state = trained.tuner_state_dict()
-    assert not any(name.startswith("backbone.") for name in state)
-    fresh = tuned(shared, case.placement)
-    with torch.no_grad():
-        assert not torch.equal(fresh(images), trained(images))
-        fresh.load_tuner_state_dict(state)
-        assert torch.equal(fresh(images), trained(images))
-
-
-@pytest.fixture(scope="module")
-def partly_trainable() -> VisionTransformer:
-    """A backbone of which every third parameter is trainable."""
-    backbone = tiny_vit()
-    for i, parameter in enumerate(backbone.parameters()):
-        parameter.requires_grad_(i % 3 == 0)
-    return backbone
-
-
-@every_case
-def test_detach_restores_the_backbone(case: Case, partly_trainable: VisionTransformer, images: Tensor) -> None:
-    backbone = partly_trainable
-    assert {p.requires_grad for p in backbone.parameters()} == {True, False}
-    before, modules = snapshot(backbone), [(n, id(m), m.training) for n, m in backbone.named_modules()]
-    with torch.no_grad():
-        plain = backbone(images)
-        model = tuned(backbone, case.placement, random=True)
-        assert not any(p.requires_grad for p in backbone.parameters())
-        model(images)
-        assert torch.equal(backbone(images), plain), "attached tuners reach the backbone itself"
-        assert model.detach() is backbone
-        assert torch.equal(backbone(images), plain)
-    assert same_snapshot(snapshot(backbone), before)
-    assert [(n, id(m), m.training) for n, m in backbone.named_modules()] == modules
-    hooks = [h for m in backbone.modules() for h in (*m._forward_hooks, *m._forward_pre_hooks, *m._backward_hooks)]
-    assert not hooks
-    assert not any("forward" in vars(m) for m in backbone.modules())
-
-
-@every_case
-def test_merge_computes_the_same(case: Case, shared64: VisionTransformer, images: Tensor) -> None:
-    """Folded or not, the logits stay; what claims to merge is gone from where it claims it."""
-    model = tuned(shared64, case.placement, random=True, double=True)
-    before = snapshot(model)
-    merged = merge(model)
-    with torch.no_grad():
-        assert torch.allclose(merged(images.double()), model(images.double()), rtol=0, atol=1e-9)
-    assert same_snapshot(snapshot(model), before)
-    foldable = case.placement.operation in LINEAR_OPERATIONS + NORM_OPERATIONS or case.claims.forms == ("inside",)
-    if case.claims.mergeable and foldable and case.placement.scale != "gate":
-        assert len(merged.tuners) == 0
-    if not case.claims.mergeable or case.placement.scale == "gate":
-        assert merged.tuners.state_dict().keys() == model.tuners.state_dict().keys()
-
-
 # Tuners together
-
-# Each tuner reading at each operation and form once, in its larger size, with a learned scale where it has one.
-DISTINCT = tuple(
-    {
-        (p.operation, type(p.tuner), p.tuner.label, p.form): Case(c.name, p)
-        for c in CASES
-        if (p := c.placement).scale in ("scalar", "none") and p.form not in ("mixed", "bypass")
-    }.values()
-)
-MERGEABLE = tuple(c for c in DISTINCT if c.claims.mergeable)
-
-
-@pytest.mark.parametrize("case", MERGEABLE, ids=[c.name for c in MERGEABLE])
-def test_merge_beside_another_tuner_computes_the_same(case: Case, images: Tensor) -> None:
-    """A weight must not be folded into while something else reads it, or the map's output, as it was."""
-    backbone, wrong, image = tiny_vit(depth=1, global_pool="avg").double(), [], images[:2].double()
-    # Each pair once: of two that merge, the later one has seen the earlier one.
-    others = [c for c in DISTINCT if not c.claims.mergeable or DISTINCT.index(c) > DISTINCT.index(case)]
-    for other in others:
-        model = tuned(backbone, case.placement, other.placement, random=True, double=True)
-        with torch.no_grad():
-            gap = (merge(model)(image) - model(image)).abs().max().item()
-        if gap > 1e-9:
-            wrong.append(f"{other.name}: {gap:.1e}")
-    assert not wrong, f"not the same function beside {len(wrong)} of {len(others)}:\n" + "\n".join(wrong)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,8 +1,8 @@
 """What a family of backbones has to tell: one adapter around a frozen model, and one around each of its blocks.
 
 Everything else asks these: no other module knows how a family names and calls its parts. A new family is a subclass of
-`BackboneAdapter` and one of `BackboneBlock` in a module of its own, and an entry in `registry.FAMILIES`;
-`tests/backbones/test_families.py` measures what they claim.
+`BackboneAdapter` and one of `BackboneBlock` in a module of its own, and an entry in `registry.OURS` or, in another
+distribution, an entry point of the group `utuning_search.backbones`. `testing.BackboneContract` measures their claims.
 """
 
 from abc import ABC, abstractmethod

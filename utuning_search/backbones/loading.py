@@ -10,7 +10,7 @@ from torch import nn
 from utuning_search.backbones.checkpoint import load_checkpoint
 from utuning_search.backbones.embedded.architecture import WEIGHTS, glyph_vit
 from utuning_search.backbones.preprocessing import Preprocessing
-from utuning_search.backbones.registry import SUPPORTED, adapter_of
+from utuning_search.backbones.registry import adapter_of, supported
 from utuning_search.common.errors import BackboneError, InputError, nearest
 
 GLYPH_VIT = "glyph_vit"
@@ -45,7 +45,7 @@ def load_backbone(name: str, checkpoint: Path | None = None, image_size: int | N
         try:
             model = timm.create_model(name, pretrained=checkpoint is None, num_classes=0, **size)
         except TypeError as error:  # the architecture does not know img_size
-            raise BackboneError(where, SUPPORTED, error) from None
+            raise BackboneError(where, supported(), error) from None
         except (RuntimeError, OSError) as error:
             todo = "Give a local file as checkpoint, or check the network."
             raise BackboneError(where, "its pretrained weights can be fetched", error, todo) from None

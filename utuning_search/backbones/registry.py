@@ -1,13 +1,29 @@
-"""The one list of backbone families, and the adapter of a model."""
+"""The one list of backbone families, ours and those of other distributions (entry point `utuning_search.backbones`).
+
+With it the adapter of a model.
+"""
+
+from collections.abc import Mapping
 
 from torch import nn
 
 from utuning_search.backbones.family import BackboneAdapter
 from utuning_search.backbones.vit import VisionTransformerAdapter
 from utuning_search.common.errors import BackboneError
+from utuning_search.common.plugins import Registry
 
-FAMILIES: tuple[type[BackboneAdapter], ...] = (VisionTransformerAdapter,)
-SUPPORTED = f"the model is {' or '.join(family.named for family in FAMILIES)}"
+OURS: tuple[type[BackboneAdapter], ...] = (VisionTransformerAdapter,)
+FAMILIES: Mapping[str, type[BackboneAdapter]] = Registry(
+    "utuning_search.backbones",
+    OURS,
+    BackboneAdapter,  # type: ignore[type-abstract]  # a base
+    "named",
+)
+
+
+def supported() -> str:
+    """The rule of errors about models of no family."""
+    return f"the model is {' or '.join(FAMILIES)}"
 
 
 def adapter_of(model: nn.Module, name: str | None = None) -> BackboneAdapter:
@@ -21,13 +37,13 @@ def adapter_of(model: nn.Module, name: str | None = None) -> BackboneAdapter:
         BackboneError: Tuners cannot be attached to it; says why.
     """
     where = f"backbone '{name or type(model).__name__}'"
-    for family in FAMILIES:
+    for family in FAMILIES.values():
         if family.recognises(model):
             family.check(model, where)
             adapter = family(model)
             _check_widths(adapter, where)
             return adapter
-    raise BackboneError(where, SUPPORTED, type(model).__name__)
+    raise BackboneError(where, supported(), type(model).__name__)
 
 
 def _check_widths(adapter: BackboneAdapter, where: str) -> None:

@@ -26,9 +26,8 @@ def _references(what: str) -> tuple[Reference, ...]:
         return references(design, depth)
     if what in {p.name for p in PRESETS}:
         return preset(what).references
-    kinds = {t.kind: t for t in TUNERS}
-    if what not in kinds:
-        known = {*(p.name for p in PRESETS), *kinds}
+    if what not in TUNERS:
+        known = {*(p.name for p in PRESETS), *TUNERS}
         rule = f"it is a preset, a tuner kind or a folder with a {TUNER_TOML}"
         raise InputError("cite", rule, f"'{what}'", nearest(what, known))
-    return kinds[what].references
+    return TUNERS[what].references

@@ -44,7 +44,7 @@ def _explain(space: Space, arguments: argparse.Namespace) -> None:
     console.print(table)
     kinds = {v.kind for slot in space.slots for v in slot.variants}
     console.print()
-    for tuner in TUNERS:
+    for tuner in TUNERS.values():
         if tuner.kind in kinds:
             console.print(f"{tuner.kind}: {tuner.summary} ({'; '.join(map(str, tuner.references))})", highlight=False)
 

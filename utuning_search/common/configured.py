@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from utuning_search.common.errors import InputError, nearest
+from utuning_search.common.plugins import Registry
 from utuning_search.common.toml import build
 
 T = TypeVar("T")
@@ -26,5 +27,6 @@ def from_table(known: Mapping[str, type[T]], raw: object, where: str, what: str)
         raise InputError(where, f"a {what} is a kind, or a table of a kind and its options", repr(raw))
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in known:
-        raise InputError(where, f"the {what} is a known one", repr(kind), nearest(kind, known))
+        todo = known.advice(kind) if isinstance(known, Registry) else nearest(kind, known)
+        raise InputError(where, f"the {what} is a known one", repr(kind), todo)
     return build(known[kind], {k: v for k, v in table.items() if k != "kind"}, where)

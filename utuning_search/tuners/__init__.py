@@ -22,6 +22,8 @@ from utuning_search.tuners.base import (
     Scale,
     Tuner,
     TunerConfig,
+    check_choice,
+    check_count,
 )
 from utuning_search.tuners.bias import BiasConfig
 from utuning_search.tuners.conv import ConvConfig
@@ -69,6 +71,8 @@ __all__ = [
     "Site",
     "Tuner",
     "TunerConfig",
+    "check_choice",
+    "check_count",
     "tuner_class",
     "tuner_config",
 ]

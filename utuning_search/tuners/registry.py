@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
-from utuning_search.common.plugins import registered
+from utuning_search.common.errors import InputError, refuse_unknown_keys
+from utuning_search.common.plugins import Registry
 from utuning_search.tuners.adapter import AdapterConfig
 from utuning_search.tuners.base import TunerConfig
 from utuning_search.tuners.bias import BiasConfig
@@ -30,15 +30,14 @@ OURS: tuple[type[TunerConfig], ...] = (
     BiasConfig,
     NormConfig,
 )
-_BY_KIND = registered("utuning_search.tuners", OURS, TunerConfig, "kind")  # type: ignore[type-abstract]  # a base
-TUNERS: tuple[type[TunerConfig], ...] = tuple(_BY_KIND.values())
+TUNERS = Registry("utuning_search.tuners", OURS, TunerConfig, "kind")  # type: ignore[type-abstract]  # a base
 
 
 def tuner_class(kind: object, where: str) -> type[TunerConfig]:
     """The registered config class of a kind."""
-    if not isinstance(kind, str) or kind not in _BY_KIND:
-        raise InputError(where, "tuner is a known kind", repr(kind), nearest(kind, _BY_KIND))
-    return _BY_KIND[kind]
+    if not isinstance(kind, str) or kind not in TUNERS:
+        raise InputError(where, "tuner is a known kind", repr(kind), TUNERS.advice(kind))
+    return TUNERS[kind]
 
 
 def tuner_config(kind: object, options: Mapping[str, Any], where: str) -> TunerConfig:

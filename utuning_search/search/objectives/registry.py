@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from utuning_search.common.errors import InputError, nearest
-from utuning_search.common.plugins import registered
+from utuning_search.common.errors import InputError
+from utuning_search.common.plugins import Registry
 from utuning_search.designs.design import Design
 from utuning_search.search.defaults import OBJECTIVES as DEFAULT
 from utuning_search.search.objectives.base import (
@@ -22,7 +22,7 @@ from utuning_search.search.objectives.classification import Accuracy, BalancedAc
 from utuning_search.search.objectives.cost import Flops, Latency, Parameters
 
 OURS: tuple[type[Objective], ...] = (Accuracy, BalancedAccuracy, MacroF1, Parameters, Flops, Latency)
-OBJECTIVES: Mapping[str, type[Objective]] = registered(
+OBJECTIVES = Registry(
     "utuning_search.objectives",
     OURS,
     Objective,  # type: ignore[type-abstract]  # a base
@@ -33,7 +33,7 @@ OBJECTIVES: Mapping[str, type[Objective]] = registered(
 def objective(name: str, where: str = "objective") -> Objective:
     """The objective of a name; an error with the nearest known one otherwise."""
     if name not in OBJECTIVES:
-        raise InputError(where, "the objective is a known one", f"'{name}'", nearest(name, OBJECTIVES))
+        raise InputError(where, "the objective is a known one", f"'{name}'", OBJECTIVES.advice(name))
     return OBJECTIVES[name]()
 
 
@@ -51,6 +51,8 @@ class Objectives:
     names: tuple[str, ...] = DEFAULT
 
     def __post_init__(self) -> None:
+        if self.names == DEFAULT:  # known to be right; a look-up would import other distributions with this module
+            return
         where = "--objectives"
         if len(set(self.names)) < len(self.names):
             raise InputError(where, "each objective is named once", ", ".join(self.names))

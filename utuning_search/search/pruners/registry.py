@@ -1,16 +1,14 @@
 """The one list of pruners: ours, and those of other distributions (entry point `utuning_search.pruners`)."""
 
-from collections.abc import Mapping
-
 from utuning_search.common.configured import from_table
-from utuning_search.common.plugins import registered
+from utuning_search.common.plugins import Registry
 from utuning_search.search.pruners.base import Pruner
 from utuning_search.search.pruners.none import NoPruner
 from utuning_search.search.pruners.pareto import ParetoPruner
 from utuning_search.search.pruners.wrapped import HalvingPruner, MedianPruner
 
 OURS: tuple[type[Pruner], ...] = (ParetoPruner, NoPruner, MedianPruner, HalvingPruner)
-PRUNERS: Mapping[str, type[Pruner]] = registered(
+PRUNERS = Registry(
     "utuning_search.pruners",
     OURS,
     Pruner,  # type: ignore[type-abstract]  # a base

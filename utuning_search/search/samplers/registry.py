@@ -1,14 +1,12 @@
 """The one list of samplers: ours, and those of other distributions (entry point `utuning_search.samplers`)."""
 
-from collections.abc import Mapping
-
 from utuning_search.common.configured import from_table
-from utuning_search.common.plugins import registered
+from utuning_search.common.plugins import Registry
 from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.wrapped import NSGA2Sampler, RandomSampler, TPESampler
 
 OURS: tuple[type[Sampler], ...] = (TPESampler, RandomSampler, NSGA2Sampler)
-SAMPLERS: Mapping[str, type[Sampler]] = registered(
+SAMPLERS = Registry(
     "utuning_search.samplers",
     OURS,
     Sampler,  # type: ignore[type-abstract]  # a base

@@ -1,0 +1,297 @@
+"""The contract of backbone families: an adapter does what it claims, step by step as the model itself does."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from utuning_search.backbones import registry
+from utuning_search.backbones.family import BackboneAdapter, BlockTuners
+from utuning_search.backbones.merge import merge
+from utuning_search.backbones.registry import adapter_of
+from utuning_search.common.errors import BackboneError
+from utuning_search.designs.placement import Placement
+from utuning_search.testing.models import parts, same_snapshot, snapshot, tuned
+from utuning_search.tuners import (
+    LINEAR_OPERATIONS,
+    OPERATIONS,
+    AdapterConfig,
+    FrozenBlock,
+    LoraConfig,
+    Operation,
+    PrefixConfig,
+    PromptConfig,
+)
+
+Maker = Callable[[], nn.Module]
+
+
+class BackboneContract:
+    """Inherit it in a test module, and name an adapter, which is registered, and tiny models of its family:
+
+    class TestMine(BackboneContract):
+        adapter = MyAdapter
+        models = {"plain": make_plain, "gated": make_gated}
+
+    A maker gives a fresh model without a head in evaluation mode, with at least two blocks and random weights that are
+    the same each time. The first makes the family's plainest.
+    """
+
+    adapter: ClassVar[type[BackboneAdapter]]
+    models: ClassVar[Mapping[str, Maker]]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "make" in metafunc.fixturenames:
+            metafunc.parametrize("make", list(self.models.values()), ids=list(self.models))
+        if "plainest" in metafunc.fixturenames:
+            name = next(iter(self.models))
+            metafunc.parametrize("plainest", [self.models[name]], ids=[name])
+
+    def setup_method(self) -> None:
+        """Each test draws from its own fresh stream, whatever ran before."""
+        torch.default_generator.manual_seed(0)
+
+    # The adapter
+
+    def test_its_family_alone_recognises_it(self, make: Maker) -> None:
+        model = make()
+        (family,) = (f for f in registry.FAMILIES.values() if f.recognises(model))
+        assert type(adapter_of(model)) is family is self.adapter
+        assert set(family.operations) <= set(OPERATIONS)
+        assert not any(f.recognises(nn.Linear(2, 2)) for f in registry.FAMILIES.values())
+
+    def test_shape_says_what_there_is(self, make: Maker) -> None:
+        model = make()
+        adapter = adapter_of(model)
+        assert adapter.shape.depth == len(adapter.blocks)
+        named = [(n, p) for n, p in model.named_parameters() if not n.startswith(adapter.head)]
+        assert adapter.shape.parameters == sum(p.numel() for _, p in named)
+
+    @torch.no_grad()
+    def test_the_adapter_changes_nothing(self, make: Maker) -> None:
+        model = make()
+        model.requires_grad_(True)
+        before, modules = snapshot(model), parts(model)
+        adapter = adapter_of(model)
+        assert not any(isinstance(part, nn.Module) for part in (adapter, *adapter.blocks))
+        assert adapter.model is model
+        tokens = adapter.run(adapter.embed(pictures(adapter)), 0, len(adapter.blocks))
+        adapter.pool(adapter.blocks[0].run(tokens, Recorder(steps=True)))
+        assert same_snapshot(snapshot(model), before)
+        assert parts(model) == modules
+
+    def test_blocks_of_several_widths_are_refused(self, plainest: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Sizes are told from one block's widths, so another block must not have others."""
+        model = plainest()
+        adapter = adapter_of(model)
+        last: Any = adapter.blocks[-1].linear("fc2")
+        monkeypatch.setattr(last.module, "in_features", 7)
+        rule = rf"block {len(adapter.blocks)}: all blocks are of one width, .* at fc2"
+        with pytest.raises(BackboneError, match=rule):
+            tuned(model, Placement("mlp", AdapterConfig(1)))
+
+    # Steps
+
+    @torch.no_grad()
+    def test_step_by_step_it_is_the_models_own_forward(self, make: Maker) -> None:
+        """Embedding, blocks and pooling; the blocks bare, and with tuners inside that add nothing."""
+        model = make()
+        adapter = adapter_of(model)
+        images = pictures(adapter)
+        tokens = adapter.embed(images)
+        features = adapter.pool(adapter.run(tokens, 0, len(adapter.blocks)))
+        assert torch.equal(features, model(images))
+        assert features.shape == (3, adapter.num_features)
+        for block in adapter.blocks:
+            bare = block(tokens)
+            for steps in (False, True):
+                assert torch.equal(block.run(tokens, Recorder(steps=steps)), bare)
+            tokens = bare
+
+    @torch.no_grad()
+    def test_any_stretch_of_blocks_can_be_run(self, make: Maker) -> None:
+        adapter = adapter_of(make())
+        tokens, depth = adapter.embed(pictures(adapter)), len(adapter.blocks)
+        assert adapter.run(tokens, 1, 1) is tokens
+        assert torch.equal(adapter.run(adapter.run(tokens, 0, 1), 1, depth), adapter.run(tokens, 0, depth))
+
+    @torch.no_grad()
+    def test_prefix_tokens_come_before_a_grid_row_by_row(self, make: Maker) -> None:
+        """Changing one pixel changes one token before the blocks: that of its patch."""
+        adapter = adapter_of(make())
+        (rows, columns), shape = adapter.shape.grid, adapter.shape
+        images = pictures(adapter, 1)
+        tokens = adapter.embed(images)
+        assert tokens.shape == (1, adapter.num_prefix_tokens + rows * columns, shape.dim)
+        size = adapter.image_size
+        for row, column in ((0, 0), (0, columns - 1), (rows - 1, 0), (1, 2)):
+            changed = images.clone()
+            changed[..., row * size // rows, column * size // columns] += 1
+            differs = (adapter.embed(changed) != tokens).any(dim=-1)[0]
+            assert differs.nonzero().flatten().tolist() == [adapter.num_prefix_tokens + row * columns + column]
+
+    # Operations
+
+    @torch.no_grad()
+    def test_a_block_passes_each_operation_once_at_its_widths(self, make: Maker) -> None:
+        adapter = adapter_of(make())
+        tokens = adapter.embed(pictures(adapter))
+        for block in adapter.blocks:
+            recorder = Recorder(steps=True)
+            block.run(tokens, recorder)
+            asked = [o for o in recorder.order if o in OPERATIONS]
+            assert sorted(asked) == sorted(o for o in adapter.operations if o != "block")
+            assert recorder.blocks == {id(block)}
+            for operation, (x, y) in recorder.seen.items():
+                assert (x.shape[-1], y.shape[-1]) == block.widths(operation) == adapter.shape.widths(operation)
+                assert x.shape[:-1] == y.shape[:-1] == tokens.shape[:-1]
+            assert block.widths("block") == (tokens.shape[-1],) * 2
+            for outer, inner in (
+                ("attention", ("norm of attention", "norm1", "q", "k", "v", "proj", "mhsa")),
+                ("mlp", ("norm of mlp", "norm2", "fc1", "fc2", "ffn")),
+            ):
+                places = [recorder.order.index(o) for o in (*inner, outer)]
+                assert places == sorted(places), f"{outer} comes after what it is made of"
+            stream = tokens
+            ways: tuple[tuple[Operation, Operation, Operation], ...]
+            ways = (("attention", "norm1", "mhsa"), ("mlp", "norm2", "ffn"))
+            for whole, norm, core in ways:
+                (x, y), (read, normalised) = recorder.seen[whole], recorder.seen[norm]
+                assert torch.equal(x, stream)
+                assert torch.equal(read, stream)
+                assert torch.equal(normalised, block.norm(whole)(stream))
+                assert torch.equal(recorder.seen[core][0], normalised)
+                assert torch.equal(recorder.seen[core][1], y)
+                stream = x + y
+            assert torch.equal(stream, block(tokens))
+            assert block.norm("norm1") is block.norm("attention")
+            assert block.norm("norm2") is block.norm("mlp")
+
+    @torch.no_grad()
+    def test_linear_maps_are_those_behind_the_operations(self, make: Maker) -> None:
+        adapter = adapter_of(make())
+        tokens = adapter.embed(pictures(adapter))
+        for block in adapter.blocks:
+            recorder = Recorder(steps=True)
+            block.run(tokens, recorder)
+            for operation in [o for o in LINEAR_OPERATIONS if o in adapter.operations]:
+                part, (x, y) = block.linear(operation), recorder.seen[operation]
+                assert part is not None
+                assert block.widths(operation) == (part.module.in_features, len(part.module.weight[part.rows]))
+                bias = None if part.module.bias is None else part.module.bias[part.rows]
+                assert torch.allclose(F.linear(x, part.module.weight[part.rows], bias), y, atol=1e-5)
+                assert block.ends_in_linear(operation)
+            ends: tuple[tuple[Operation, Operation], ...] = (("attention", "proj"), ("mlp", "fc2"))
+            for outer, last in ends:
+                assert block.linear(outer) == block.linear(last)
+                if block.ends_in_linear(outer):
+                    assert torch.equal(recorder.seen[outer][1], recorder.seen[last][1])
+
+    @torch.no_grad()
+    def test_frozen_projections_make_the_blocks_own_attention(self, plainest: Maker) -> None:
+        """Attending to its own keys and values is the attention itself, but for the output projection's bias."""
+        adapter = adapter_of(plainest())
+        tokens = adapter.embed(pictures(adapter, 1))
+        for block in adapter.blocks:
+            recorder = Recorder(steps=True)
+            block.run(tokens, recorder)
+            k, v = block.keys_values(block.norm("attention")(tokens)[0])
+            shape = adapter.shape
+            assert k.shape == v.shape == (shape.num_heads, tokens.shape[1], shape.head_dim)
+            part, own = block.linear("proj"), recorder.seen["attention"][1]
+            assert part is not None
+            assert torch.allclose(block.attend(tokens, k, v) + part.module.bias, own, atol=1e-5)
+
+    @torch.no_grad()
+    def test_plain_matmuls_compute_the_same(self, make: Maker) -> None:
+        model = make().double()
+        plain = copy.deepcopy(model)
+        adapter_of(plain).unfuse_attention()
+        images = pictures(adapter_of(model)).double()
+        assert torch.allclose(plain(images), model(images), rtol=0, atol=1e-10)
+        names = dict(plain.named_parameters())
+        assert all(torch.equal(p, names[n]) for n, p in model.named_parameters())
+
+    # Tuners
+
+    @torch.no_grad()
+    def test_a_design_without_tuners_is_the_bare_model(self, make: Maker) -> None:
+        model = make()
+        empty = tuned(model)
+        images = pictures(empty.adapter)
+        assert torch.equal(empty(images), empty.head(model(images)))
+
+    @torch.no_grad()
+    def test_a_copy_of_a_tuned_model_runs_on_its_own_backbone(self, plainest: Maker) -> None:
+        model = tuned(plainest(), Placement("mlp", AdapterConfig(2)), random=True)
+        images = pictures(model.adapter)
+        before = model(images)
+        twin = copy.deepcopy(model)
+        assert twin.adapter.model is twin.backbone is not model.backbone
+        assert torch.equal(twin(images), before)
+        for parameter in twin.backbone.parameters():
+            parameter.zero_()
+        assert not torch.allclose(twin(images), before)
+        assert torch.equal(model(images), before)
+
+    def test_tuners_of_every_kind_run_train_and_merge(self, plainest: Maker) -> None:
+        """LoRA at each linear map folds away; what reads or joins the attention stays, and the function with it."""
+        backbone = plainest().double()
+        adapter = adapter_of(backbone)
+        linear = [o for o in LINEAR_OPERATIONS if o in adapter.operations]
+        loras = [Placement(o, LoraConfig(2), form) for o in linear for form in ("parallel", "sequential")]
+        others = [
+            Placement("attention", PrefixConfig(2, "exact")),
+            Placement("attention", PrefixConfig(2, "parallel")),
+            Placement("block", PromptConfig(2, "deep")),
+            Placement("block", PromptConfig(2, "parallel")),
+            Placement("mlp", AdapterConfig(2), "mixed"),
+        ]
+        images = pictures(adapter).double()
+        for placements, left in ((loras, False), ([*loras, *others], True)):
+            model = tuned(backbone, *placements, random=True, double=True)
+            logits = model(images)
+            logits.square().sum().backward()
+            assert all(p.grad is not None and p.grad.any() for p in model.tuners.parameters())
+            assert all(p.grad is None for p in backbone.parameters())
+            merged = merge(model)
+            assert (len(merged.tuners) > 0) == left
+            with torch.no_grad():
+                assert torch.allclose(merged(images), logits, rtol=0, atol=1e-9)
+
+
+class Recorder(BlockTuners):
+    """Adds nothing, and keeps what passed each operation; `steps` asks for no operation to be run as a whole."""
+
+    def __init__(self, *, steps: bool) -> None:
+        self.steps = steps
+        self.seen: dict[Operation, tuple[Tensor, Tensor]] = {}
+        self.order: list[str] = []
+        self.blocks: set[int] = set()
+
+    def touches(self, *operations: Operation) -> bool:
+        return self.steps and bool(operations)
+
+    def add(self, operation: Operation, block: FrozenBlock, x: Tensor, y: Tensor) -> Tensor:
+        self.seen[operation] = x, y
+        self.order.append(operation)
+        self.blocks.add(id(block))
+        return y
+
+    def normalise(self, operation: Operation, norm: nn.Module, x: Tensor) -> Tensor:
+        self.order.append(f"norm of {operation}")
+        normalised: Tensor = norm(x)
+        return normalised
+
+    def rows(self) -> list[tuple[Tensor, Tensor]]:
+        return []
+
+
+def pictures(adapter: BackboneAdapter, count: int = 3) -> Tensor:
+    """Normalised images for a model."""
+    size = adapter.image_size
+    return torch.randn(count, adapter.channels, size, size, generator=torch.Generator().manual_seed(3))
