@@ -51,12 +51,13 @@ class Registry(Mapping[str, type[T]]):
             self._add(found, cls, f"{cls.__module__}.{cls.__qualname__}")
         # By name: what is installed first must not decide anything.
         for point in sorted(entry_points(group=self.group), key=lambda p: (p.name, p.value)):
-            where = f"entry point {self.group}: {point.name} = {point.value}"
+            place = f"entry point {self.group}: {point.name} = {point.value}"
+            where = f"distribution {point.dist.name}, {place}" if point.dist else place
             self._add(found, self._loaded(point, where), where)
         return found
 
     def _loaded(self, point: EntryPoint, where: str) -> type[T]:
-        todo = "Mend or uninstall the distribution that brings it" + (f": {point.dist.name}." if point.dist else ".")
+        todo = "Mend or uninstall the distribution."
         try:
             cls = point.load()
         except Exception as error:
