@@ -32,14 +32,17 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from utuning_search import PRESETS, Design, Task
+from utuning_search.backbones.loading import freeze
+from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.backbones.vit import Preprocessing, freeze, unfuse_attention
 from utuning_search.training import pool as workers_of
 from utuning_search.training import proxy, runtime
-from utuning_search.training.full import MARGIN, augmentation
-from utuning_search.training.loop import Examples, Report, train
-from utuning_search.training.out_of_memory import to_device
+from utuning_search.training.augmentation import MARGIN, augmentation
+from utuning_search.training.loop import Epoch, Examples, train
 from utuning_search.training.recipe import Recipe
+from utuning_search.training.transfer import to_device
+from utuning_search.training.workers import Lost
 
 TOLERANCE = 1e-3
 CLASSES = 100
@@ -89,7 +92,7 @@ class Setting:
         torch.manual_seed(0)
         model = freeze(timm.create_model(self.model, num_classes=0, img_size=self.image_size))
         if not (device != "cpu" if fused is None else fused):
-            unfuse_attention(model)
+            adapter_of(model).unfuse_attention()
         return model.to(device)
 
     def tuned(self, backbone: nn.Module, design: Design, device: str) -> TunedModel:
@@ -128,8 +131,8 @@ def one_step(setting: Setting, backbone: nn.Module, design: Design, device: str)
     gradients = [p.grad.cpu() for p in model.parameters_trained()]
     options = {"learning_rate": 1e-4, "seed": 0, "autocast": runtime.Runtime(device).autocast()}
     recipe = Recipe(epochs=2, batch_size=8, warmup_epochs=0.0)
-    *_, report = train(model, model.parameters_trained(), [on_device], on_device, recipe, **options)
-    return logits, gradients, report.loss
+    *_, last = train(model, model.parameters_trained(), [on_device], recipe, **options)
+    return logits, gradients, last.loss
 
 
 def difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
@@ -202,8 +205,8 @@ def epoch_from_loader(setting: Setting, model: TunedModel, loader: DataLoader, p
 
 def epoch_resident(
     setting: Setting, model: TunedModel, examples: Examples, precision: str, most: float = math.inf, **options: Any
-) -> tuple[float, Report]:
-    """Seconds of an epoch of the package's training, and its report; memory is short for `most` images and more."""
+) -> tuple[float, Epoch]:
+    """Seconds of an epoch of the package's training, and what it tells; memory is short for `most` images and more."""
 
     def forward(images: Tensor) -> Tensor:
         if len(images) >= most:
@@ -211,15 +214,12 @@ def epoch_resident(
         return model(setting.preprocessing.normalise(images))
 
     options |= {"seed": 0, "autocast": runtime.Runtime(setting.device, precision).autocast()}
-    aside = Examples(examples.inputs[:1], examples.labels[:1])  # what is measured here is not used
     recipe = Recipe(epochs=1, batch_size=setting.batch, warmup_epochs=0.0)
     setting.wait()
     began = time.perf_counter()
-    *_, report = train(
-        forward, model.parameters_trained(), [examples], aside, recipe, learning_rate=LEARNING_RATE, **options
-    )
+    *_, last = train(forward, model.parameters_trained(), [examples], recipe, learning_rate=LEARNING_RATE, **options)
     setting.wait()
-    return time.perf_counter() - began, report
+    return time.perf_counter() - began, last
 
 
 def data(setting: Setting) -> None:
@@ -268,7 +268,7 @@ def accumulation(setting: Setting) -> None:
     backbone, examples = setting.backbone(setting.device), setting.examples(setting.device)
     cuda, base, needed = setting.device.startswith("cuda"), 0, 0
 
-    def epoch(most: float = math.inf) -> tuple[float, Report]:
+    def epoch(most: float = math.inf) -> tuple[float, Epoch]:
         model = setting.tuned(backbone, Design.preset("u-tuning-dual"), setting.device)
         return epoch_resident(setting, model, examples, "fp32", most)
 
@@ -287,13 +287,13 @@ def accumulation(setting: Setting) -> None:
             seconds, whole = epoch()
             with at_most(base + share * needed, setting.device):
                 try:
-                    short, report = epoch(math.inf if cuda else share * setting.batch)
+                    short, parted = epoch(math.inf if cuda else share * setting.batch)
                 except torch.OutOfMemoryError as error:
                     print(f"  {share:.0%}: out of memory with one image at a time: {str(error).splitlines()[0]}")
                     break
             ratios.append(short / seconds)
-            gaps.append(abs(report.loss - whole.loss))
-            parts = report.accumulation
+            gaps.append(abs(parted.loss - whole.loss))
+            parts = parted.accumulation
         if ratios:
             felt = "" if parts > 1 else "  (the limit was not felt; give a larger --batch)"
             ratio, gap = statistics.median(ratios), max(gaps)
@@ -308,14 +308,14 @@ def precision(setting: Setting) -> None:
     """The package's own trials, so with tokens kept where the design allows it."""
     task, design = setting.task, Design.preset("u-tuning-dual")
     names = ("fp32", "bf16")
-    evaluators = [proxy.Evaluator(task, runtime.Runtime(setting.device, name, setting.data_dir)) for name in names]
+    trainers = [proxy.ProxyTrainer(task, runtime.Runtime(setting.device, name, setting.data_dir)) for name in names]
     pairs = []
     for seed in range(setting.seeds + 1):
-        pair = [list(evaluator.evaluate(design, seed))[-1] for evaluator in evaluators]
+        pair = [list(trainer.evaluate(design, seed))[-1] for trainer in trainers]
         if seed:  # the first is a warm-up
             pairs.append(pair)
     print(f"precision: U-Tuning on task {task.name}, {task.recipe.epochs} epochs, {setting.seeds} seeds")
-    count, sides = len(evaluators[0].data.proxy.labels) * task.recipe.epochs, list(zip(*pairs, strict=True))
+    count, sides = len(trainers[0].data.proxy.labels) * task.recipe.epochs, list(zip(*pairs, strict=True))
     speeds = [count / statistics.median(r.seconds for r in side) for side in sides]
     for name, side, speed in zip(names, sides, speeds, strict=True):
         reached = ", ".join(f"{100 * r.accuracy:.2f}%" for r in side)
@@ -351,7 +351,7 @@ def finish(pool: workers_of.ProcessPool, jobs: list[workers_of.Job]) -> None:
         for worker, event in events:
             if isinstance(event, workers_of.Rung):
                 pool.answer(worker, True)
-            elif isinstance(event, (workers_of.Failed, workers_of.Lost)):
+            elif isinstance(event, (workers_of.Failed, Lost)):
                 sys.exit(f"workers: a trial ended without a result: {event.reason}")
             else:
                 idle.append(worker)

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from utuning_search import Design
+from utuning_search.backbones.loading import freeze
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.backbones.vit import freeze, unfuse_attention
 from utuning_search.training.runtime import Runtime, resolve_device
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     for attention in ("plain", "fused"):
         backbone = freeze(timm.create_model(arguments.model, num_classes=0, img_size=arguments.image_size))
         if attention == "plain":
-            unfuse_attention(backbone)
+            adapter_of(backbone).unfuse_attention()
         model = TunedModel(backbone, Design.preset("u-tuning-dual"), 100).to(device)
         for precision in ("fp32", "bf16"):
             seconds[precision, attention] = step_seconds(

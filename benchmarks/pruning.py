@@ -14,7 +14,8 @@ from pathlib import Path
 
 from utuning_search import Study
 from utuning_search.results.tables import table
-from utuning_search.search.pruning import ParetoPruner, Peer
+from utuning_search.search.history import Peer
+from utuning_search.search.pruners.pareto import ParetoPruner
 from utuning_search.search.trials import TrialRecord
 
 

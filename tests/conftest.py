@@ -10,7 +10,7 @@ from hypothesis import settings
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from utuning_search.backbones.vit import freeze
+from utuning_search.backbones.loading import freeze
 
 from .helpers import IMAGE, same_snapshot, snapshot, tiny_vit
 

@@ -8,10 +8,10 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.backbones.vit import embed, pool
 from utuning_search.designs.design import Design, Placement
-from utuning_search.tuners import TUNERS, Scale
+from utuning_search.tuners import TUNERS, BackboneShape, Scale
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -75,6 +75,26 @@ def tuned(backbone: nn.Module, *placements: Placement, random: bool = False, dou
     if random:
         randomise(model.tuners, seed=2)
     return model.double() if double else model
+
+
+def embed(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Everything before the first block."""
+    return adapter_of(backbone).embed(images)
+
+
+def pool(backbone: nn.Module, tokens: Tensor) -> Tensor:
+    """Everything after the last block but the head."""
+    return adapter_of(backbone).pool(tokens)
+
+
+def shape_of(backbone: nn.Module) -> BackboneShape:
+    """The numbers that sizes depend on."""
+    return adapter_of(backbone).shape
+
+
+def unfuse_attention(backbone: nn.Module) -> None:
+    """Plain matmuls in the attention of this model."""
+    adapter_of(backbone).unfuse_attention()
 
 
 def bare_logits(model: TunedModel, images: Tensor) -> Tensor:

@@ -18,6 +18,11 @@ MAY_IMPORT_OURS_IN_FUNCTIONS: tuple[str, ...] = ()
 # Who may name the permit to read test images, and who may make one or read them.
 PERMIT, GIVES_PERMITS = "TestPermit", f"{PACKAGE}.results.confirm"
 KNOWS_PERMITS = (GIVES_PERMITS, f"{PACKAGE}.data")
+# How timm names the parts of a model. Some of them name operations of ours too, and are words anywhere but attributes.
+KNOWS_PARTS = f"{PACKAGE}.backbones"
+PARTS = ("attn", "ls1", "ls2", "drop_path1", "drop_path2", "q_norm", "k_norm", "fused_attn", "patch_embed", "pos_embed")
+PARTS += ("norm_pre", "num_prefix_tokens", "embed_dim", "in_chans", "global_pool", "forward_head", "forward_features")
+NAMED_LIKE_OPERATIONS = ("norm1", "norm2", "qkv", "fc1", "fc2")
 READS_TESTS = (GIVES_PERMITS, f"{PACKAGE}.data.loading", f"{PACKAGE}.data.source")
 
 
@@ -41,6 +46,8 @@ class Module:
     prints: tuple[int, ...]
     names: tuple[tuple[str, int], ...] = ()  # every name and attribute that is mentioned, and what is imported
     calls: tuple[tuple[str, int], ...] = ()
+    attributes: tuple[tuple[str, int], ...] = ()  # x.name and getattr(x, "name"); "name[]" where it is subscripted
+    strings: tuple[tuple[str, int], ...] = ()
 
     def at(self, line: int, text: str) -> str:
         return f"{self.path}:{line}: {text}"
@@ -59,6 +66,8 @@ class Reader(ast.NodeVisitor):
         self.prints: list[int] = []
         self.names: list[tuple[str, int]] = []
         self.calls: list[tuple[str, int]] = []
+        self.attributes: list[tuple[str, int]] = []
+        self.strings: list[tuple[str, int]] = []
         self.depth = 0
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
@@ -86,6 +95,8 @@ class Reader(ast.NodeVisitor):
             self.prints.append(node.lineno)
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         self.calls.append((called, node.lineno))
+        if called in ("getattr", "hasattr", "setattr", "attrgetter"):
+            self.attributes += ((a.value, a.lineno) for a in node.args if isinstance(a, ast.Constant))
         self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> None:
@@ -93,7 +104,17 @@ class Reader(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         self.names.append((node.attr, node.lineno))
+        self.attributes.append((node.attr, node.lineno))
         self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if isinstance(node.value, ast.Attribute):
+            self.attributes.append((f"{node.value.attr}[]", node.lineno))
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str):
+            self.strings.append((node.value, node.lineno))
 
     def add(self, line: int, *targets: str) -> None:
         self.imports += (Import(target, line, self.depth > 0) for target in dict.fromkeys(targets))
@@ -119,6 +140,8 @@ def read_modules(root: Path) -> Modules:
             tuple(reader.prints),
             tuple(reader.names),
             tuple(reader.calls),
+            tuple(reader.attributes),
+            tuple(reader.strings),
         )
     return modules
 
@@ -184,6 +207,21 @@ def no_test_images(modules: Modules) -> Iterator[str]:
                 yield module.at(line, f"reads test images; only {', '.join(READS_TESTS)} may")
 
 
+def no_parts_of_backbones(modules: Modules) -> Iterator[str]:
+    """How a family names and keeps its parts is its adapter's knowledge: as an attribute, or in a dotted name."""
+    for module in modules.values():
+        if within(module.name, (KNOWS_PARTS,)):
+            continue
+        for name, line in module.attributes:
+            if name in (*PARTS, *NAMED_LIKE_OPERATIONS, "blocks[]"):
+                yield module.at(line, f"knows a backbone's part '{name}'; ask its adapter, see backbones/family.py")
+        for text, line in module.strings:
+            words = set(text.split(".")) if " " not in text else set()
+            dotted = len(words) > 1 and (words & set(NAMED_LIKE_OPERATIONS) or text.startswith("blocks."))
+            if words & set(PARTS) or dotted:
+                yield module.at(line, f"knows a backbone's part by its name '{text}'; ask its adapter")
+
+
 def one_door(library: str, doors: tuple[str, ...]) -> Rule:
     """The rule that only `doors` import `library`."""
 
@@ -215,6 +253,7 @@ RULES: dict[str, Rule] = {
     "no long modules": no_long_modules,
     "no prints": no_prints,
     "no test images": no_test_images,
+    "no parts of backbones": no_parts_of_backbones,
     **{f"one door for {library}": one_door(library, doors) for library, doors in DOORS.items()},
 }
 
@@ -255,6 +294,12 @@ def test_each_heavy_library_has_a_door() -> None:
         ("no test images", {"data/a.py": "def f(source):\n    return source._test()"}, "data/a.py:2"),
         ("no test images", {"a.py": "def f(source):\n    return source.test(None)"}, "a.py:2"),
         ("no test images", {"a.py": "from utuning_search.data import load_final_data"}, "a.py:1"),
+        ("no parts of backbones", {"tuners/a.py": "def f(block):\n    return block.attn"}, "tuners/a.py:2"),
+        ("no parts of backbones", {"a.py": "def f(block, x):\n    return block.norm1(x)"}, "a.py:2"),
+        ("no parts of backbones", {"a.py": "def f(model):\n    return getattr(model, 'num_prefix_tokens')"}, "a.py:2"),
+        ("no parts of backbones", {"training/a.py": "\nx = f().backbone.blocks[1:]"}, "training/a.py:2"),
+        ("no parts of backbones", {"results/a.py": "\nNAMES = {'q': 'attn.qkv'}"}, "results/a.py:2"),
+        ("no parts of backbones", {"a.py": "def f(i):\n    return f'blocks.{i}.mlp'"}, "a.py:2"),
         ("one door for timm", {"tuners/a.py": "import math\nimport timm.layers as layers"}, "tuners/a.py:2"),
         ("one door for optuna", {"a.py": "def f():\n    from optuna import create_study"}, "a.py:2"),
     ],
@@ -271,11 +316,15 @@ def test_rule_names_file_and_line(rule: str, files: dict[str, str], where: str, 
 
 
 def test_what_is_allowed_passes(tmp_path: Path) -> None:
-    (tmp_path / PACKAGE / "cli").mkdir(parents=True)
-    (tmp_path / PACKAGE / "cli" / "__init__.py").write_text("import rich\nfrom ..backbone import x\nprint(x)\n")
-    (tmp_path / PACKAGE / "confirm.py").write_text(
-        "from .data import TestPermit, load_final_data\n\nx = TestPermit()\n"
-    )
-    (tmp_path / PACKAGE / "backbone.py").write_text("import timm\n\n\ndef f():\n    import math\n")
+    files = {
+        "cli/__init__.py": "import rich\nfrom ..backbones import vit\nprint(vit)\n",
+        "results/confirm.py": "from ..data import TestPermit, load_final_data\n\nx = TestPermit()\n",
+        "backbones/vit.py": "import timm\n\n\ndef f(model):\n    import math\n    return model.blocks[0].attn.qkv\n",
+        "designs/design.py": "def f(shape, p):\n    return shape.widths('qkv'), p.blocks, f'{p}.blocks', 'norm1'\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / PACKAGE / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text, encoding="utf-8")
     modules = read_modules(tmp_path)
     assert [text for rule in RULES.values() for text in rule(modules)] == []

@@ -7,18 +7,24 @@ study.run(Budget(trials=48))
 print(*study.front(), sep="\\n")
 """
 
-from utuning_search.backbones.merge import merge
-from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.common.errors import UTuningError
-from utuning_search.designs.design import Design, Placement
-from utuning_search.designs.presets import PRESETS, preset
-from utuning_search.designs.spaces.space import Space
-from utuning_search.results.confirm import confirm
-from utuning_search.results.export import export_trial, pick_trial
-from utuning_search.results.load import TunedClassifier, load_tuned
-from utuning_search.search.runner import Budget
-from utuning_search.search.study import Study
-from utuning_search.training.task import Task
+from typing import TYPE_CHECKING
+
+from utuning_search.common.lazy import attributes
+
+if TYPE_CHECKING:
+    from utuning_search.backbones.merge import merge
+    from utuning_search.backbones.tuned_model import TunedModel
+    from utuning_search.common.errors import UTuningError
+    from utuning_search.designs.design import Design, Placement
+    from utuning_search.designs.presets import PRESETS, preset
+    from utuning_search.designs.spaces.space import Space
+    from utuning_search.results.confirm import confirm
+    from utuning_search.results.export import export_trial
+    from utuning_search.results.load import TunedClassifier, load_tuned
+    from utuning_search.results.pick import pick_trial
+    from utuning_search.search.budget import Budget
+    from utuning_search.search.study import Study
+    from utuning_search.training.task import Task
 
 __all__ = [
     "PRESETS",
@@ -38,3 +44,25 @@ __all__ = [
     "pick_trial",
     "preset",
 ]
+
+# Where each lives, for those who use it: importing all of them takes many seconds.
+HOMES = {
+    "PRESETS": "utuning_search.designs.presets",
+    "Budget": "utuning_search.search.budget",
+    "Design": "utuning_search.designs.design",
+    "Placement": "utuning_search.designs.design",
+    "Space": "utuning_search.designs.spaces.space",
+    "Study": "utuning_search.search.study",
+    "Task": "utuning_search.training.task",
+    "TunedClassifier": "utuning_search.results.load",
+    "TunedModel": "utuning_search.backbones.tuned_model",
+    "UTuningError": "utuning_search.common.errors",
+    "confirm": "utuning_search.results.confirm",
+    "export_trial": "utuning_search.results.export",
+    "load_tuned": "utuning_search.results.load",
+    "merge": "utuning_search.backbones.merge",
+    "pick_trial": "utuning_search.results.pick",
+    "preset": "utuning_search.designs.presets",
+}
+
+__getattr__, __dir__ = attributes(__name__, HOMES)

@@ -13,8 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.datasets import ImageFolder
 
+from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.spec import BackboneSpec
-from utuning_search.backbones.vit import Preprocessing
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data.folder import Folder
 from utuning_search.data.loading import SearchData, load_search_data
@@ -184,7 +184,7 @@ def test_digest_changes_with_a_label_alone(monkeypatch: pytest.MonkeyPatch) -> N
     before = load_search_data(DIGITS, GREY).digest
     changed = np.where(labels == 3, 4, np.where(labels == 4, 3, labels))
     monkeypatch.setattr(
-        "utuning_search.data.digits.load_digits", lambda: type("B", (), {"images": loaded.images, "target": changed})
+        "sklearn.datasets.load_digits", lambda: type("B", (), {"images": loaded.images, "target": changed})
     )
     assert load_search_data(DIGITS, GREY).digest != before
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from utuning_search.backbones.vit import Preprocessing
+from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.bundled import bundled
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data import torchvision as hub
@@ -31,7 +31,7 @@ from utuning_search.data.source import Source
 from utuning_search.data.spec import DATASETS as NAMES
 from utuning_search.data.spec import DataSpec
 from utuning_search.data.torchvision import DATASETS, Torchvision
-from utuning_search.search.runner import Budget
+from utuning_search.search.budget import Budget
 from utuning_search.search.study import Study
 from utuning_search.training.task import Task
 

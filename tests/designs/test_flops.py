@@ -13,9 +13,10 @@ from timm.layers import RmsNorm
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from utuning_search.backbones import vit
 from utuning_search.backbones.merge import merge
-from utuning_search.backbones.tuned_block import PlacedTuner, TunedBlock
+from utuning_search.backbones.placed_tuner import PlacedTuner
+from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.tuned_block import TunedBlock
 from utuning_search.backbones.tuned_model import BLOCK, TunedModel
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
@@ -42,7 +43,8 @@ from utuning_search.tuners import (
     TunerConfig,
 )
 
-from ..backbones.test_backbones import EVERYTHING, VARIANTS
+from ..backbones.test_tuned_model import EVERYTHING
+from ..backbones.variants import VARIANTS
 from ..helpers import CASES, CLASSES, IMAGE, SCALES, Case, tiny_vit, tuned
 
 FORMS: tuple[Form, Form] = ("sequential", "parallel")
@@ -59,7 +61,7 @@ def counted(model: nn.Module, channels: int, size: int, device: str = "cpu") -> 
 def check(backbone: nn.Module, *placements: Placement, fused: tuple[bool, ...] = (True, False)) -> TunedModel:
     """Closed form and count are equal, with `fused` attention and without; gives back the merged model."""
     model = TunedModel(backbone, Design(placements), CLASSES).eval()
-    merged, expected = merge(model), num_flops(Design(placements), vit.shape_of(backbone), CLASSES)
+    merged, expected = merge(model), num_flops(Design(placements), adapter_of(backbone).shape, CLASSES)
     for fuse in fused:
         for block in merged.backbone.blocks:
             block.attn.fused_attn = fuse
@@ -108,7 +110,7 @@ def test_flops_of_presets(name: str) -> None:
 
 def test_bare_backbone_and_what_folds_cost_the_same() -> None:
     """A tuner that is gone after the merge adds nothing, one that stays adds its own matrix products."""
-    shape, bare = vit.shape_of(tiny()), num_flops(Design(), vit.shape_of(tiny()), CLASSES)
+    shape, bare = adapter_of(tiny()).shape, num_flops(Design(), adapter_of(tiny()).shape, CLASSES)
     assert num_flops(Design.preset("lora-all"), shape, CLASSES) == bare
     assert num_flops(Design.preset("ssf"), shape, CLASSES) == bare
     adapter = Design((Placement("mlp", AdapterConfig(3), blocks=(1,)),))
@@ -207,7 +209,7 @@ def test_what_merges_and_flops_of_random_designs() -> None:
         model = tuned(copy.deepcopy(backbone), *placements, random=True, double=True)
         with torch.no_grad():
             assert torch.allclose(merge(model)(images), model(images), rtol=0, atol=1e-9), model.design
-        design, shape = Design(placements).resolve(2), vit.shape_of(backbone)
+        design, shape = Design(placements).resolve(2), adapter_of(backbone).shape
         for block in (1, 2):
             staying = unmerged([p for p in design.placements if block in p.block_numbers()], shape)
             names = [(operation, kind.rstrip("_23456789")) for operation, kind in left.get(block, [])]
@@ -216,7 +218,7 @@ def test_what_merges_and_flops_of_random_designs() -> None:
 
 def test_what_stays_is_what_something_else_needs() -> None:
     """Placements that would fold by themselves, beside one that reads what they change."""
-    shape = vit.shape_of(tiny())
+    shape = adapter_of(tiny()).shape
     lora, shift = Placement("q", LoraConfig(1), blocks=(1,)), Placement("attention", ScaleShiftConfig(), blocks=(1,))
     reads_output, reads_input = (Placement("q", AdapterConfig(1), form, "none", (1,)) for form in FORMS)
     at_proj = Placement("proj", AdapterConfig(1), blocks=(1,))
@@ -250,7 +252,7 @@ def test_merging_twice_changes_nothing() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_configs_claim_what_their_modules_do(case: Case) -> None:
     """What closed forms take from a config is what its module gives."""
-    tuner, block = case.placement.tuner, TunedBlock([case.placement], vit.shape_of(tiny()))
+    tuner, block = case.placement.tuner, TunedBlock([case.placement], adapter_of(tiny()).shape)
     (group,) = (*block.added.values(), *block.inside.values())
     (module,) = group.values()
     if isinstance(module, InsideTuner):
@@ -264,7 +266,7 @@ def test_configs_claim_what_their_modules_do(case: Case) -> None:
     for part in filter(None, (module.parallel, module.sequential)):
         assert isinstance(part, Tuner)
         if part.shares is not None:
-            part.connect(tuner.build_shared(case.placement.sites(vit.shape_of(tiny()))[0]))
+            part.connect(tuner.build_shared(case.placement.sites(adapter_of(tiny()).shape)[0]))
         affine = part.affine()
         assert tuner.mergeable is (affine is not None)
         assert tuner.is_constant is (affine is not None and affine[0] is None)
@@ -281,7 +283,7 @@ def test_a_tuner_without_flops_is_refused() -> None:
 
 def test_shapes_of_older_studies_have_no_flops() -> None:
     """They lack the number of tokens; an embedding or pooling that is not known has no closed form."""
-    shape = vit.shape_of(tiny())
+    shape = adapter_of(tiny()).shape
     new = ("prefix_tokens", "flops_outside", "gated_attention", "scaled_ends", "plain_norms")
     old = BackboneShape(**{k: v for k, v in vars(shape).items() if k not in new})
     with pytest.raises(InputError, match=r"FLOPs: the study stores .* an older study\. Start a new study"):
@@ -295,7 +297,7 @@ def test_shapes_of_older_studies_have_no_flops() -> None:
 def test_an_unknown_patch_embedding_is_not_guessed() -> None:
     with torch.device("meta"):
         hybrid = timm.create_model("vit_tiny_r_s16_p8_224", pretrained=False, num_classes=0)
-    assert vit.shape_of(hybrid).flops_outside is None
+    assert adapter_of(hybrid).shape.flops_outside is None
 
 
 @pytest.mark.parametrize("pool", ["map", "prr"])

@@ -7,14 +7,13 @@ import timm
 import torch
 
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.backbones.vit import shape_of
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design
 from utuning_search.designs.paper_sizes import PUBLISHED, VIT_B, Published
 from utuning_search.designs.presets import PRESETS, Preset, preset
 from utuning_search.tuners import BackboneShape
 
-from ..helpers import CLASSES, tiny_vit
+from ..helpers import CLASSES, shape_of, tiny_vit
 
 CIFAR = 100
 

@@ -4,10 +4,8 @@ import contextlib
 import csv
 import importlib
 import io
-import itertools
 import json
 import math
-import multiprocessing
 import re
 import shutil
 import tomllib
@@ -23,25 +21,25 @@ from sklearn.datasets import load_digits
 
 from utuning_search import confirm
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.backbones.vit import Preprocessing
 from utuning_search.cli.main import main
-from utuning_search.common.bundled import find
-from utuning_search.common.errors import DataError, InputError, StudyError
+from utuning_search.common.errors import DataError, StudyError
 from utuning_search.data.digits import TEST as DIGITS_TEST
 from utuning_search.data.loading import FinalData
 from utuning_search.designs.design import Design
 from utuning_search.results.confirm import Progress
 from utuning_search.results.export import export_trial
 from utuning_search.results.finalists import Finalist, choose, strongest_presets
-from utuning_search.results.finals import Confirmation, Final, Outcome, confirmed_metrics, judge, read_outcome
-from utuning_search.results.pictures import draw_finals, save_finals
+from utuning_search.results.finals import Confirmation, Final, judge
+from utuning_search.results.outcomes import Outcome, confirmed_metrics, read_outcome
+from utuning_search.results.pictures.finals import draw_finals, save_finals
 from utuning_search.results.tables import finals_table, write_finals
-from utuning_search.search.runner import Budget
-from utuning_search.search.study import IMAGES, Study
+from utuning_search.search.budget import Budget
+from utuning_search.search.layout import IMAGES
+from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 from utuning_search.training import full as full_training
-from utuning_search.training.full import FullTrainer, augmentation
-from utuning_search.training.processes import Lost, run_each
+from utuning_search.training import trainer
+from utuning_search.training.workers import Lost
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -200,7 +198,7 @@ def test_finals_are_trained_on_all_training_images_and_tested_on_the_test_split(
     study = Study.create(str(own / "space.toml"), str(own / "digits.toml"), name="d", studies_dir=own / "studies")
     assert study.run(Budget(trials=1), workers=0)
     seen: list[int] = []
-    real = full_training.train
+    real = trainer.train
 
     def train(
         forward: object, parameters: object, views: list[torch.Tensor], *rest: object, **options: object
@@ -209,7 +207,7 @@ def test_finals_are_trained_on_all_training_images_and_tested_on_the_test_split(
         return real(forward, parameters, views, *rest, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(full_training, "train", train)
+        patch.setattr(trainer, "train", train)
         found = confirm(study, top=1, seeds=1, epochs=1, workers=0)
     assert (found.test_images, found.epochs, seen) == (DIGITS_TEST, 1, [1797 - DIGITS_TEST])
     assert found.finals[0].mean is not None
@@ -241,47 +239,6 @@ def test_methods_of_every_make_are_confirmed(own: Path) -> None:
 
 
 # Augmentation
-
-
-def test_small_images_are_shifted_by_at_most_one_pixel() -> None:
-    images = torch.randint(1, 256, (60, 1, 8, 8), dtype=torch.uint8)
-    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
-    found = augmentation(8, 3, mirrored=False)(images)
-    assert (found.shape, found.dtype) == (images.shape, torch.uint8)
-    corners = []
-    for i in range(60):
-        shifts = [
-            (y, x) for y in range(3) for x in range(3) if torch.equal(found[i], padded[i, :, y : y + 8, x : x + 8])
-        ]
-        assert len(shifts) == 1
-        corners += shifts
-    assert len(set(corners)) == 9
-    assert torch.equal(augmentation(8, 3, mirrored=False)(images), found)
-    assert not torch.equal(augmentation(8, 4, mirrored=False)(images), found)
-
-
-@pytest.mark.parametrize(("size", "crops"), [(8, 0), (16, 1)])
-def test_tiny_images_are_left_as_they_are(size: int, crops: int) -> None:
-    """A pixel is much of an 8-pixel digit."""
-    trainer = object.__new__(FullTrainer)
-    trainer._preprocessing = Preprocessing(size, 1, (0.5,), (0.5,), "bilinear")
-    trainer._mirrored = False
-    assert (trainer._augmentation(0) is not None) == bool(crops)
-
-
-def test_larger_images_are_cropped_after_padding_by_an_eighth_and_mirrored() -> None:
-    image = torch.randint(1, 256, (1, 3, 16, 16), dtype=torch.uint8)
-    padded = torch.nn.functional.pad(image[0], (2, 2, 2, 2))
-    crops = {(y, x, m) for y in range(5) for x in range(5) for m in (False, True)}
-    pictures = {
-        (y, x, m): padded[:, y : y + 16, x : x + 16].flip(-1) if m else padded[:, y : y + 16, x : x + 16]
-        for y, x, m in crops
-    }
-    augment, seen = augmentation(16, 0, mirrored=True), set()
-    for picture in augment(image.expand(400, -1, -1, -1)):
-        (which,) = [c for c, p in pictures.items() if torch.equal(p, picture)]
-        seen.add(which)
-    assert seen == crops
 
 
 def test_without_augmentation_other_finals_are_kept_beside_the_first(own: Path) -> None:
@@ -323,22 +280,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         )
     (study.folder / "finals" / ".half.json").unlink()
     assert measured(study.folder) == measured(whole[0].folder)
-
-
-def test_a_process_that_is_killed_is_told_and_its_successor_works() -> None:
-    messages = run_each(itertools.repeat, [10**9], 1)  # yields its slot forever
-    assert next(messages) == (0, 0)
-    (process,) = multiprocessing.active_children()
-    process.kill()
-    *_, (index, last) = messages
-    assert index == 0
-    assert last == Lost("its worker process was killed by SIGKILL (out of memory?)")
-
-
-def test_an_error_of_a_process_is_raised_here() -> None:
-    with pytest.raises(InputError, match="the file exists"):
-        list(run_each(find, ["none.toml"], 1))  # type: ignore[arg-type]  # it need not yield anything to raise
-    assert not multiprocessing.active_children()
 
 
 def test_lost_trainings_are_refused_and_the_others_kept(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

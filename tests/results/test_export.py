@@ -15,17 +15,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search.backbones import vit
+from utuning_search.backbones import loading
 from utuning_search.backbones.merge import merge
 from utuning_search.common.errors import BackboneError, InputError, StudyError, UTuningError
 from utuning_search.designs.design import Design, Placement
-from utuning_search.results.export import export_trial, parse_count, pick_trial
+from utuning_search.results.export import export_trial
 from utuning_search.results.load import TunedClassifier, load_tuned, weights_digest
-from utuning_search.search.runner import Budget
+from utuning_search.results.pick import pick_trial
+from utuning_search.search.budget import Budget
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
-from utuning_search.training.proxy import CHECK, Evaluator, Result
+from utuning_search.training.proxy import ProxyTrainer, Result
 from utuning_search.training.runtime import Runtime
+from utuning_search.training.weights import CHECK
 from utuning_search.tuners import (
     OPERATIONS,
     TUNERS,
@@ -121,7 +123,7 @@ class Exported:
 
 
 class Bench:
-    """One study and one evaluator; designs are trained by it and exported from it."""
+    """One study and one trainer; designs are trained by it and exported from it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -130,15 +132,15 @@ class Bench:
         self.study = Study.create(
             str(root / "space.toml"), str(root / "task.toml"), studies_dir=root / "studies", seed=4
         )
-        self.evaluator = Evaluator(self.study.spec.task, Runtime())
-        self.data = self.evaluator.data
+        self.trainer = ProxyTrainer(self.study.spec.task, Runtime())
+        self.data = self.trainer.data
         self._count = 100
 
     def train(self, design: Design) -> tuple[TrialRecord, Tensor]:
         """A record as a study has it after the trial, its weights in the study's folder."""
         self._count += 1
         design = design.resolve(6)
-        *_, result = self.evaluator.evaluate(design, self._count)
+        *_, result = self.trainer.evaluate(design, self._count)
         assert isinstance(result, Result)
         path = self.study.weights_file(self._count)
         path.parent.mkdir(exist_ok=True)
@@ -314,7 +316,7 @@ def test_tuner_toml_says_what_it_is(bench: Bench, adapter: Exported) -> None:
     assert sorted(p.name for p in adapter.folder.iterdir()) == sorted(FILES)
     assert Design.from_dict(table["design"]) == record.design
     assert table["classes"] == list(bench.data.classes)
-    digest = weights_digest(vit.load_backbone("glyph_vit"))
+    digest = weights_digest(loading.load_backbone("glyph_vit"))
     assert table["backbone"] == {"name": "glyph_vit", "checkpoint": "", "image_size": 0, "digest": digest}
     assert {**table["task"], "backbone": {k: v for k, v in table["backbone"].items() if k != "digest"}} == (
         study.spec.task.to_dict()
@@ -341,7 +343,7 @@ def test_a_trial_of_a_study_is_exported_and_seeded_as_told(bench: Bench, tmp_pat
     assert export_trial(study, record, tmp_path / "best") <= 1e-6
     table = tomllib.loads((tmp_path / "best" / "tuner.toml").read_text(encoding="utf-8"))
     design = Design.from_dict(table["design"])
-    *_, result = Evaluator(study.spec.task, Runtime()).evaluate(design, table["provenance"]["training_seed"])
+    *_, result = ProxyTrainer(study.spec.task, Runtime()).evaluate(design, table["provenance"]["training_seed"])
     assert isinstance(result, Result)
     assert result.weights == (tmp_path / "best" / "tuner.safetensors").read_bytes()
 
@@ -460,7 +462,7 @@ def test_a_tensor_too_many_or_too_few_is_named(copied: Path) -> None:
 
 
 def test_weights_of_another_backbone_are_refused(copied: Path, tmp_path: Path) -> None:
-    own = vit.load_backbone("glyph_vit").state_dict()
+    own = loading.load_backbone("glyph_vit").state_dict()
     safetensors.torch.save_file(own, tmp_path / "own.safetensors")
     assert load_tuned(copied, checkpoint=tmp_path / "own.safetensors").classes
     own["blocks.3.mlp.fc1.weight"][5, 7] += 1e-3
@@ -471,7 +473,7 @@ def test_weights_of_another_backbone_are_refused(copied: Path, tmp_path: Path) -
 
 
 def test_a_checkpoint_is_looked_up_in_the_data_directory(bench: Bench, tmp_path: Path) -> None:
-    safetensors.torch.save_file(vit.load_backbone("glyph_vit").state_dict(), tmp_path / "w.safetensors")
+    safetensors.torch.save_file(loading.load_backbone("glyph_vit").state_dict(), tmp_path / "w.safetensors")
     (tmp_path / "task.toml").write_text(TASK.replace('"glyph_vit"', '"glyph_vit"\ncheckpoint = "w.safetensors"'))
     space, task = str(bench.root / "space.toml"), str(tmp_path / "task.toml")
     study = Study.create(space, task, studies_dir=tmp_path / "studies", data_dir=str(tmp_path))
@@ -564,8 +566,3 @@ def test_a_wrong_pick_is_refused(how: str, message: str | None) -> None:
 def test_a_study_without_complete_trials_has_no_pick() -> None:
     assert "has a complete trial" in refusal(lambda: pick_trial(RECORDS[5:], "best"), StudyError)
     assert "has a complete trial" in refusal(lambda: pick_trial([], "knee"), StudyError)
-
-
-@pytest.mark.parametrize(("text", "value"), [("1", 1), ("50k", 50_000), ("50K", 50_000), ("1.25M", 1_250_000)])
-def test_counts(text: str, value: int) -> None:
-    assert parse_count(text, "here") == value

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from utuning_search import Budget, Study, export_trial, load_tuned
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.backbones.vit import shape_of
 from utuning_search.cli.main import main
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.results.peft_files import check_peft, write_peft
 from utuning_search.tuners import AdapterConfig, ExpertsConfig, LoraConfig, NormConfig
 
-from ..helpers import CLASSES, tiny_vit, tuned
+from ..helpers import CLASSES, shape_of, tiny_vit, tuned
 
 FITTING = {
     "lora": Design.preset("lora", rank=2).placements,

@@ -26,10 +26,11 @@ from utuning_search.common.errors import DataError, InputError
 from utuning_search.data.splits import apportion, hold_out_each, sample_each, split_each
 from utuning_search.data.survey import survey
 from utuning_search.designs.spaces.space import Space
-from utuning_search.results import recommend
-from utuning_search.results.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
+from utuning_search.results.recommend import prepare, search
+from utuning_search.results.recommend.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
 from utuning_search.search import runner
-from utuning_search.search.runner import Budget, Snapshot
+from utuning_search.search.budget import Budget
+from utuning_search.search.runner import Snapshot
 from utuning_search.search.study import Study
 from utuning_search.training import full as full_training
 from utuning_search.training.task import Task
@@ -46,8 +47,8 @@ def _quick() -> Iterator[None]:
     """No clock decides: images cost what is said here, and a search ends after a few designs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(full_training, "MOST_ROUNDS", 2)
-        patch.setattr(recommend, "image_seconds", lambda *_: (0.05, 0.02))
-        patch.setattr(recommend, "MOST_DESIGNS", 6)
+        patch.setattr(prepare, "image_seconds", lambda *_: (0.05, 0.02))
+        patch.setattr(search, "MOST_DESIGNS", 6)
         yield
 
 
@@ -333,7 +334,7 @@ def test_nothing_larger_than_allowed_was_trained(done: tuple[Path, str, str]) ->
     trials = study.trials()
     assert max(t.parameters for t in trials if t.epochs) <= LIMIT
     assert {t.state for t in trials if t.parameters > LIMIT} == {"oversized"}
-    assert sum(t.settled for t in trials) == recommend.MOST_DESIGNS
+    assert sum(t.settled for t in trials) == search.MOST_DESIGNS
 
 
 def test_classes_are_split_as_the_notes_say(done: tuple[Path, str, str]) -> None:
@@ -357,14 +358,13 @@ def test_it_is_not_done_twice(done: tuple[Path, str, str], capsys: pytest.Captur
 def test_a_stopped_command_goes_on(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Stopped in the search and in the finals; what was finished is not trained again, and other wishes are refused."""
     out = tmp_path / "out"
-    stops = [recommend.search, recommend.finish]
 
     def after_two(snapshot: Snapshot) -> None:
         if sum(r.settled for r in snapshot.records) >= 2:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "search", lambda prepared, **_: stops[0](prepared, workers=0, on_change=after_two))
+        patch.setattr(command, "search", lambda prepared, **_: search.search(prepared, workers=0, on_change=after_two))
         assert run(own, out) == 130
     assert "The same command goes on" in capsys.readouterr().out
     first = {t.number: t.accuracy for t in Study.load("study", studies_dir=out).trials() if t.settled}
@@ -395,9 +395,9 @@ def test_an_export_that_was_killed_is_written_again(own: Path, tmp_path: Path) -
 
 def test_finals_on_a_sample_of_the_images(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all training images would not fit into the time; in processes, which get the decoded ones from a file."""
-    real = recommend.plan_search
+    real = prepare.plan_search
     monkeypatch.setattr(
-        recommend, "plan_search", lambda *a, **k: replace(real(*a, **k), proxy=12, validation=6, limit=25)
+        prepare, "plan_search", lambda *a, **k: replace(real(*a, **k), proxy=12, validation=6, limit=25)
     )
     assert run(own, tmp_path / "out", "--workers", "1") == 0
     study = Study.load("study", studies_dir=tmp_path / "out")

@@ -7,11 +7,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from utuning_search.backbones import vit
+from utuning_search.backbones import loading
+from utuning_search.backbones.embedded.architecture import glyph_vit
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
-from utuning_search.results.export import TRAINED_ON
-from utuning_search.results.finals import EXPORTED_SEED
+from utuning_search.results.card import TRAINED_ON
+from utuning_search.results.outcomes import EXPORTED_SEED
 from utuning_search.results.tables import COLUMNS, FINALS_CSV, FRONT_CSV, TRIALS_CSV, read_table
 from utuning_search.search.pareto import front
 from utuning_search.search.spec import StudySpec
@@ -40,8 +42,8 @@ def tuner_of(folder: Path) -> dict[str, Any]:
 
 
 def shape_of(spec: StudySpec) -> BackboneShape:
-    if spec.task.backbone.name == vit.GLYPH_VIT:
-        return vit.shape_of(vit.glyph_vit())
+    if spec.task.backbone.name == loading.GLYPH_VIT:
+        return adapter_of(glyph_vit()).shape
     return SHAPES[spec.task.backbone.name]
 
 

@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from utuning_search.cli.main import main
 from utuning_search.designs.design import Design
-from utuning_search.search.runner import Budget
+from utuning_search.search.budget import Budget
 from utuning_search.search.storage import JOURNAL, JournalLock
 from utuning_search.search.study import Study
 from utuning_search.training.pool import Job, ProcessPool, Rung
@@ -269,7 +269,8 @@ def train_for_ever(folder: Path, pipe: Connection) -> None:
         events = pool.wait(1)
     assert isinstance(events[0][1], Rung)
     pool.answer(0, True)
-    pipe.send(pool._workers[0][0].pid)
+    (worker,) = multiprocessing.active_children()
+    pipe.send(worker.pid)
     signal.pause()
 
 

@@ -1,6 +1,7 @@
 """Fronts against brute force: dominance and its ties, hypervolume by counting cells, the knee by distance."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utuning_search.common.errors import InputError
-from utuning_search.search.pareto import front, hypervolume, knee
+from utuning_search.search import pareto
+from utuning_search.search.objectives.base import Setting
+from utuning_search.search.objectives.registry import USUAL, Objectives
+from utuning_search.search.pareto import Archive
+from utuning_search.testing.pretend import SETTING
 
 Points = list[tuple[float, float]]
 # Few distinct values, so that ties of one axis and of both are common.
@@ -17,6 +22,30 @@ tied = st.tuples(st.integers(0, 8).map(lambda a: a / 8), st.integers(0, 8).map(l
 free = st.tuples(st.floats(0, 1), st.floats(1, 1e9))
 points = st.lists(st.one_of(tied, free), max_size=12)
 some_points = st.lists(st.one_of(tied, free), min_size=1, max_size=12)
+
+
+def rows(accuracy: object, parameters: object) -> list[dict[str, float]]:
+    pairs = zip(np.asarray(accuracy).tolist(), np.asarray(parameters).tolist(), strict=True)
+    return [{"accuracy": a, "parameters": p} for a, p in pairs]
+
+
+def front(accuracy: object, parameters: object) -> list[int]:
+    """Of the two usual objectives."""
+    return pareto.front(USUAL.gains(rows(accuracy, parameters)))
+
+
+def goodness(accuracy: object, parameters: object, reference: float) -> np.ndarray:
+    """With full fine-tuning at `reference` parameters."""
+    setting = Setting(replace(SETTING.shape, parameters=int(reference)), num_classes=0)
+    return USUAL.goodness(rows(accuracy, parameters), setting)
+
+
+def hypervolume(accuracy: object, parameters: object, *, reference: float) -> float:
+    return pareto.hypervolume(goodness(accuracy, parameters, reference))
+
+
+def knee(accuracy: object, parameters: object) -> int:
+    return pareto.knee(goodness(accuracy, parameters, 1e6))
 
 
 def split(chosen: Points) -> tuple[list[float], list[float]]:
@@ -122,17 +151,6 @@ def test_hypervolume_cases(accuracy: list[float], parameters: list[float], expec
     assert hypervolume(accuracy, parameters, reference=10**6) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("reference", [1, 0.5, 0, -3])
-def test_hypervolume_needs_a_reference_above_one(reference: float) -> None:
-    with pytest.raises(InputError, match=f"reference is above 1; got {reference}"):
-        hypervolume([0.5], [10], reference=reference)
-
-
-def test_hypervolume_needs_sizes_of_at_least_one() -> None:
-    with pytest.raises(InputError, match=r"parameters are at least 1.* got .*0\.5"):
-        hypervolume([0.5, 0.6], [10, 0.5], reference=100)
-
-
 @given(some_points)
 def test_knee_is_on_the_front_and_farthest_above_the_chord(chosen: Points) -> None:
     accuracy, parameters = split(chosen)
@@ -172,17 +190,63 @@ def test_knee_of_nothing_is_refused() -> None:
         knee([], [])
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "parameters"),
-    [
-        ([0.5], [1, 2]),
-        ([[0.5]], [[1]]),
-        (0.5, 1),
-        ([math.nan], [1]),
-        ([0.5], [math.inf]),
-    ],
-)
-def test_malformed_points_are_refused(accuracy: list[float], parameters: list[float]) -> None:
-    for refuse in (front, knee, lambda a, p: hypervolume(a, p, reference=100)):
-        with pytest.raises(InputError, match="finite and of one length"):
-            refuse(accuracy, parameters)
+@pytest.mark.parametrize("points", [[0.5], [[[0.5]]], 0.5, [[math.nan, 1.0]], [[0.5, math.inf]]])
+def test_malformed_points_are_refused(points: object) -> None:
+    for refuse in (pareto.front, pareto.knee, pareto.hypervolume):
+        with pytest.raises(InputError, match=r"finite, of shape \(n, objectives\)"):
+            refuse(points)
+
+
+# Any number of objectives
+
+quarters = st.integers(0, 4).map(lambda v: v / 4)
+many = st.integers(1, 4).flatmap(lambda m: st.lists(st.lists(quarters, min_size=m, max_size=m), min_size=1, max_size=9))
+
+
+def brute(points: list[list[float]]) -> set[int]:
+    def beats(a: list[float], b: list[float]) -> bool:
+        return all(x >= y for x, y in zip(a, b, strict=True)) and a != b
+
+    return {i for i, p in enumerate(points) if not any(beats(q, p) for q in points) and p not in points[:i]}
+
+
+@given(many)
+def test_a_front_of_any_number_of_objectives_is_what_nothing_dominates(points: list[list[float]]) -> None:
+    for cost in range(len(points[0])):
+        found = pareto.front(points, cost)
+        assert set(found) == brute(points)
+        assert [points[i][cost] for i in found] == sorted((points[i][cost] for i in found), reverse=True)
+
+
+@given(many, st.randoms(use_true_random=False))
+def test_an_archive_ends_with_the_front_whatever_the_order(points: list[list[float]], random: object) -> None:
+    archive, order = Archive(), list(range(len(points)))
+    random.shuffle(order)  # type: ignore[attr-defined]  # hypothesis' own random.Random
+    for i in order:
+        archive.add(i, np.array(points[i]))
+    assert set(archive.numbers) == brute(points)
+
+
+@given(many)
+def test_hypervolume_of_any_number_of_objectives_counts_the_dominated_cells(points: list[list[float]]) -> None:
+    """All coordinates are quarters, so the box falls into cells that are dominated whole or not at all."""
+    m = len(points[0])
+    corners = np.stack(np.meshgrid(*[np.arange(1, 5) / 4] * m, indexing="ij"), axis=-1).reshape(-1, m)
+    inside = [any((np.array(p) >= corner).all() for p in points) for corner in corners]
+    assert pareto.hypervolume(points) == pytest.approx(np.mean(inside), abs=1e-9)
+
+
+@given(many)
+def test_the_knee_is_on_the_front(points: list[list[float]]) -> None:
+    assert pareto.knee(points) in pareto.front(points)
+
+
+def test_the_knee_of_three_objectives_is_good_in_all() -> None:
+    assert pareto.knee([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.8, 0.8, 0.7]]) == 3
+
+
+def test_objectives_turn_what_is_minimized() -> None:
+    three = Objectives(("accuracy", "macro_f1", "parameters"))
+    assert three.gains([{"accuracy": 0.9, "macro_f1": 0.8, "parameters": 100.0}]).tolist() == [[0.9, 0.8, -100.0]]
+    assert three.directions == ["maximize", "maximize", "minimize"]
+    assert (three.quality.name, three.cost.name) == ("accuracy", "parameters")

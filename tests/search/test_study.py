@@ -15,13 +15,15 @@ from PIL import Image
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
-from utuning_search.search.pruning import ParetoPruner, Peer
-from utuning_search.search.runner import STALE, Budget, Snapshot
-from utuning_search.search.scheduler import Running
+from utuning_search.search.budget import STALE, Budget
+from utuning_search.search.history import Peers
+from utuning_search.search.pruners.pareto import ParetoPruner
+from utuning_search.search.runner import Snapshot
+from utuning_search.search.scheduler import Next, Running
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
-from utuning_search.training.loop import Report
-from utuning_search.training.proxy import Result
+from utuning_search.testing.pruners import rung_of
+from utuning_search.training.proxy import Report, Result
 from utuning_search.training.task import Task
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -250,8 +252,12 @@ def test_pruned_trials_have_smaller_peers_ahead(
 def test_the_pruner_asks_three_and_a_third_of_no_more_parameters(
     better: int, worse: int, larger: int, prunes: bool
 ) -> None:
-    peers = [Peer(0.9, 100)] * better + [Peer(0.5, 50)] * worse + [Peer(0.99, 101)] * larger
-    assert ParetoPruner().prunes(0.6, 100, peers) == prunes
+    def rows(*points: tuple[float, float]) -> Peers:
+        found = np.array(points).reshape(-1, 2)
+        return Peers(found[:, :1], -found[:, 1:])
+
+    peers = rows(*[(0.9, 100.0)] * better, *[(0.5, 50.0)] * worse, *[(0.99, 101.0)] * larger)
+    assert ParetoPruner().prunes(replace(rung_of(0.6), own=rows((0.6, 100.0)), peers=peers)) == prunes
 
 
 def test_the_front_is_not_dominated(finished: Study) -> None:
@@ -269,20 +275,21 @@ def report(running: Running, study: Study, accuracy: float) -> bool:
 
 def test_presets_are_never_pruned(inputs: Inputs) -> None:
     study = inputs.create("strict", pruner=ParetoPruner(ahead=1, share=0))
-    first, second = study.scheduler.ask(), study.scheduler.ask()
+    (first, _), (second, _) = study.scheduler.ask(), study.scheduler.ask()
     assert [first.preset, second.preset] == ["linear-probe", "adapter"]
     assert report(first, study, 0.9)
     assert report(second, study, 0.1), "a smaller peer is ahead, but it is a preset"
     for running in (first, second):
         study.scheduler.done(running, Result(0.5, b"", 1.0))
-    third = study.scheduler.ask()
+    third, step = study.scheduler.ask()
+    assert step is Next.TRAIN
     assert not third.preset
     assert not report(third, study, 0.05), "the linear probe is smaller and ahead"
 
 
 def test_without_a_pruner_nothing_is_pruned(inputs: Inputs) -> None:
     study = inputs.create("unpruned", pruner=None)
-    running = [study.scheduler.ask() for _ in range(5)]
+    running = [study.scheduler.ask()[0] for _ in range(5)]
     assert all(report(r, study, 0.9 - 0.2 * i) for i, r in enumerate(running))
 
 
@@ -291,7 +298,7 @@ def test_seeds_propose_different_designs(inputs: Inputs, sampler: str) -> None:
     asked = []
     for seed in (0, 1):
         study = inputs.create(f"seed-{sampler}-{seed}", sampler=sampler, seed=seed)
-        asked.append([study.scheduler.ask().design.key for _ in range(7)])
+        asked.append([study.scheduler.ask()[0].design.key for _ in range(7)])
     assert asked[0][:2] == asked[1][:2], "presets are those of any seed"
     assert asked[0] != asked[1]
 
@@ -360,7 +367,7 @@ def test_crash_between_any_two_writes(inputs: Inputs, finished: Study, monkeypat
 def test_trials_left_running_are_tried_again(inputs: Inputs, finished: Study) -> None:
     study = inputs.create("left")
     study.run(Budget(trials=3), workers=0)
-    lost = inputs.load("left").scheduler.ask()
+    lost, _ = inputs.load("left").scheduler.ask()
     study = inputs.load("left")
     assert [r.state for r in study.trials()][-1] == "running"
     assert study.run(Budget(trials=6), workers=0)
@@ -375,7 +382,7 @@ def test_a_trial_lost_after_its_rung_leaves_no_trace_in_its_peers(inputs: Inputs
     for accuracy in (1.0, 0.99, 0.98, 0.97):  # enough to prune whatever comes later, if they counted
         other = inputs.load("rung-lost")
         other.scheduler.reap()
-        report(other.scheduler.ask(), other, accuracy)
+        report(other.scheduler.ask()[0], other, accuracy)
     study = inputs.load("rung-lost")
     assert study.run(Budget(trials=9), workers=0)
     assert outcomes(study) == outcomes(finished)[:9]
@@ -454,7 +461,7 @@ def test_budget_of_epochs_ends_where_all_designs_are_trained(inputs: Inputs, mon
     study, asked = inputs.create("exhausted", "five"), []
     real = study.scheduler.ask
 
-    def ask() -> Running:
+    def ask() -> tuple[Running, Next]:
         asked.append(1)
         assert len(asked) < 200, "200 trials of a space with five designs, and no end"
         return real()

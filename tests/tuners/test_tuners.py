@@ -15,7 +15,6 @@ from torch import Tensor
 
 from utuning_search.backbones.merge import merge
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.backbones.vit import embed, shape_of
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.tuners import (
@@ -37,8 +36,10 @@ from ..helpers import (
     DEPTH,
     Case,
     bare_logits,
+    embed,
     randomise,
     same_snapshot,
+    shape_of,
     snapshot,
     tiny_vit,
     tuned,

@@ -1,28 +1,18 @@
 """Fold tuners into a copy of the backbone's weights, wherever that computes the same function."""
 
 import copy
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from utuning_search.backbones import vit
-from utuning_search.backbones.tuned_block import PlacedTuner, TunedBlock
+from utuning_search.backbones.family import BackboneBlock
+from utuning_search.backbones.placed_tuner import PlacedTuner
+from utuning_search.backbones.tuned_block import TunedBlock
 from utuning_search.backbones.tuned_model import BLOCK, SHARED, TunedModel
 from utuning_search.designs.mergeability import FOLD_ORDER, unmerged
 from utuning_search.designs.placement import Placement
-from utuning_search.tuners import NORM_OPERATIONS, QKV_PARTS, InsideTuner, Operation, Tuner
-
-# The linear map whose output is the operation's output, for the operations that end in one.
-LAST_LINEAR: dict[Operation, tuple[str, str]] = {
-    "qkv": ("attn", "qkv"),
-    **dict.fromkeys(QKV_PARTS, ("attn", "qkv")),
-    "proj": ("attn", "proj"),
-    "fc1": ("mlp", "fc1"),
-    "fc2": ("mlp", "fc2"),
-    "attention": ("attn", "proj"),
-    "mlp": ("mlp", "fc2"),
-}
+from utuning_search.tuners import NORM_OPERATIONS, InsideTuner, Operation, Tuner
 
 
 @torch.no_grad()
@@ -33,10 +23,10 @@ def merge(model: TunedModel) -> TunedModel:
     and what stands at norm1 or norm2 into their LayerNorm; `designs/mergeability.py` says what stays.
     """
     merged = copy.deepcopy(model)
-    shape = vit.shape_of(merged.backbone)
+    shape = merged.adapter.shape
     for name in [n for n in merged.tuners if n.startswith(BLOCK)]:
         number = int(name.removeprefix(BLOCK))
-        block = merged.backbone.blocks[number - 1]
+        block = merged.adapter.blocks[number - 1]
         tuned = cast(TunedBlock, merged.tuners[name])
         here = [p for p in merged.design.placements if number in p.block_numbers()]
         staying = unmerged(here, shape)
@@ -84,11 +74,11 @@ def _drop_unshared(merged: TunedModel) -> None:
         del merged.tuners[SHARED]
 
 
-def _fold_norm(placed: list[nn.Module], block: Any, operation: Operation) -> None:
+def _fold_norm(placed: list[nn.Module], block: BackboneBlock, operation: Operation) -> None:
     """Fold scale-shift and bias at a norm's output into its weight and bias: W + s γ W, b + s (γ b + β)."""
     if not placed:
         return
-    norm = getattr(block, operation)
+    norm = cast(nn.LayerNorm, block.norm(operation))
     weight, bias = norm.weight.clone(), norm.bias.clone()
     for _, scale, matrix, constant in (term for tuner in placed for term in _terms(tuner)):
         if matrix is not None:  # a diagonal: scale-shift is the only tuner here that has one
@@ -100,15 +90,16 @@ def _fold_norm(placed: list[nn.Module], block: Any, operation: Operation) -> Non
     norm.weight, norm.bias = (nn.Parameter(t, requires_grad=False) for t in (weight, bias))
 
 
-def _fold_added(placed: list[nn.Module], block: Any, operation: Operation) -> None:
+def _fold_added(placed: list[nn.Module], block: BackboneBlock, operation: Operation) -> None:
     """Fold what is added to an operation's output into the linear map that it ends in."""
     if not placed:
         return
-    owner, attribute = LAST_LINEAR[operation]
-    linear = getattr(getattr(block, owner), attribute)
-    whole_weight, whole_bias = linear.weight.clone(), linear.bias
-    whole_bias = torch.zeros_like(whole_weight[:, 0]) if whole_bias is None else whole_bias.clone()
-    rows = _rows(operation, len(whole_weight))
+    part = block.linear(operation)
+    if part is None:
+        raise TypeError(f"'{operation}' is said to end in a linear map and has none")
+    linear, rows = part.module, part.rows
+    whole_weight, own_bias = linear.weight.clone(), cast(Tensor | None, linear.bias)
+    whole_bias = torch.zeros_like(whole_weight[:, 0]) if own_bias is None else own_bias.clone()
     weight, bias = whole_weight[rows], whole_bias[rows]
     new_weight, new_bias = weight.clone(), bias.clone()
     for form, scale, matrix, constant in (term for tuner in placed for term in _terms(tuner)):
@@ -123,15 +114,6 @@ def _fold_added(placed: list[nn.Module], block: Any, operation: Operation) -> No
     whole_weight[rows], whole_bias[rows] = new_weight, new_bias
     linear.weight = nn.Parameter(whole_weight, requires_grad=False)
     linear.bias = nn.Parameter(whole_bias, requires_grad=False)
-
-
-def _rows(operation: Operation, count: int) -> slice:
-    """The rows of a linear map's weight that make an operation's output."""
-    if operation not in QKV_PARTS:
-        return slice(0, count)
-    third = count // len(QKV_PARTS)
-    start = QKV_PARTS.index(operation) * third
-    return slice(start, start + third)
 
 
 Term = tuple[str, Tensor | float, Tensor | None, Tensor | None]

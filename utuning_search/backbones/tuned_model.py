@@ -4,12 +4,12 @@ The backbone's modules are called, never replaced, wrapped, hooked or patched; s
 backbone at once, and after `detach` it is what it was, bit for bit.
 """
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from utuning_search.backbones import vit
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_block import TunedBlock, drop, insert
 from utuning_search.common.errors import BackboneError
 from utuning_search.designs.design import Design
@@ -23,19 +23,26 @@ class TunedModel(nn.Module):
     """A frozen backbone, the tuners of a design and a linear head: images to logits.
 
     Args:
-        backbone: A timm VisionTransformer; it is frozen, and shared rather than copied.
+        backbone: A model of a family in `registry.FAMILIES`; it is frozen, and shared rather than copied.
         design: Resolved for the backbone's depth here.
         num_classes: Width of the head.
+
+    Attributes:
+        adapter: Around `backbone`; in a deep copy around the copied one.
+
+    Raises:
+        BackboneError: The backbone cannot carry tuners, or has not the operations of the design.
     """
 
-    backbone: Any  # a VisionTransformer; nn.Module's own typing knows nothing of its attributes
+    backbone: nn.Module
 
     def __init__(self, backbone: nn.Module, design: Design, num_classes: int) -> None:
         super().__init__()
-        vit.check_supported(backbone, type(backbone).__name__)
+        self.adapter = adapter_of(backbone)
         self.backbone = backbone
-        shape = vit.shape_of(backbone)
+        shape = self.adapter.shape
         self.design = design.resolve(shape.depth)
+        self._check_operations()
         self._was_trainable = {n: p.requires_grad for n, p in backbone.named_parameters()}
         self._was_training = {n: m.training for n, m in backbone.named_modules()}
         backbone.requires_grad_(False)
@@ -46,7 +53,7 @@ class TunedModel(nn.Module):
             if here:
                 self.tuners[f"{BLOCK}{block}"] = TunedBlock(here, shape)
         self._share(shape)
-        self.head = nn.Linear(self.backbone.num_features, num_classes)
+        self.head = nn.Linear(self.adapter.num_features, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=HEAD_STD)
         nn.init.zeros_(self.head.bias)
 
@@ -58,16 +65,16 @@ class TunedModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (batch, channels, height, width) to logits (batch, num_classes)."""
-        return self.forward_from(vit.embed(self.backbone, images), 0)
+        return self.forward_from(self.adapter.embed(images), 0)
 
     def forward_from(self, tokens: Tensor, start: int) -> Tensor:
         """Tokens (batch, tokens, dim) before block index `start` (from 0) to logits; see `first_tuned_block`."""
         if self.design.is_bypass:
-            return cast(Tensor, self.head(vit.pool(self.backbone, self._bypass(tokens, start))))
-        position = self.backbone.num_prefix_tokens  # after class and register tokens: index 0 stays what it is
+            return cast(Tensor, self.head(self.adapter.pool(self._bypass(tokens, start))))
+        position = self.adapter.num_prefix_tokens  # after class and register tokens: index 0 stays what it is
         entered = 0
         for i in range(start, self.depth):
-            block, name = self.backbone.blocks[i], f"{BLOCK}{i + 1}"
+            block, name = self.adapter.blocks[i], f"{BLOCK}{i + 1}"
             if name in self.tuners:
                 tuned = cast(TunedBlock, self.tuners[name])
                 staying = tuned.tokens(staying=True)
@@ -75,7 +82,7 @@ class TunedModel(nn.Module):
                 entered += sum(map(len, staying))
             else:
                 tokens = block(tokens)
-        return cast(Tensor, self.head(vit.pool(self.backbone, drop(tokens, entered, position))))
+        return cast(Tensor, self.head(self.adapter.pool(drop(tokens, entered, position))))
 
     def _bypass(self, tokens: Tensor, start: int) -> Tensor:
         """The side stream after the last block; nothing is back-propagated through the backbone.
@@ -84,7 +91,7 @@ class TunedModel(nn.Module):
         """
         stream = side = tokens.detach()
         for i in range(start, self.depth):
-            name, block = f"{BLOCK}{i + 1}", self.backbone.blocks[i]
+            name, block = f"{BLOCK}{i + 1}", self.adapter.blocks[i]
             with torch.no_grad():  # no activation of a frozen block is kept
                 stream = block(stream)
             if name in self.tuners:
@@ -92,6 +99,12 @@ class TunedModel(nn.Module):
             elif i < self.first_tuned_block:
                 side = stream
         return side
+
+    def _check_operations(self) -> None:
+        for placement in self.design.placements:
+            if placement.operation not in self.adapter.operations:
+                rule = f"{self.adapter.named} has the operation of each placement"
+                raise BackboneError(f"backbone '{type(self.backbone).__name__}'", rule, f"'{placement.operation}'")
 
     def _share(self, shape: BackboneShape) -> None:
         """Build what tuners of equal config and width share, and hand it to each of them."""
@@ -135,4 +148,4 @@ class TunedModel(nn.Module):
             parameter.requires_grad_(self._was_trainable.get(name, False))
         for name, module in self.backbone.named_modules():
             module.training = self._was_training[name]
-        return cast(nn.Module, self.backbone)
+        return self.backbone

@@ -2,22 +2,15 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from utuning_search.common.errors import InputError, nearest
 from utuning_search.designs.nearest import references
 from utuning_search.designs.presets import PRESETS, preset
-from utuning_search.results.load import TUNER_TOML, read_design
+from utuning_search.results.exported import TUNER_TOML, read_design
 from utuning_search.tuners import TUNERS, Reference
 
 
-def add_commands(commands: Any) -> None:
-    cite = commands.add_parser("cite", help="print the BibTeX of the methods that a design uses")
-    cite.add_argument("what", metavar="NAME|FOLDER", help="a preset, a tuner kind, or the folder of an exported tuner")
-    cite.set_defaults(run=cite_command)
-
-
-def cite_command(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     found = _references(arguments.what)
     if found:
         print("\n\n".join(reference.bibtex() for reference in found))

@@ -2,55 +2,32 @@
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from utuning_search.cli.display import PLAIN, console
-from utuning_search.cli.options import add_place, positive
+from utuning_search.cli.console import PLAIN, console
+from utuning_search.cli.display import say_progress
+from utuning_search.cli.options import positive
+from utuning_search.cli.stopped import Stopped
+from utuning_search.cli.studies import FINALS_PNG, load_study, place_of, title_of
 from utuning_search.common.errors import InputError
-from utuning_search.results.confirm import SEEDS, TOP, Progress, confirm
-from utuning_search.results.finalists import RULE
+from utuning_search.results.confirm import confirm
+from utuning_search.results.defaults import SEEDS, TOP
 from utuning_search.results.finals import Confirmation, Final
-from utuning_search.results.pictures import save_finals
+from utuning_search.results.pictures.finals import save_finals
 from utuning_search.results.tables import FINALS_CSV, write_finals
+from utuning_search.search.objectives.registry import USUAL
 from utuning_search.search.pareto import knee
 from utuning_search.search.study import Study
 
-FINALS_PNG = "finals.png"
-STOPPED = 130
 
-
-def add_commands(commands: Any) -> None:
-    text = "train a front again on all training images, with several seeds, and test it"
-    long = f"{text[0].upper()}{text[1:]}. Designs of the front: {RULE}; besides them the strongest known methods tried."
-    parser = commands.add_parser("confirm", help=text, description=long)
-    add_place(parser, name=True)
-    parser.add_argument("--top", type=int, default=TOP, metavar="N", help=f"designs of the front (default: {TOP})")
-    text = "confirm this trial, instead of the front and the strongest known methods; commas, or several times"
-    parser.add_argument("--trial", action="append", default=[], metavar="N", help=text)
-    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"trainings each (default: {SEEDS})")
-    text = "confirm a known method too, such as adapter-plus:rank=4; commas, several times, or all"
-    parser.add_argument("--preset", action="append", default=[], metavar="P", help=text)
-    parser.add_argument("--epochs", type=int, metavar="N", help="of each training (default: the task's)")
-    text = "train on the images as they are, without random crops and mirror images (8-pixel images have none)"
-    parser.add_argument("--no-augment", action="store_true", help=text)
-    text = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
-    parser.add_argument("--workers", type=int, metavar="N", help=text)
-    parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or mps (default: the study's)")
-    parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
-    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing until it is done")
-    parser.set_defaults(run=confirm_command)
-
-
-def confirm_command(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     for option in ("top", "seeds", "epochs"):  # before a study is opened
         positive(getattr(arguments, option), f"--{option}")
-    study = Study.load(arguments.name, studies_dir=arguments.studies_dir, storage=arguments.storage)
-    place = "" if arguments.studies_dir == "studies" else f" --studies-dir {arguments.studies_dir}"
-    place += " --storage URL" if arguments.storage else ""
+    study = load_study(arguments)
+    place = place_of(arguments)
     try:
         found = confirm(
             study,
@@ -66,12 +43,9 @@ def confirm_command(arguments: argparse.Namespace) -> int:
             on_progress=None if arguments.quiet else say_progress,
         )
     except KeyboardInterrupt:
-        again = f"utuning-search confirm {study.name}{_options(arguments)}{place}"
-        console.print(f"\nStopped; all that was finished is kept. Go on with:\n  {again}", **PLAIN)
-        return STOPPED
+        raise Stopped(f"confirm {study.name}{_options(arguments)}{place}") from None
     write_finals(study, found)
-    title = f"{study.spec.space.name} on {study.spec.task.name}: finals"
-    save_finals(found, title, study.folder / FINALS_PNG)
+    save_finals(found, f"{title_of(study)}: finals", study.folder / FINALS_PNG)
     for line in _lines(found):
         console.print(line)
     console.print(f"\nPicture  {study.folder / FINALS_PNG}\nTable    {study.folder / FINALS_CSV}", **PLAIN)
@@ -97,15 +71,6 @@ def _options(arguments: argparse.Namespace, **changed: int) -> str:
     said += [" --no-augment"] if arguments.no_augment else []
     said += [f" --trial {t}" for t in arguments.trial]
     return "".join([*said, *(f" --preset {p}" for p in arguments.preset)])
-
-
-def say_progress(progress: Progress) -> None:
-    """One line a finished training."""
-    outcome, who = progress.outcome, progress.finalist
-    got = f"{100 * outcome.accuracy:.2f}%" if outcome.accuracy is not None else f"failed: {outcome.reason}"
-    took = "" if outcome.seconds is None else f" in {outcome.seconds:.0f}s"
-    name = who.preset or str(who.design)
-    console.print(f"[{progress.done}/{progress.total}] {got} on test{took}  seed {outcome.seed}  {name}", **PLAIN)
 
 
 def _lines(found: Confirmation) -> Iterator[RenderableType]:
@@ -154,8 +119,8 @@ def _next(study: Study, found: Confirmation, more: str) -> Iterator[str]:
     """Exports of the most accurate survivor and the survivors' knee, and more seeds."""
     tried = [f for f in found.survivors if f.finalist.trial is not None]
     if tried:
-        accuracy, sizes = [f.mean or 0.0 for f in tried], [f.finalist.parameters for f in tried]
-        picks = (tried[max(range(len(tried)), key=lambda i: accuracy[i])], tried[knee(accuracy, sizes)])
+        points = [{"accuracy": f.mean or 0.0, "parameters": float(f.finalist.parameters)} for f in tried]
+        picks = (max(tried, key=lambda f: f.mean or 0.0), tried[knee(USUAL.scaled(points))])
         for trial in dict.fromkeys(f.finalist.trial for f in picks):
             yield f"export {study.name} --pick trial={trial}"
     yield f"confirm {study.name}{more}"

@@ -1,29 +1,26 @@
-"""What a user watches while a study runs, and the table at its end."""
+"""What a user watches while a study or its finals run, and the table at its end."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from utuning_search.cli.console import PLAIN, console
+from utuning_search.common.counts import short
 from utuning_search.designs.nearest import nearest_preset
-from utuning_search.results.pictures import short
+from utuning_search.results.confirm import Progress
+from utuning_search.search.objectives.base import Objective
+from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.runner import Snapshot
 from utuning_search.search.study import Study
 from utuning_search.search.trials import OVERSIZED, TrialRecord, front_of
-
-PIPED_WIDTH = 160  # columns where nobody's screen says how many: tables in files and pipes stay whole
-console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
-# For lines with paths, commands or messages: neither broken at the screen's width nor read as markup.
-PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 class Display:
@@ -52,18 +49,26 @@ class Display:
     def show(self, snapshot: Snapshot) -> None:
         """Draw where the study stands."""
         if self._live is not None:
-            self._live.update(_panel(snapshot))
+            self._live.update(_panel(snapshot, self._study.objectives.quality))
         elif not self._quiet:
             for record in snapshot.records:
                 if record.settled and record.number not in self._seen:
                     self._seen.add(record.number)
-                    console.print(_line(record, snapshot), **PLAIN)
+                    console.print(_line(record, snapshot, self._study.objectives), **PLAIN)
+
+
+def say_progress(progress: Progress) -> None:
+    """One line a finished training."""
+    outcome, who = progress.outcome, progress.finalist
+    got = f"{100 * outcome.accuracy:.2f}%" if outcome.accuracy is not None else f"failed: {outcome.reason}"
+    took = "" if outcome.seconds is None else f" in {outcome.seconds:.0f}s"
+    name = who.preset or str(who.design)
+    console.print(f"[{progress.done}/{progress.total}] {got} on test{took}  seed {outcome.seed}  {name}", **PLAIN)
 
 
 def front_lines(study: Study, records: list[TrialRecord]) -> Iterator[RenderableType]:
     """The table of the front, and a line that says what it took."""
-    best = front_of(records)
-    yield front_table(best, study.shape.depth)
+    yield front_table(front_of(records, study.objectives), study)
     states = Counter(r.state for r in records if r.settled and r.reused is None)
     reused = sum(r.reused is not None for r in records)
     epochs = sum(r.epochs for r in records)
@@ -72,28 +77,38 @@ def front_lines(study: Study, records: list[TrialRecord]) -> Iterator[Renderable
     refused = f"; {oversized} proposals were larger than allowed" if oversized else ""
     yield Text(
         f"{sum(states.values()) + reused} trials ({counted}, {reused} reused), {epochs} epochs{refused}; "
-        f"hypervolume {study.hypervolume():.4f} of full fine-tuning's box ({short(study.reference)} parameters)"
+        f"hypervolume {study.hypervolume():.4f} of {_box(study)}"
     )
 
 
-def front_table(best: list[TrialRecord], depth: int) -> Table:
-    """Trial, accuracy, parameters, the known method it is nearest to, design; smallest first."""
-    table = Table(title="Pareto front: validation accuracy against trainable parameters", title_justify="left")
-    for name in ("trial", "accuracy", "parameters"):
+def _box(study: Study) -> str:
+    """What the hypervolume is a share of."""
+    if study.objectives.names == ("accuracy", "parameters"):
+        return f"full fine-tuning's box ({short(study.reference)} parameters)"
+    bounds = (f"{o.name} {' to '.join(map(o.text, o.bounds(study.setting)))}" for o in study.objectives)
+    return f"the box {', '.join(bounds)}"
+
+
+def front_table(best: list[TrialRecord], study: Study) -> Table:
+    """Trial, its objectives, the known method it is nearest to, design; the cheapest first."""
+    labels = " against ".join(o.label.split(",")[0] for o in study.objectives)
+    table = Table(title=f"Pareto front: {labels}", title_justify="left")
+    for name in ("trial", *study.objectives.names):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("nearest known method", overflow="fold", ratio=2)
     table.add_column("design", overflow="fold", ratio=3)
     for record in best:
-        accuracy = f"{100 * (record.accuracy or 0):.2f}%"
-        near = "" if record.design is None else str(nearest_preset(record.design, depth))
-        table.add_row(str(record.number), accuracy, f"{record.parameters:,}", near, str(record.design))
+        values = (o.text(record.values[o.name]) for o in study.objectives)
+        near = "" if record.design is None else str(nearest_preset(record.design, study.shape.depth))
+        table.add_row(str(record.number), *values, near, str(record.design))
     return table
 
 
-def _panel(snapshot: Snapshot) -> Panel:
+def _panel(snapshot: Snapshot, quality: Objective) -> Panel:
     states = Counter(r.state for r in snapshot.records)
     settled = sum(r.settled for r in snapshot.records)
-    best = max((r.accuracy or 0 for r in snapshot.records if r.state == "complete"), default=0.0)
+    complete = [r.values[quality.name] for r in snapshot.records if r.state == "complete" and quality.name in r.values]
+    best = quality.text(max(complete, key=quality.gain)) if complete else "-"
     target = snapshot.target or settled
     head = Table.grid(padding=(0, 2))
     head.add_row(
@@ -106,7 +121,7 @@ def _panel(snapshot: Snapshot) -> Panel:
     )
     body = Table.grid(padding=(0, 2))
     body.add_row(
-        f"best accuracy [bold]{100 * best:.2f}%[/]",
+        f"best {quality.name.replace('_', ' ')} [bold]{best}[/]",
         f"front of [bold]{len(snapshot.front)}[/]",
         f"hypervolume [bold]{snapshot.hypervolume:.4f}[/]",
     )
@@ -116,22 +131,26 @@ def _panel(snapshot: Snapshot) -> Panel:
     rows.add_column(justify="right", no_wrap=True)
     rows.add_column(overflow="ellipsis", no_wrap=True)
     for running in snapshot.running:
-        at = "waiting" if running.accuracy is None else f"{100 * running.accuracy:.1f}%"
+        known = running.values.get(quality.name, running.accuracy)
+        at = "waiting" if known is None else quality.text(known)
         name = running.preset or str(running.design)
         rows.add_row(f"[dim]#{running.trial.number}[/]", f"epoch {running.epoch}", at, name)
     bar = ProgressBar(total=max(target, 1), completed=min(settled, target))
     return Panel(Group(head, bar, body, rows), title="utuning-search", title_align="left")
 
 
-def _line(record: TrialRecord, snapshot: Snapshot) -> str:
-    accuracy = "-" if record.accuracy is None else f"{100 * record.accuracy:.2f}%"
+def _line(record: TrialRecord, snapshot: Snapshot, objectives: Objectives) -> str:
+    quality = objectives.quality
+    value = quality.text(record.values[quality.name]) if quality.name in record.values else "-"
+    more = [o.text(record.values[o.name]) for o in objectives if o.name in record.values]
+    others = "".join(f" {text}" for text in more[2:]) if objectives.names[1:2] == ("parameters",) else ""
     name = f"{record.preset}: {record.design}" if record.preset else str(record.design)
     note = f" (as trial {record.reused})" if record.reused is not None else ""
     note = f" ({record.reason})" if record.reason else note
     standing = " *" if record.number in snapshot.front else ""
     return (
-        f"{time.strftime('%H:%M:%S')} trial {record.number:>3} {record.state:<8} {accuracy:>7} "
-        f"{short(record.parameters):>6} {record.epochs:>2} ep {name}{note}{standing}"
+        f"{time.strftime('%H:%M:%S')} trial {record.number:>3} {record.state:<8} {value:>7} "
+        f"{short(record.parameters):>6}{others} {record.epochs:>2} ep {name}{note}{standing}"
     )
 
 

@@ -8,27 +8,28 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
-from utuning_search.cli import cite, confirm, explain, recommend, results, search
+from utuning_search.cli.commands import COMMANDS, module_of
+from utuning_search.cli.stopped import STOPPED, Stopped
 from utuning_search.common.errors import UTuningError
-from utuning_search.search.storage import quiet_optuna
-
-INTERRUPTED = 130
+from utuning_search.common.lazy import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 2 bad input or a refusal, 130 stopped by Ctrl-C."""
     arguments = _parser().parse_args(argv)
-    quiet_optuna()
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        code: int = arguments.run(arguments)
+        code: int = load(module_of(arguments.command), "run")(arguments)
         return code
     except UTuningError as error:
         print(f"utuning-search: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        print(f"\n{stopped}")
+        return STOPPED
     except KeyboardInterrupt:
         print("utuning-search: stopped.", file=sys.stderr)
-        return INTERRUPTED
+        return STOPPED
     except BrokenPipeError:
         # The reader of our output is gone (`| head`); Python would complain again while closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,12 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"utuning-search {version('utuning-search')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    search.add_commands(commands)
-    confirm.add_commands(commands)
-    recommend.add_commands(commands)
-    results.add_commands(commands)
-    explain.add_commands(commands)
-    cite.add_commands(commands)
+    for name, command in COMMANDS.items():
+        own = commands.add_parser(name, help=command.help, description=command.description or None)
+        command.add_options(own)
     return parser
 
 

@@ -1,14 +1,19 @@
-"""Options that several commands share, and how their values are read."""
+"""Options that several commands share, what options can be, and how their values are read."""
 
 import argparse
 import os
 import re
 
 from utuning_search.common.errors import InputError
-from utuning_search.training.task import Task
+from utuning_search.search.defaults import TRIALS
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 STORAGE = "OPTUNA_STORAGE"
+WORKERS = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
+FORMATS = ("table", "json", "csv")  # of a front; the first is the default
+EXPORTS = ("tuner", "peft")  # likewise, of an exported design
+TIME, SIZE = "10m", "100k"  # of a recommendation
+DEPTH = 12  # of the ViT-Ti, -S and -B that most users bring
 
 
 def add_place(parser: argparse.ArgumentParser, *, name: bool) -> None:
@@ -22,11 +27,10 @@ def add_place(parser: argparse.ArgumentParser, *, name: bool) -> None:
 
 def add_running(parser: argparse.ArgumentParser) -> None:
     """How trials are run, and for how long."""
-    parser.add_argument("--trials", type=int, metavar="N", help="stop at N trials in all (default: 48)")
+    parser.add_argument("--trials", type=int, metavar="N", help=f"stop at N trials in all (default: {TRIALS})")
     parser.add_argument("--epochs", type=int, metavar="N", help="stop at N trained epochs in all")
     parser.add_argument("--time", metavar="T", help="start no trial after T, such as 90s, 10m or 2h")
-    text = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
-    parser.add_argument("--workers", type=int, metavar="N", help=text)
+    parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
     parser.add_argument("--device", default=None, metavar="D", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--data-dir", metavar="DIR", help="where a task's relative paths start")
     parser.add_argument("-q", "--quiet", action="store_true", help="no live display")
@@ -40,16 +44,6 @@ def add_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help=text)
     text = "pixels; position embeddings are resampled (default: the task's; 0: the model's own)"
     parser.add_argument("--image-size", type=int, metavar="N", help=text)
-
-
-def has_backbone(arguments: argparse.Namespace) -> bool:
-    """Whether an option of `add_backbone` was given."""
-    return any(v is not None for v in (arguments.backbone, arguments.checkpoint, arguments.image_size))
-
-
-def on_backbone(task: Task, arguments: argparse.Namespace) -> Task:
-    """The task with the options of `add_backbone`."""
-    return task.with_backbone(arguments.backbone, arguments.checkpoint, image_size(arguments.image_size))
 
 
 def image_size(value: int | None) -> int | None:

@@ -4,49 +4,27 @@ import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from utuning_search.cli.confirm import FINALS_PNG, STOPPED, say_progress
-from utuning_search.cli.display import PLAIN, Display, console
-from utuning_search.cli.options import add_backbone, image_size, seconds, workers
-from utuning_search.cli.search import FRONT_PNG, warn_of_skipped
+from utuning_search.cli.console import PLAIN, console
+from utuning_search.cli.display import Display, say_progress
+from utuning_search.cli.options import image_size, seconds, workers
+from utuning_search.cli.stopped import Stopped
+from utuning_search.cli.studies import FINALS_PNG, FRONT_PNG, title_of, warn_of_skipped, write_results
+from utuning_search.common.counts import parse_count
 from utuning_search.designs.nearest import nearest_preset
-from utuning_search.results.export import parse_count
 from utuning_search.results.finals import Final
-from utuning_search.results.pictures import save_finals, save_front
-from utuning_search.results.plan import FEWEST_DESIGNS
-from utuning_search.results.recommend import Recommendation, Search, finish, prepare, search
-from utuning_search.results.tables import write_finals, write_tables
+from utuning_search.results.pictures.finals import save_finals
+from utuning_search.results.recommend.finish import Recommendation, finish
+from utuning_search.results.recommend.plan import FEWEST_DESIGNS
+from utuning_search.results.recommend.prepare import prepare
+from utuning_search.results.recommend.search import Search, search
+from utuning_search.results.tables import write_finals
+from utuning_search.search.storage import quiet_optuna
 from utuning_search.training.runtime import resolve_device
 
-TIME, SIZE = "10m", "100k"
 
-
-def add_commands(commands: Any) -> None:
-    text = "from a folder of images to a tuner: make a task, search, confirm the best, export it"
-    parser = commands.add_parser("recommend", help=text, description=f"{text[0].upper()}{text[1:]}.")
-    text = "images as DIR/<class>/**, or DIR/train/<class>/** and DIR/test/<class>/**"
-    parser.add_argument("--data", required=True, metavar="DIR", help=text)
-    text = f"the most trainable parameters, head included, such as 50000, 50k or 1.2M (default: {SIZE})"
-    parser.add_argument("--max-params", default=SIZE, metavar="N", help=text)
-    text = f"for search and finals together, such as 90s, 10m or 2h (default: {TIME})"
-    parser.add_argument("--time", default=TIME, metavar="T", help=text)
-    add_backbone(parser)
-    text = "mirror images are as good as the images themselves: true of most photos, not of writing"
-    parser.add_argument("--mirror", action="store_true", help=text)
-    text = (
-        "for the tuner and its study; the same command goes on where one was stopped (default: recommended/DIR's name)"
-    )
-    parser.add_argument("--out", metavar="FOLDER", help=text)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
-    text = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
-    parser.add_argument("--workers", type=int, metavar="N", help=text)
-    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)")
-    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing until it is done")
-    parser.set_defaults(run=recommend_command)
-
-
-def recommend_command(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    quiet_optuna()
     began = time.monotonic()
     duration, limit = seconds(arguments.time) or 0.0, parse_count(arguments.max_params, "--max-params")
     image_size(arguments.image_size)
@@ -75,19 +53,16 @@ def recommend_command(arguments: argparse.Namespace) -> int:
     try:
         return _go(prepared, out, began, arguments)
     except KeyboardInterrupt:
-        return _stopped()
+        raise Stopped from None
 
 
 def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace) -> int:
     study = prepared.study
     with Display(study, quiet=arguments.quiet) as display:
         finished = search(prepared, workers=arguments.workers, on_change=display.show)
-    records = study.trials()
-    write_tables(study)
-    title = f"{study.spec.space.name} on {study.spec.task.name}"
-    save_front(records, title, study.folder / FRONT_PNG)
+    write_results(study, study.trials())
     if not finished:
-        return _stopped()
+        raise Stopped
     spent = time.monotonic() - began if prepared.plan is not None else prepared.search_seconds
     if not arguments.quiet:
         limit = study.spec.task.data.limit
@@ -101,15 +76,10 @@ def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace
         on_progress=None if arguments.quiet else say_progress,
     )
     write_finals(study, found.confirmation)
-    save_finals(found.confirmation, f"{title}: finals", study.folder / FINALS_PNG)
+    save_finals(found.confirmation, f"{title_of(study)}: finals", study.folder / FINALS_PNG)
     for line in _answer(prepared, found):
         console.print(line, **PLAIN)
     return 0
-
-
-def _stopped() -> int:
-    console.print("\nStopped; all that was finished is kept. The same command goes on.", **PLAIN)
-    return STOPPED
 
 
 def _findings(prepared: Search) -> Iterator[str]:

@@ -3,7 +3,6 @@
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from utuning_search.data.pixels import to_tensor
@@ -32,6 +31,8 @@ class Digits(Source):
         return self._part(1)
 
     def _part(self, which: int) -> Part:
+        from sklearn.datasets import load_digits  # takes seconds, which those who load a tuner need not wait
+
         loaded = load_digits()
         labels: npt.NDArray[np.int64] = loaded.target.astype(np.int64)
         rows = hold_out(labels, TEST)[which]

@@ -11,7 +11,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from utuning_search.backbones.vit import Preprocessing
+from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
 from utuning_search.data.digits import Digits
 from utuning_search.data.folder import Folder

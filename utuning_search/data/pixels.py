@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from utuning_search.backbones.vit import Preprocessing
+from utuning_search.backbones.preprocessing import Preprocessing
 
 LONGEST = 32  # times the shorter side: what is longer is cut first, as its resized whole might not fit into memory
 

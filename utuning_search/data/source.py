@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from utuning_search.backbones.vit import Preprocessing
+from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.data.permit import TestPermit, check_permit
 from utuning_search.data.spec import DataSpec
 

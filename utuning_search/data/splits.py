@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import train_test_split
 
 from utuning_search.common.errors import DataError
 from utuning_search.data.spec import DataSpec
@@ -16,10 +15,9 @@ from utuning_search.data.spec import DataSpec
 Labels = npt.NDArray[np.int64]
 
 
-def hold_out(labels: Labels, test: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def hold_out(labels: Labels, test: int) -> tuple[Labels, Labels]:
     """Rows to train on and `test` rows to test on: the same for every seed, so that studies can be compared."""
-    train, held = train_test_split(np.arange(len(labels)), test_size=test, stratify=labels, random_state=0)
-    return train, held
+    return _stratified(np.arange(len(labels)), labels, 0, test_size=test)
 
 
 def split_indices(
@@ -43,12 +41,8 @@ def split_indices(
         raise DataError(where, rule, f"{len(everything) - wanted} of {len(everything)}", todo)
     try:
         if len(everything) > wanted:
-            everything, _ = train_test_split(
-                everything, train_size=wanted, stratify=labels[everything], random_state=spec.seed
-            )
-        proxy, validation = train_test_split(
-            everything, train_size=spec.proxy, stratify=labels[everything], random_state=spec.seed
-        )
+            everything, _ = _stratified(everything, labels, spec.seed, train_size=wanted)
+        proxy, validation = _stratified(everything, labels, spec.seed, train_size=spec.proxy)
     except ValueError as error:
         raise DataError(where, "splits can be stratified by class", error, "Raise proxy and validation.") from None
     return sorted(map(int, proxy)), sorted(map(int, validation))
@@ -90,7 +84,7 @@ def limited(labels: Labels, spec: DataSpec, where: str) -> Sequence[int]:
         rows = everything if spec.limit > len(labels) else sample_each(labels, spec.limit, spec.seed)
         return sorted(map(int, rows))
     try:
-        rows, _ = train_test_split(everything, train_size=spec.limit, stratify=labels, random_state=spec.seed)
+        rows, _ = _stratified(everything, labels, spec.seed, train_size=spec.limit)
     except ValueError as error:
         todo = f"Give a limit of at most {len(labels)} and at least the number of classes, or none."
         raise DataError(where, "a sample of limit images can be stratified by class", error, todo) from None
@@ -144,6 +138,24 @@ def split_each(labels: Labels, validation: int, seed: int) -> tuple[Labels, Labe
     counts = np.bincount(labels)
     most = np.maximum(counts - 1, 0)
     return _divide(labels, apportion(counts, validation, np.minimum(most, 1), most), seed)
+
+
+def _stratified(rows: Labels, labels: Labels, seed: int, **size: int) -> tuple[Labels, Labels]:
+    """Rows in two parts with the same share of each class.
+
+    Args:
+        rows: To divide.
+        labels: Of all rows.
+        seed: Of the draw.
+        size: Of the first part as `train_size`, or of the second as `test_size`.
+
+    Raises:
+        ValueError: Some class has too few rows for that.
+    """
+    from sklearn.model_selection import train_test_split  # takes seconds; who loads a tuner need not wait for it
+
+    first, second = train_test_split(rows, stratify=labels[rows], random_state=seed, **size)
+    return first, second
 
 
 def _divide(labels: Labels, shares: Labels, seed: int) -> tuple[Labels, Labels]:

@@ -1,12 +1,12 @@
 """Designs: which tuners, at which operations, in which form, how large, in which blocks."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from utuning_search.common.errors import InputError, refuse_unknown_keys
+from utuning_search.designs import keys
 from utuning_search.designs.placement import Placement
 from utuning_search.designs.presets import preset
 from utuning_search.tuners import OPERATIONS, BackboneShape, Reference
@@ -63,9 +63,8 @@ class Design:
 
     @property
     def key(self) -> str:
-        """Twelve hexadecimal digits that are equal for equal designs."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        """Twelve hexadecimal digits that are equal for equal designs, in this version and in later ones."""
+        return keys.key(self)
 
     @property
     def starts_as_backbone(self) -> bool:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from utuning_search.designs import block_sets
 from utuning_search.designs.design import Design
@@ -66,6 +65,8 @@ def references(design: Design, depth: int) -> tuple[Reference, ...]:
 
 
 def _compare(known: Preset, design: Design, depth: int) -> Kinship:
+    from scipy.optimize import linear_sum_assignment  # not all who import this compare designs
+
     theirs, ours = Design(known.placements()).resolve(depth).placements, design.placements
     if not theirs or not ours:
         alike = len(theirs) == len(ours)

@@ -17,28 +17,20 @@ from utuning_search.common.seeds import derive_seed
 from utuning_search.data.loading import FinalData, load_final_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.designs.design import Design
+from utuning_search.results.defaults import SEEDS, TOP
 from utuning_search.results.finalists import Finalist, select
-from utuning_search.results.finals import (
-    EXPORTED_SEED,
-    FINALS,
-    Confirmation,
-    Final,
-    Outcome,
-    judge,
-    keep_outcome,
-    outcome_file,
-    read_outcome,
-)
-from utuning_search.search.study import IMAGES, Study
+from utuning_search.results.finals import Confirmation, Final, judge
+from utuning_search.results.outcomes import EXPORTED_SEED, FINALS, Outcome, keep_outcome, outcome_file, read_outcome
+from utuning_search.search.layout import IMAGES
+from utuning_search.search.study import Study
 from utuning_search.training.context import load_backbone, load_search
 from utuning_search.training.full import FullTrainer
 from utuning_search.training.out_of_memory import note
-from utuning_search.training.processes import Lost, run_each
 from utuning_search.training.recipe import Recipe
+from utuning_search.training.run_each import run_each
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, runtimes
 from utuning_search.training.task import Task
-
-TOP, SEEDS = 8, 3
+from utuning_search.training.workers import Lost
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ def confirm(
         seeds: Trainings a design.
         presets: Known methods besides the study's strongest, such as "adapter-plus:rank=4".
         epochs: Of the schedule; None takes the task's.
-        augment: Whether training images are changed at random; see `full_training.augmentation`.
+        augment: Whether training images are changed at random; see `training.augmentation`.
         workers: Processes, each for one design; None for one a core or GPU, 0 to train in this process.
         device: "auto", "cpu", "cuda" or "mps"; None for the study's own.
         data_dir: Where relative data paths are looked up; None for the study's own.
@@ -119,7 +111,6 @@ def confirm(
         len(study.classes),
         top=top,
         presets=presets,
-        reference=study.reference,
         trials=trials,
     )
     recipe = _recipe(study.spec.task.recipe, epochs)

@@ -7,13 +7,14 @@ from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.designs.presets import parse_presets
+from utuning_search.search.objectives.base import Setting
+from utuning_search.search.objectives.registry import USUAL, Objectives
 from utuning_search.search.pareto import hypervolume, knee
 from utuning_search.search.spec import StudySpec
-from utuning_search.search.trials import TrialRecord, front_of
+from utuning_search.search.trials import TrialRecord, front_of, standing
 from utuning_search.tuners import BackboneShape
 
 STRONGEST_PRESETS = 3
-RULE = "the best, the knee, the smallest, then whichever adds most hypervolume to those chosen"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,6 @@ def select(
     *,
     top: int,
     presets: Sequence[str],
-    reference: int,
     trials: Sequence[int] = (),
 ) -> list[Finalist]:
     """Designs of the front, the strongest known methods of the study, and those asked for; each design once.
@@ -61,7 +61,6 @@ def select(
         num_classes: Of its task.
         top: Designs of the front at most.
         presets: Known methods, as for `presets.parse_presets`; the study need not have tried them.
-        reference: Parameters of full fine-tuning.
         trials: Numbers of complete trials to take, instead of the front and the strongest known methods.
 
     Raises:
@@ -72,8 +71,9 @@ def select(
     for record in complete:
         tried.setdefault(record.key, record)
     labels = {r.key: r.preset for r in reversed(complete) if r.preset}
-    standing = {r.key for r in front_of(records)}
-    chosen = (*choose(records, top, reference), *strongest_presets(records))
+    standing = {r.key for r in front_of(records, spec.objectives)}
+    setting = Setting(shape, num_classes)
+    chosen = (*choose(records, top, spec.objectives, setting), *strongest_presets(records, objectives=spec.objectives))
     if trials:
         by_number = {r.number: r for r in complete}
         missing = [n for n in trials if n not in by_number]
@@ -104,38 +104,37 @@ def select(
     return sorted(found, key=lambda f: (f.parameters, f.design.key))
 
 
-def choose(records: list[TrialRecord], top: int, reference: int) -> list[TrialRecord]:
-    """At most `top` trials of the front, spread over it, by parameters ascending.
+def choose(records: Sequence[TrialRecord], top: int, objectives: Objectives, setting: Setting) -> list[TrialRecord]:
+    """At most `top` trials of the front, spread over it, the cheapest first.
 
-    All of a front that small. Of a larger one the most accurate, the knee and the smallest in this order; then,
-    one at a time, the one that adds most hypervolume to those chosen (of equal ones the smallest).
+    All of a front that small. Of a larger one the best, the knee and the cheapest in this order; then, one at a time,
+    the one that adds most hypervolume to those chosen (of equal ones the cheapest).
 
     Args:
         records: Of a study.
         top: At least 1.
-        reference: Parameters of full fine-tuning, for the hypervolume.
+        objectives: Of the study.
+        setting: Of its backbone and task.
     """
-    best = front_of(records)
-    accuracy, parameters = [r.accuracy or 0.0 for r in best], [r.parameters for r in best]
+    best = front_of(records, objectives)
     if len(best) <= top:
         return best
-    chosen = list(dict.fromkeys((len(best) - 1, knee(accuracy, parameters), 0)))[:top]
+    good, (quality, cost) = objectives.goodness([r.values for r in best], setting), objectives.columns
+    accurate = max(range(len(best)), key=lambda i: (good[i, quality], i))
+    chosen = list(dict.fromkeys((accurate, knee(good, quality, cost), 0)))[:top]
     while len(chosen) < top:
-        volumes = {
-            i: hypervolume(
-                [accuracy[j] for j in (*chosen, i)], [parameters[j] for j in (*chosen, i)], reference=reference
-            )
-            for i in range(len(best))
-            if i not in chosen
-        }
+        volumes = {i: hypervolume(good[[*chosen, i]]) for i in range(len(best)) if i not in chosen}
         chosen.append(max(volumes, key=lambda i: (volumes[i], -i)))
     return [best[i] for i in sorted(chosen)]
 
 
-def strongest_presets(records: list[TrialRecord], count: int = STRONGEST_PRESETS) -> list[TrialRecord]:
-    """The `count` known methods of a study with the highest validation accuracy; of equal ones the smaller."""
+def strongest_presets(
+    records: Sequence[TrialRecord], count: int = STRONGEST_PRESETS, objectives: Objectives = USUAL
+) -> list[TrialRecord]:
+    """The `count` known methods of a study that are best in its first measured objective; of equal ones the smaller."""
     found: dict[str, TrialRecord] = {}
     for record in records:
-        if record.preset and record.state == "complete" and record.accuracy is not None:
+        if record.preset and standing(record, objectives):
             found.setdefault(record.key, record)
-    return sorted(found.values(), key=lambda r: (-(r.accuracy or 0.0), r.parameters, r.number))[:count]
+    best = objectives.quality
+    return sorted(found.values(), key=lambda r: (-best.gain(r.values[best.name]), r.parameters, r.number))[:count]

@@ -12,15 +12,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from utuning_search.backbones.vit import linear_name
 from utuning_search.common.errors import InputError
 from utuning_search.common.files import write_atomically
 from utuning_search.designs.design import Design, Placement
-from utuning_search.tuners import QKV_PARTS, BackboneShape, Operation
+from utuning_search.tuners import LINEAR_OPERATIONS, QKV_PARTS, BackboneShape, Operation
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 KINDS = ("lora", "experts")  # rank-1 experts are LoRA once they are trained
 PREFIX = "base_model.model."
-MODULES: dict[Operation, str] = {"proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
 
 
 def check_peft(design: Design) -> None:
@@ -91,7 +91,7 @@ def _factors(design: Design, tensors: Mapping[str, Tensor], shape: BackboneShape
         block = int(block_name.removeprefix("block_"))
         a, b = tensors[name], tensors[name.removesuffix("a") + "b"]
         scaled = _constant(design, block, operation, label) * b
-        target = f"blocks.{block - 1}.{MODULES.get(_operation(operation), 'attn.qkv')}"
+        target = linear_name(block, _operation(operation))
         found.setdefault(target, []).append((a, _rows(_operation(operation), scaled, shape)))
     return {
         name: (torch.cat([a for a, _ in parts], dim=0), torch.cat([b for _, b in parts], dim=1))
@@ -100,7 +100,7 @@ def _factors(design: Design, tensors: Mapping[str, Tensor], shape: BackboneShape
 
 
 def _operation(name: str) -> Operation:
-    known: tuple[Operation, ...] = ("qkv", *QKV_PARTS, *MODULES)
+    known: tuple[Operation, ...] = LINEAR_OPERATIONS
     return known[known.index(name)]
 
 

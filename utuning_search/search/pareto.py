@@ -1,84 +1,114 @@
-"""Pareto fronts of accuracy (up) against trainable parameters (down): dominance, hypervolume, knee.
+"""Pareto fronts of any number of objectives: dominance, hypervolume, knee.
 
-Tie policy: a point is dominated if another is at least as good in both and better in one. Of points
-equal in both, the earliest given stands on the front and the later ones do not.
+Points are rows of gains, all to be maximized (`Objectives.gains`), or of goodness, placed between each objective's
+bounds (`Objectives.goodness`).
+
+Tie policy: a point is dominated if another is at least as good in all objectives and better in one. Of points
+equal in all, the earliest given stands on the front and the later ones do not.
 """
 
+import moocore
 import numpy as np
 import numpy.typing as npt
 
 from utuning_search.common.errors import InputError
 
-Floats = npt.ArrayLike
+Floats = npt.NDArray[np.float64]
 
 
-def front(accuracy: Floats, parameters: Floats) -> list[int]:
-    """Indices of the non-dominated points, by parameters ascending.
+def front(gains: npt.ArrayLike, cost: int = -1) -> list[int]:
+    """Indices of the non-dominated points.
 
     Args:
-        accuracy: (n,) to be maximized.
-        parameters: (n,) to be minimized.
+        gains: (n, objectives) to be maximized.
+        cost: Column that they are listed by, its best first; then by the others, the worst first.
     """
-    a, p = _pair(accuracy, parameters)
-    # By parameters up, then accuracy down, then the order given: a point stands if it beats all before it.
-    order = np.lexsort((np.arange(len(a)), -a, p))
+    points = _checked(gains)
+    cost %= max(points.shape[1], 1)
+    others = [i for i in range(points.shape[1]) if i != cost]
+    # The best of the cost first, then the best of the others: whoever dominates a point comes before it.
+    order = np.lexsort((np.arange(len(points)), *(-points[:, i] for i in reversed(others)), -points[:, cost]))
     found: list[int] = []
-    best = -np.inf
+    standing = np.empty_like(points)
     for i in order:
-        if a[i] > best:
+        kept = standing[: len(found)]
+        # An equal point counts too: the earlier one stands.
+        if not (kept >= points[i]).all(axis=1).any():
+            standing[len(found)] = points[i]
             found.append(int(i))
-            best = float(a[i])
-    return found
+    return sorted(found, key=lambda i: (-points[i, cost], *(points[i, j] for j in others), i))
 
 
-def hypervolume(accuracy: Floats, parameters: Floats, *, reference: float) -> float:
-    """Share in [0, 1] of the box that the points dominate, on a log axis of parameters.
+def hypervolume(goodness: npt.ArrayLike) -> float:
+    """Share in [0, 1] of the box between the bounds that the points dominate.
 
-    The box spans accuracy 0 to 1 and parameters 1 to `reference` (log10), so figures of one study are
-    comparable at any time, and those of two studies where the reference is the same.
+    Figures of one study are comparable at any time, and those of studies whose bounds are the same.
 
     Args:
-        accuracy: (n,) in [0, 1].
-        parameters: (n,) at least 1; points above `reference` add nothing.
-        reference: The largest size that counts, in parameters: full fine-tuning of the backbone.
+        goodness: (n, objectives); below 0 adds nothing, above 1 counts as 1.
     """
-    a, p = _pair(accuracy, parameters)
-    if reference <= 1:
-        raise InputError("hypervolume", "reference is above 1", reference)
-    if len(p) and p.min() < 1:
-        raise InputError("hypervolume", "parameters are at least 1", p.min())
-    top = np.log10(reference)
+    points = np.clip(_checked(goodness), 0.0, 1.0)
+    if not len(points):
+        return 0.0
+    if points.shape[1] == 1:
+        return float(points.max())
+    if points.shape[1] > 2:
+        return float(moocore.hypervolume(points, ref=np.zeros(points.shape[1]), maximise=True))
     area, floor = 0.0, 0.0
-    for i in front(a, p):
-        width = top - np.log10(p[i])
-        if width > 0:
-            area += float(width * (a[i] - floor))
-            floor = float(a[i])
-    return area / float(top)
+    for i in front(points):
+        if points[i, 1] > 0:
+            area += float(points[i, 1] * (points[i, 0] - floor))
+            floor = float(points[i, 0])
+    return area
 
 
-def knee(accuracy: Floats, parameters: Floats) -> int:
-    """Index of the front's knee: the point farthest above the chord of the front's ends.
+def knee(goodness: npt.ArrayLike, quality: int = 0, cost: int = -1) -> int:
+    """Index of the front's knee: the point with the highest sum of goodness, each scaled to [0, 1] over the front.
 
-    Both axes are scaled to [0, 1], parameters by their logarithm (Kneedle: Satopaa et al., 2011). With
-    fewer than three front points it is the most accurate one.
+    With two objectives that is the point farthest above the chord of the front's ends (Kneedle: Satopaa et al.,
+    2011). With fewer than three front points it is the best in column `quality`.
     """
-    a, p = _pair(accuracy, parameters)
-    indices = front(a, p)
+    points = _checked(goodness)
+    indices = front(points, cost)
     if not indices:
         raise InputError("knee", "at least one point", "none")
+    best = points[indices]
     if len(indices) < 3:
-        return indices[-1]
-    x, y = np.log10(p[indices]), a[indices]
-    gain = (y - y[0]) / (y[-1] - y[0]) - (x - x[0]) / (x[-1] - x[0])
-    return indices[int(np.argmax(gain))]
+        return indices[int(np.argmax(best[:, quality]))]
+    low, span = best.min(axis=0), np.ptp(best, axis=0)
+    scaled = (best - low) / np.where(span > 0, span, 1.0)
+    return indices[int(np.argmax(scaled.sum(axis=1)))]
 
 
-def _pair(accuracy: Floats, parameters: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    a = np.asarray(accuracy, dtype=np.float64)
-    p = np.asarray(parameters, dtype=np.float64)
-    if a.ndim != 1 or a.shape != p.shape or not (np.isfinite(a).all() and np.isfinite(p).all()):
-        raise InputError(
-            "front", "accuracy and parameters are finite and of one length (n,)", f"{a.shape} and {p.shape}"
-        )
-    return a, p
+class Archive:
+    """The front of points that come one at a time."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._gains: Floats | None = None
+
+    def add(self, number: int, gains: Floats) -> None:
+        """Let a point in, unless one of the front dominates it; points equal in all leave the lowest number."""
+        if self._gains is None:
+            self._numbers, self._gains = [number], gains[None]
+            return
+        at_least: npt.NDArray[np.bool_] = np.all(self._gains >= gains, axis=1)
+        at_most: npt.NDArray[np.bool_] = np.all(self._gains <= gains, axis=1)
+        equal = at_least & at_most
+        earlier = np.array(self._numbers) < number
+        if (at_least & ~equal).any() or (equal & earlier).any():
+            return
+        self._numbers = [*np.array(self._numbers)[~at_most].tolist(), number]
+        self._gains = np.concatenate([self._gains[~at_most], gains[None]])
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the front's points, ascending."""
+        return sorted(self._numbers)
+
+
+def _checked(points: npt.ArrayLike) -> Floats:
+    found = np.asarray(points, dtype=np.float64)
+    if found.ndim != 2 or not np.isfinite(found).all():
+        raise InputError("front", "points are finite, of shape (n, objectives)", f"{found.shape}")
+    return found

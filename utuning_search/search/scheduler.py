@@ -1,13 +1,15 @@
-"""Ask, evaluate, tell: which design is trained next, whether it goes on at a rung, and what is kept of it.
+"""The trial flow: ask, decide, tell. Which design comes next and what happens to it, and what is kept of it.
 
 The next trial is a function of (spec, history): trials are numbered by an index of their own that interrupted
 trials give back, and every random choice is seeded by it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, cast
 
+import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
@@ -15,30 +17,62 @@ from optuna.trial import Trial, TrialState
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.domains import Suggester
-from utuning_search.search.pruning import Peer
-from utuning_search.search.sampling import make_sampler
+from utuning_search.search.history import History, Peers
+from utuning_search.search.objectives.base import Setting
+from utuning_search.search.pruners.base import Rung
+from utuning_search.search.samplers.base import Request
 from utuning_search.search.spec import StudySpec
-from utuning_search.search.trials import OVERSIZED, RUNG, TrialRecord, read_trial
-from utuning_search.training.loop import Report
+from utuning_search.search.trials import OVERSIZED, TrialRecord, rung_attributes
 from utuning_search.training.pool import Job
-from utuning_search.training.proxy import Result
-from utuning_search.tuners import BackboneShape
+from utuning_search.training.proxy import Report, Result
 
 MOST_LOSSES = 2  # workers that one design may take down before it counts as failed
 
 
+class Next(Enum):
+    """What happens to a trial that was asked for."""
+
+    TRAIN = "train"
+    WAIT = "wait"  # an equal design is in training: ask again with `decide` once it is settled
+    REUSED = "reused"  # settled by the values of an equal design
+    TOO_LARGE = "too large"  # closed untrained; it does not count
+
+
 @dataclass
 class Running:
-    """A trial on its way: what is trained, and how far it is."""
+    """A trial on its way: what is trained, and how far it is.
+
+    Attributes:
+        trial: Optuna's.
+        design: Resolved for the backbone.
+        parameters: Trainable, head included.
+        exact: The exact objectives by name.
+        preset: Name of the known method it is, or empty.
+        seed: Of its training.
+        epoch, values: The last rung, and what was measured there by name.
+        measured: The same of all rungs so far, by epoch.
+        accumulation: In how many parts a batch was taken.
+    """
 
     trial: Trial
     design: Design
     parameters: int
+    exact: Mapping[str, float]
     preset: str
     seed: int
     epoch: int = 0
-    accuracy: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    measured: dict[int, Mapping[str, float]] = field(default_factory=dict)
     accumulation: int = 1
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+    @property
+    def accuracy(self) -> float | None:
+        """On validation at the last rung, in [0, 1]; None before the first."""
+        return self.values.get("accuracy")
 
     @property
     def job(self) -> Job:
@@ -52,8 +86,7 @@ class Scheduler:
         study: The Optuna study.
         storage: Its storage.
         spec: What decides its trials.
-        shape: Of the backbone.
-        num_classes: Of the task.
+        setting: Of the backbone and the task.
         owner: Marks the trials that this study folder started.
         keep_weights: Called with a trial's number and its weights before it is told as complete.
     """
@@ -63,19 +96,35 @@ class Scheduler:
         study: optuna.Study,
         storage: BaseStorage,
         spec: StudySpec,
-        shape: BackboneShape,
-        num_classes: int,
+        setting: Setting,
         owner: str,
         keep_weights: Callable[[int, bytes], None],
     ) -> None:
-        self._study, self._storage, self.spec = study, storage, spec
-        self._shape, self._num_classes = shape, num_classes
+        self._study, self._storage, self.spec, self.setting = study, storage, spec, setting
         self._owner, self._keep_weights = owner, keep_weights
-        self._presets = spec.preset_designs(shape.depth)
+        self._depth = setting.shape.depth
+        self._presets = spec.preset_designs(self._depth)
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._history = History(
+            lambda: study.get_trials(deepcopy=False),
+            lambda number: storage.get_trial(self._trial_id(number)),
+            spec.task.recipe.batch_size,
+            spec.objectives,
+        )
+
+    @property
+    def history(self) -> History:
+        """What was tried, as it is in the storage now."""
+        return self._history.refresh()
+
+    @property
+    def recent(self) -> History:
+        """The same, but for what other processes began since `history` or `ask` looked; quicker."""
+        return self._history.look() if self._history.records else self.history
 
     def records(self) -> list[TrialRecord]:
-        """All trials, in Optuna's order."""
-        return [read_trial(t, self.spec.task.recipe.batch_size) for t in self._study.get_trials(deepcopy=False)]
+        """All trials, by number."""
+        return list(self.history.records)
 
     def reap(self) -> int:
         """Mark trials that this folder started and never finished as interrupted; how many there were."""
@@ -88,112 +137,161 @@ class Scheduler:
             self._interrupt(trial.number)
         return len(mine)
 
-    def ask(self) -> Running:
-        """The next trial, sampled, sized and recorded; `settle_duplicate` says whether to train it."""
-        index = self._free_index()
-        self._study.sampler = make_sampler(self.spec.sampler, self.spec.seed, index)
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if index < len(self._presets) and not waiting:
-            name = list(self._presets)[index]
-            params = self.spec.space.params_of(self._presets[name], self._shape.depth)
-            self._study.enqueue_trial(params or {}, user_attrs={"preset": name})
-        trial = self._study.ask()
-        recipe = self.spec.task.recipe
-        preset = trial.user_attrs.get("preset", "")
-        if preset and not self.spec.space.contains(self._presets[preset], self._shape.depth):
-            design = self._presets[preset]  # it has no values of search variables, so samplers learn nothing from it
-        else:
-            design = self.spec.space.suggest(cast(Suggester, trial), self._shape.depth, recipe.learning_rate)
-        parameters = design.num_parameters(self._shape, self._num_classes)
+    def ask(self) -> tuple[Running, Next]:
+        """The next trial, proposed, sized and recorded, and what happens to it; see `Next`."""
+        history = self.history
+        index = history.free_index()
+        trial, design, preset = self._known(index, history) or self._proposed(index, history)
+        exact = self.spec.objectives.exact_values(design, self.setting)
+        parameters = design.num_parameters(self.setting.shape, self.setting.num_classes)
         attributes = {"owner": self._owner, "key": design.key, "design": design.to_dict(), "parameters": parameters}
+        others = {name: value for name, value in exact.items() if name != "parameters"}
+        if others:
+            attributes["exact"] = others
         for name, value in {**attributes, "index": index}.items():
             trial.set_user_attr(name, value)
         seed = derive_seed(self.spec.seed, f"training {design.key}")
-        return Running(trial, design, parameters, preset, seed)
+        running = Running(trial, design, parameters, exact, preset, seed)
+        self._history.look(trial.number)
+        return running, self.decide(running)
 
-    def refuse_oversized(self, running: Running) -> bool:
-        """Close a trial whose design is larger than the study allows; whether it was.
-
-        Samplers see a pruned trial without a value, and so learn to propose smaller ones.
-        """
-        limit = self.spec.max_parameters
-        if not limit or running.parameters <= limit:
-            return False
-        running.trial.set_user_attr("reason", f"more than {limit:,} parameters")
-        running.trial.set_user_attr(OVERSIZED, True)
-        self._tell(running.trial.number, None, TrialState.PRUNED)
-        return True
-
-    def settle_duplicate(self, running: Running) -> bool | None:
-        """Reuse the outcome of an equal design.
-
-        Returns:
-            True if the trial is settled by it, None if an equal one is still being trained, False if this is
-            the first of its kind and has to be trained.
-        """
-        earlier = [r for r in self.records() if r.key == running.design.key and r.number < running.trial.number]
-        for record in earlier:
-            if record.settled and record.reused is None:
-                self._reuse(running, record)
-                return True
-        return None if any(r.state == "running" for r in earlier) else False
+    def decide(self, running: Running) -> Next:
+        """What happens to a trial now: of `ask`, or again of one that waited."""
+        reason = self.spec.beyond(running.design, self.setting)
+        if reason:
+            # Samplers see a pruned trial without a value, and so learn to propose smaller ones.
+            running.trial.set_user_attr("reason", reason)
+            running.trial.set_user_attr(OVERSIZED, True)
+            self._tell(running.number, None, TrialState.PRUNED)
+            return Next.TOO_LARGE
+        history, key = self.recent, running.design.key
+        earlier = history.outcome(key, running.number)
+        if earlier is not None:
+            self._reuse(running, earlier)
+            return Next.REUSED
+        return Next.WAIT if history.in_training(key, running.number) else Next.TRAIN
 
     def rung(self, running: Running, report: Report) -> bool:
-        """Keep a report; whether the trial goes on. A pruned trial is told as such here."""
-        running.epoch, running.accuracy, running.accumulation = report.epoch, report.accuracy, report.accumulation
-        running.trial.set_user_attr(f"{RUNG}{report.epoch}", report.accuracy)
-        last = report.epoch >= self.spec.task.recipe.epochs
+        """Keep a report; whether the trial goes on."""
+        running.epoch, running.values, running.accumulation = report.epoch, report.values, report.accumulation
+        running.measured[report.epoch] = report.values
+        for name, value in rung_attributes(report.epoch, report.values).items():
+            running.trial.set_user_attr(name, value)
         # Known methods are what a front is read against, so they are always measured in full.
-        if last or running.preset or self.spec.pruner is None:
+        if report.epoch >= self.spec.task.recipe.epochs or running.preset:
             return True
-        peers = [
-            Peer(r.rungs[report.epoch], r.parameters)
-            for r in self.records()
-            if report.epoch in r.rungs
-            and r.number != running.trial.number
-            and r.reused is None
-            and r.state != "interrupted"
-        ]
-        return not self.spec.pruner.prunes(report.accuracy, running.parameters, peers)
+        history = self.recent
+        rung = Rung(
+            epoch=report.epoch,
+            number=running.number,
+            measured=running.measured,
+            own=Peers(*(np.array([row]) for row in history.gains(report.values, running.exact))),
+            peers=history.peers(report.epoch, but=running.number),
+            history=history.records,
+            objectives=self.spec.objectives,
+        )
+        return not self.spec.pruner.prunes(rung)
 
     def pruned(self, running: Running, seconds: float) -> None:
         self._close(running, seconds)
-        self._tell(running.trial.number, None, TrialState.PRUNED)
+        self._tell(running.number, None, TrialState.PRUNED)
 
     def done(self, running: Running, result: Result) -> None:
         """Keep a finished trial: weights first, so that whatever is told as complete can be exported."""
-        self._keep_weights(running.trial.number, result.weights)
-        running.accuracy, running.accumulation = result.accuracy, result.accumulation
+        self._keep_weights(running.number, result.weights)
+        running.values, running.accumulation = result.values, result.accumulation
         self._close(running, result.seconds)
-        self._tell(running.trial.number, [result.accuracy, float(running.parameters)], TrialState.COMPLETE)
+        known = {**running.exact, **result.values}
+        # Accuracy is kept in any case; of the objectives Optuna has it.
+        others = {name: value for name, value in result.values.items() if name not in self.spec.objectives.names}
+        if others:
+            running.trial.set_user_attr("final", others)
+        self._tell(running.number, [known[name] for name in self.spec.objectives.names], TrialState.COMPLETE)
 
     def failed(self, running: Running, reason: str, seconds: float) -> None:
         """Keep why a trial has no result; the study goes on."""
         running.trial.set_user_attr("reason", reason)
         self._close(running, seconds)
-        self._tell(running.trial.number, None, TrialState.FAIL)
+        self._tell(running.number, None, TrialState.FAIL)
 
     def lost(self, running: Running, reason: str, seconds: float) -> None:
         """A worker died: the design is tried again, unless it took workers down before."""
-        before = sum(
-            r.key == running.design.key and r.state == "interrupted" and bool(r.reason) for r in self.records()
-        )
-        if before + 1 >= MOST_LOSSES:
+        if self.recent.losses(running.design.key) + 1 >= MOST_LOSSES:
             self.failed(running, reason, seconds)
         else:
             running.trial.set_user_attr("reason", reason)
-            self._interrupt(running.trial.number)
+            self._interrupt(running.number)
+
+    def _known(self, index: int, history: History) -> tuple[Trial, Design, str] | None:
+        """The known method that is tried at an index, or what was enqueued; None where it is the sampler's turn."""
+        waiting = any(r.state == "waiting" for r in history.unfinished)
+        if index < len(self._presets) and not waiting:
+            name = list(self._presets)[index]
+            self._enqueue(self._presets[name], {"preset": name})
+        elif not waiting:
+            return None
+        seed = self._proposal_seed(index)
+        trial = self._ask(self.spec.sampler.backend(seed) or optuna.samplers.RandomSampler(seed=seed))
+        name = trial.user_attrs.get("preset", "")
+        if name in self._presets and not self.spec.space.contains(self._presets[name], self._depth):
+            return trial, self._presets[name], name  # without values of search variables: samplers learn nothing of it
+        return trial, self._suggest(trial), name
+
+    def _proposed(self, index: int, history: History) -> tuple[Trial, Design, str]:
+        """What the sampler proposes, in a trial that holds the values of the space's variables where it has them."""
+        asked: list[Trial] = []
+
+        def suggest(sampler: optuna.samplers.BaseSampler) -> Design:
+            asked.append(self._ask(sampler))
+            return self._suggest(asked[-1])
+
+        design = self.spec.sampler.propose(
+            Request(
+                space=self.spec.space,
+                objectives=self.spec.objectives,
+                setting=self.setting,
+                learning_rate=self.spec.task.recipe.learning_rate,
+                seed=self._proposal_seed(index),
+                history=history.records,
+                limits=dict(self.spec.limits),
+                suggest=suggest,
+            )
+        ).resolve(self._depth)
+        if not asked:
+            self._enqueue(design, {})
+            asked.append(self._ask(optuna.samplers.RandomSampler(seed=0)))  # every value is fixed
+            if self.spec.space.contains(design, self._depth):
+                self._suggest(asked[-1])
+        return asked[-1], design, ""
+
+    def _proposal_seed(self, index: int) -> int:
+        return derive_seed(self.spec.seed, f"sampler {index}")
+
+    def _ask(self, sampler: optuna.samplers.BaseSampler) -> Trial:
+        self._study.sampler = sampler
+        return self._study.ask()
+
+    def _enqueue(self, design: Design, attributes: dict[str, Any]) -> None:
+        params = self.spec.space.params_of(design, self._depth)
+        self._study.enqueue_trial(params or {}, user_attrs=attributes)
+
+    def _suggest(self, trial: Trial) -> Design:
+        rate = self.spec.task.recipe.learning_rate
+        return self.spec.space.suggest(cast(Suggester, trial), self._depth, rate)
 
     def _reuse(self, running: Running, record: TrialRecord) -> None:
         trial = running.trial
         trial.set_user_attr("reused", record.number)
-        for epoch, accuracy in record.rungs.items():
-            trial.set_user_attr(f"{RUNG}{epoch}", accuracy)
+        for epoch, values in record.measured.items():
+            for name, value in rung_attributes(epoch, values).items():
+                trial.set_user_attr(name, value)
         if record.accumulation > 1:
             trial.set_user_attr("accumulation", record.accumulation)
         if record.state == "complete":
-            values = [record.accuracy or 0.0, float(record.parameters)]
-            self._tell(trial.number, values, TrialState.COMPLETE)
+            names = self.spec.objectives.names
+            if record.accuracy is not None and "accuracy" not in names:
+                trial.set_user_attr("final", {"accuracy": record.accuracy})
+            self._tell(trial.number, [record.values[name] for name in names], TrialState.COMPLETE)
         elif record.state == "pruned":
             self._tell(trial.number, None, TrialState.PRUNED)
         else:
@@ -215,12 +313,8 @@ class Scheduler:
                 raise
 
     def _interrupt(self, number: int) -> None:
-        study_id = self._storage.get_study_id_from_name(self._study.study_name)
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        self._storage.set_trial_user_attr(trial_id, "interrupted", True)
+        self._storage.set_trial_user_attr(self._trial_id(number), "interrupted", True)
         self._tell(number, None, TrialState.FAIL)
 
-    def _free_index(self) -> int:
-        trials = self._study.get_trials(deepcopy=False)
-        taken = {t.user_attrs["index"] for t in trials if "index" in t.user_attrs and "interrupted" not in t.user_attrs}
-        return next(i for i in range(len(taken) + 1) if i not in taken)
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

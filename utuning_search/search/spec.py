@@ -1,9 +1,9 @@
-"""What decides a study's trials: space, task, seed, sampler, pruner, precision; its digest and differences."""
+"""What decides a study's trials: space, task, objectives, sampler, pruner ...; its digest and differences."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import tomli_w
@@ -12,8 +12,13 @@ from utuning_search.common.errors import InputError, StudyError
 from utuning_search.designs.design import Design
 from utuning_search.designs.presets import parse_presets
 from utuning_search.designs.spaces.space import Space
-from utuning_search.search.pruning import ParetoPruner
-from utuning_search.search.sampling import check_sampler
+from utuning_search.search.defaults import OBJECTIVES as DEFAULT
+from utuning_search.search.objectives.base import ExactObjective, Setting
+from utuning_search.search.objectives.registry import OBJECTIVES, USUAL, Objectives, objective
+from utuning_search.search.pruners.base import Pruner
+from utuning_search.search.pruners.registry import pruner
+from utuning_search.search.samplers.base import Sampler
+from utuning_search.search.samplers.registry import sampler
 from utuning_search.training.task import Task
 
 FORMAT = 1
@@ -28,31 +33,40 @@ class StudySpec:
         space: What is searched.
         task: What it is searched on.
         seed: Of the sampler, and with a design's key of its training.
-        sampler: "tpe", "random" or "nsga2".
-        pruner: None trains every trial to its last epoch.
+        sampler: Proposes designs.
+        pruner: Stops trials at rungs.
         precision: "fp32" or "bf16".
         data: Digest of the images, labels and splits.
         presets: Known methods that are tried first besides the space's own, whether they lie in it or not; see
             `presets.parse_presets`.
-        max_parameters: Larger designs, head included, are never trained; 0 for no limit.
+        limits: (exact objective, largest value) pairs: designs beyond one are proposed but never trained.
+        objectives: What a front weighs.
     """
 
     space: Space
     task: Task
     seed: int
-    sampler: str
-    pruner: ParetoPruner | None
+    sampler: Sampler
+    pruner: Pruner
     precision: str
     data: str
     presets: tuple[str, ...] = ()
-    max_parameters: int = 0
+    limits: tuple[tuple[str, float], ...] = ()
+    objectives: Objectives = USUAL
 
     def __post_init__(self) -> None:
-        check_sampler(self.sampler)
-        if self.max_parameters < 0:
-            raise InputError("max_parameters", "it is at least 1, or 0 for no limit", self.max_parameters)
+        object.__setattr__(self, "limits", tuple(sorted(self.limits)))
+        for name, value in self.limits:
+            exact_objective(name, "limits")
+            if not value > 0:
+                raise InputError(f"limits, {name}", "a limit is above 0", value)
         for text in self.presets:
             parse_presets(text)
+
+    @property
+    def max_parameters(self) -> int:
+        """The largest number of trainable parameters, head included; 0 for no limit."""
+        return int(dict(self.limits).get("parameters", 0))
 
     def preset_designs(self, depth: int) -> dict[str, Design]:
         """What is tried first, by label, all at one learning rate: the space's presets, then the others."""
@@ -63,20 +77,33 @@ class StudySpec:
                 found.setdefault(label, Design(placements, self.space.preset_rate(rate)).resolve(depth))
         return found
 
+    def beyond(self, design: Design, setting: Setting) -> str:
+        """Why a design is larger than the study allows, such as "more than 50,000 parameters"; or empty."""
+        for name, limit in self.limits:
+            known = exact_objective(name, "limits")
+            if known.value(design, setting) > limit:
+                return f"more than {limit:,.0f} {known.unit}"
+        return ""
+
     def to_dict(self) -> dict[str, Any]:
-        pruner: dict[str, Any] = {"kind": "none"} if self.pruner is None else {"kind": "pareto", **asdict(self.pruner)}
         head = {
             "format": FORMAT,
             "seed": self.seed,
-            "sampler": self.sampler,
+            "sampler": self.sampler.to_raw(),
             "precision": self.precision,
             "data": self.data,
         }
-        if self.presets:  # left out where there are none, as in studies made before there could be any
+        # Left out where they say nothing, as in studies made before there were any.
+        if self.presets:
             head["presets"] = list(self.presets)
-        if self.max_parameters:  # likewise
+        if self.max_parameters:
             head["max_parameters"] = self.max_parameters
-        return {**head, "pruner": pruner, "task": self.task.to_dict(), "space": dict(self.space.raw)}
+        others = {name: value for name, value in self.limits if name != "parameters"}
+        if others:
+            head["limits"] = others
+        if self.objectives.names != DEFAULT:
+            head["objectives"] = list(self.objectives.names)
+        return {**head, "pruner": self.pruner.to_dict(), "task": self.task.to_dict(), "space": dict(self.space.raw)}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], where: str = "study spec") -> "StudySpec":
@@ -84,24 +111,27 @@ class StudySpec:
 
         Raises:
             StudyError: It has another format, or lacks a part.
-            InputError: Its space or task breaks a rule.
+            InputError: Its space or task breaks a rule, or nothing is registered by the name of an objective, a sampler
+                or a pruner.
         """
         if table.get("format") != FORMAT:
             todo = "Use the version of utuning-search that made the study."
             raise StudyError(where, f"its format is {FORMAT}", table.get("format", "none"), todo)
         try:
-            pruner = dict(table["pruner"])
-            kind = pruner.pop("kind")
+            limits = dict(table.get("limits", {}))
+            if table.get("max_parameters"):
+                limits["parameters"] = table["max_parameters"]
             return cls(
                 space=Space.from_dict(table["space"], f"{where}, space"),
                 task=Task.from_dict(table["task"], f"{where}, task"),
                 seed=table["seed"],
-                sampler=table["sampler"],
-                pruner=None if kind == "none" else ParetoPruner(**pruner),
+                sampler=sampler(table["sampler"], f"{where}, sampler"),
+                pruner=pruner(table["pruner"], f"{where}, pruner"),
                 precision=table["precision"],
                 data=table["data"],
                 presets=tuple(table.get("presets", ())),
-                max_parameters=table.get("max_parameters", 0),
+                limits=tuple(limits.items()),
+                objectives=Objectives(tuple(table.get("objectives", DEFAULT))),
             )
         except KeyError as error:
             raise StudyError(where, f"it has {error}", "nothing", RESTORE) from None
@@ -136,3 +166,13 @@ def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield from _flat(inner, f"{prefix}[{i}]")
     else:
         yield prefix, value
+
+
+def exact_objective(name: str, where: str) -> ExactObjective:
+    """The objective of a name, which has to be known before training."""
+    found = objective(name, where)
+    if not isinstance(found, ExactObjective):
+        known = ", ".join(n for n, o in OBJECTIVES.items() if o.exact)
+        rule = "a limit is set on an objective that is exact before training"
+        raise InputError(where, rule, f"'{name}'", f"Exact are: {known}.")
+    return found

@@ -1,38 +1,43 @@
 """Studies: create, load, run, resume. All of a study lies in one folder."""
 
 import json
-import uuid
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import tomli_w
-from optuna.storages import BaseStorage
 
-from utuning_search.common.errors import InputError, StudyError
+from utuning_search.common.errors import StudyError
 from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.common.toml import read_toml
 from utuning_search.designs.spaces.space import Space
-from utuning_search.search.pruning import ParetoPruner
-from utuning_search.search.runner import Budget, Interrupts, Runner, Snapshot, spent
+from utuning_search.search.budget import Budget, spent
+from utuning_search.search.creation import check_name, check_new, write_study
+from utuning_search.search.defaults import OBJECTIVES, PRUNER, SAMPLER
+from utuning_search.search.interrupts import Interrupts
+from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS
+from utuning_search.search.objectives.base import Setting
+from utuning_search.search.objectives.cost import full_fine_tuning
+from utuning_search.search.objectives.registry import Objectives, measures
+from utuning_search.search.pruners.base import Pruner
+from utuning_search.search.pruners.registry import pruner as pruner_of
+from utuning_search.search.runner import Runner, Snapshot
+from utuning_search.search.samplers.base import Sampler
+from utuning_search.search.samplers.registry import sampler as sampler_of
 from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
-from utuning_search.search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
+from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
-from utuning_search.training.proxy import Evaluator
+from utuning_search.training.proxy import ProxyTrainer
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision, runtimes
 from utuning_search.training.task import Task
 from utuning_search.tuners import BackboneShape
-
-SPEC, LOCAL, WEIGHTS, SPLITS = "spec.toml", "run.toml", "weights", "splits.json"
-IMAGES = ".images.safetensors"  # decoded ones, for the workers of one run
 
 
 class Study:
@@ -58,13 +63,17 @@ class Study:
                     place_of(storage_url, folder), f"it holds the study '{folder.name}'", "nothing of it", RESTORE
                 ) from None
         self._stored = StudySpec.from_dict(stored, f"{place_of(storage_url, folder)}, spec")
-        self.scheduler = Scheduler(
-            self._optuna, self._storage, spec, self.shape, len(self.classes), local["owner"], self._keep_weights
-        )
+        self.setting = Setting(self.shape, len(self.classes))
+        self.scheduler = Scheduler(self._optuna, self._storage, spec, self.setting, local["owner"], self._keep_weights)
 
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def objectives(self) -> Objectives:
+        """What its front weighs."""
+        return self.spec.objectives
 
     @classmethod
     def create(
@@ -76,22 +85,28 @@ class Study:
         studies_dir: Path | str = "studies",
         storage: str | None = None,
         seed: int = 0,
-        sampler: str = "tpe",
-        pruner: ParetoPruner | None = ParetoPruner(),
+        sampler: Sampler | str = SAMPLER,
+        pruner: Pruner | str | None = PRUNER,
+        objectives: Sequence[str] = OBJECTIVES,
         precision: str = "auto",
         device: str = "auto",
         data_dir: str | None = None,
         presets: Sequence[str] = (),
         max_parameters: int | None = None,
+        limits: Mapping[str, float] | None = None,
     ) -> "Study":
         """A new study; nothing is written before backbone and data have been loaded and fit.
 
         Args:
             space: A name, a path to a .toml file, or a space.
             task: Likewise.
+            sampler: A name or a sampler: what proposes designs.
+            pruner: A name or a pruner: what stops trials at rungs; None for none.
+            objectives: Names of what a front weighs.
             presets: Known methods to try first besides the space's own, such as "adapter-plus:rank=4" or "all";
                 they need not lie in the space.
             max_parameters: Larger designs, head included, are proposed but never trained.
+            limits: The same for any exact objective by name, such as {"flops": 3e9}.
             Others: As the options of `utuning-search run`.
 
         Raises:
@@ -100,28 +115,29 @@ class Study:
         """
         space = Space.load(space) if isinstance(space, str) else space
         task = Task.load(task) if isinstance(task, str) else task
+        chosen = sampler_of(sampler) if isinstance(sampler, str) else sampler
+        stops = pruner_of(pruner or "none") if isinstance(pruner, str | None) else pruner
+        weighed = Objectives(tuple(objectives))
+        most = {**(limits or {}), **({} if max_parameters is None else {"parameters": max_parameters})}
         name = name or f"{space.name}-{task.name}"
-        _check_name(name)
+        check_name(name)
         folder = Path(studies_dir) / name
-        _check_new(folder)
+        check_new(folder)
         resolved = resolve_device(device)
         context = load_search(task, data_dir)
-        _check_space(space, context.shape.depth, task.recipe.learning_rate)
-        precision = resolve_precision(precision, resolved, task.backbone.name)
-        _check_limit(max_parameters, context)
-        limits = (tuple(presets), max_parameters or 0)
-        spec = StudySpec(space, task, seed, sampler, pruner, precision, context.data.digest, *limits)
-        local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
-        local |= {"data_dir": str(Path(data_dir).resolve())} if data_dir else {}
-        opened = open_storage(storage, folder) if storage else None  # before the folder: if it fails, there is none
-        make_folder(folder)
-        with locked(folder, name, "runs"), storage_errors(storage, folder):
-            _check_new(folder)  # again: another process may have been faster
-            (folder / JOURNAL).unlink(missing_ok=True)  # of a creation that was killed; see _check_new
-            with _recorded(opened or open_storage(None, folder), folder, storage, spec, context):
-                write_atomically(folder / SPLITS, json.dumps(context.data.index(), indent=1) + "\n")
-                write_atomically(folder / LOCAL, tomli_w.dumps(local))
-                write_atomically(folder / SPEC, spec.to_toml())  # last: from here on there is a study
+        spec = StudySpec(
+            space=space,
+            task=task,
+            seed=seed,
+            sampler=chosen,
+            pruner=stops,
+            precision=resolve_precision(precision, resolved, task.backbone.name),
+            data=context.data.digest,
+            presets=tuple(presets),
+            limits=tuple(most.items()),
+            objectives=weighed,
+        )
+        local = write_study(folder, spec, context, storage, device, data_dir)
         study = cls(folder, spec, storage, local)
         study._loaded = context
         return study
@@ -156,6 +172,7 @@ class Study:
             raise StudyError(f"journal {folder / JOURNAL}", "it holds the study's trials", "no such file", RESTORE)
         study = cls(folder, spec, storage, local)
         stored = study._stored
+        changed = _settings(stored, changed)
         for wanted, place in ((spec, f"{folder / SPEC}"), (replace(spec, **changed), "what was asked for")):
             if wanted.digest != stored.digest:
                 lines = wanted.differences(stored)
@@ -170,17 +187,17 @@ class Study:
             return [r for r in self.scheduler.records() if r.state != "waiting"]
 
     def front(self) -> list[TrialRecord]:
-        """The non-dominated complete trials, by parameters ascending."""
-        return front_of(self.trials())
+        """The non-dominated complete trials, the cheapest first: by parameters ascending, unless told otherwise."""
+        return front_of(self.trials(), self.objectives)
 
     def hypervolume(self) -> float:
-        """Of the front, against full fine-tuning: share in [0, 1] of the box up to the backbone's size."""
-        return volume_of(self.front(), self.reference)
+        """Of the front: share in [0, 1] of the box between the objectives' bounds, of which full fine-tuning is one."""
+        return volume_of(self.front(), self.objectives, self.setting)
 
     @property
     def reference(self) -> int:
         """Trainable parameters of full fine-tuning, head included."""
-        return self.shape.parameters + (self.shape.dim + 1) * len(self.classes)
+        return full_fine_tuning(self.setting)
 
     def skipped(self) -> dict[str, str]:
         """Images that could not be read and were left out when the study was created, and why, by name."""
@@ -224,7 +241,7 @@ class Study:
             Interrupts() as interrupts,
         ):
             self.scheduler.reap()
-            if spent(self.scheduler, budget, 0.0, 0):
+            if spent(self.scheduler.history, budget, 0.0, 0, self.spec.task.recipe.epochs):
                 return True
             try:
                 with interrupts.let_in():
@@ -234,7 +251,7 @@ class Study:
             except KeyboardInterrupt:
                 return False
             try:
-                return Runner(self.scheduler, pool, budget, self.reference, interrupts, on_change).loop()
+                return Runner(self.scheduler, pool, budget, interrupts, on_change).loop()
             finally:
                 pool.close()
                 with suppress(OSError):
@@ -256,13 +273,13 @@ class Study:
             todo = "Give the data it was created with, or start a new study."
             raise StudyError(f"study '{self.name}', data", f"its digest is {self.spec.data}", context.data.digest, todo)
         if count == 0:
-            return InlinePool(Evaluator(self.spec.task, runtime, context))
+            return InlinePool(ProxyTrainer(self.spec.task, runtime, context, measures(self.objectives)))
         images = None
         if self.spec.task.data.source != "digits":  # those are there at once
             images = self.folder / IMAGES
             write_atomically(images, context.data.save)
         del context
-        return ProcessPool(self.spec.task, runtimes(runtime, count), images)
+        return ProcessPool(self.spec.task, runtimes(runtime, count), images, measures(self.objectives))
 
     def _keep_weights(self, trial: int, weights: bytes) -> None:
         path = self.weights_file(trial)
@@ -270,66 +287,18 @@ class Study:
         write_atomically(path, weights)
 
 
-@contextmanager
-def _recorded(
-    storage: BaseStorage, folder: Path, url: str | None, spec: StudySpec, context: SearchContext
-) -> Iterator[None]:
-    """Create the study in its storage; after an error here or inside, nothing of it is left."""
-    try:
-        created = optuna.create_study(study_name=folder.name, storage=storage, directions=["maximize", "minimize"])
-    except optuna.exceptions.DuplicatedStudyError:
-        todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)} --storage URL  Or choose another --name."
-        raise StudyError(place_of(url, folder), "a new study has a new name", folder.name, todo) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            created.set_metric_names(["accuracy", "parameters"])  # for Optuna's dashboard
-        created.set_user_attr("shape", vars(context.shape))
-        created.set_user_attr("classes", list(context.data.classes))
-        created.set_user_attr("digest", spec.digest)
-        created.set_user_attr("spec", spec.to_dict())
-        yield
-    except BaseException:
-        with suppress(Exception):  # the first error says more
-            optuna.delete_study(study_name=folder.name, storage=storage)
-        for file in (SPEC, LOCAL, SPLITS, JOURNAL):
-            (folder / file).unlink(missing_ok=True)
-        raise
-
-
-def _check_new(folder: Path) -> None:
-    """Refuse a folder that holds a study. One that was killed while it was created has no spec and no trials."""
-    todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)}  Or choose another --name."
-    if (folder / SPEC).exists():
-        raise StudyError(f"study '{folder.name}'", "a new study has a new name", f"one in {folder}", todo)
-    if (folder / JOURNAL).exists():
-        storage = open_storage(None, folder)
-        if any(s.n_trials for s in optuna.get_all_study_summaries(storage)):
-            todo = f"Put {SPEC} back, or choose another --name."
-            raise StudyError(f"study '{folder.name}'", f"it has its {SPEC}", f"trials in {folder} without it", todo)
-
-
-def _check_limit(limit: int | None, context: SearchContext) -> None:
-    """Refuse a limit that nothing fits into, before anything is written."""
-    head = (context.shape.dim + 1) * context.data.num_classes
-    if limit is not None and limit < head:
-        rule = f"it is at least {head:,}, the head of {context.data.num_classes} classes on this backbone"
-        raise InputError("--max-params", rule, f"{limit:,}", "Raise it, or take a backbone of fewer channels.")
-
-
-def _check_name(name: str) -> None:
-    if not name or name.startswith(".") or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise StudyError("--name", "a study's name has letters, digits, - _ and .", f"'{name}'")
-
-
-def _check_space(space: Space, depth: int, learning_rate: float) -> None:
-    """Refuse a space that does not fit the backbone, before anything is written."""
-    space.size(depth)  # names patterns of blocks beyond the depth
-    for name, design in space.preset_designs(depth, learning_rate).items():
-        if not space.contains(design, depth):
-            todo = "Widen a set, or take the preset out of the space's list."
-            raise StudyError(f"space '{space.name}'", "its presets lie in it", f"'{name}' does not", todo)
-
-
-def _at(folder: Path) -> str:
-    return "" if folder.parent == Path("studies") else f" --studies-dir {folder.parent}"
+def _settings(stored: StudySpec, changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts of a spec from what a caller gives: a sampler or pruner by its name alone leaves its options open."""
+    found = dict(changed)
+    if isinstance(found.get("sampler"), str):
+        found["sampler"] = stored.sampler if found["sampler"] == stored.sampler.kind else sampler_of(found["sampler"])
+    if "pruner" in found and isinstance(found["pruner"], str | None):
+        kind = found["pruner"] or "none"
+        found["pruner"] = stored.pruner if kind == stored.pruner.kind else pruner_of(kind)
+    if "objectives" in found:
+        found["objectives"] = Objectives(tuple(found["objectives"]))
+    if "max_parameters" in found:
+        most = found.pop("max_parameters")
+        others = [(n, v) for n, v in stored.limits if n != "parameters"]
+        found["limits"] = (*others, *([("parameters", most)] if most else []))
+    return found

@@ -1,16 +1,18 @@
 """Trials as this package sees them: what is kept in an Optuna trial's user attributes, and read back."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from utuning_search.designs.design import Design
+from utuning_search.search.objectives.base import Setting
+from utuning_search.search.objectives.registry import USUAL, Objectives
 from utuning_search.search.pareto import front, hypervolume
 from utuning_search.training.out_of_memory import note
 
-RUNG, OVERSIZED = "rung:", "oversized"
+RUNG, MEASURED, OVERSIZED = "rung:", "measured:", "oversized"
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -39,6 +41,9 @@ class TrialRecord:
         reused: Number of the trial that trained this design before, or None.
         reason: Why it failed, or that memory was short; or empty.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
+        values: The study's objectives by name: the exact ones in any case, the measured ones of the end, or of the
+            last rung where the trial was pruned.
+        measured: What was measured by name at each rung, by epoch.
     """
 
     number: int
@@ -54,6 +59,8 @@ class TrialRecord:
     reused: int | None
     reason: str
     accumulation: int = 1
+    values: Mapping[str, float] = field(default_factory=dict)
+    measured: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def settled(self) -> bool:
@@ -64,6 +71,7 @@ class TrialRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """The row of trials.csv."""
+        others = {n: v for n, v in self.values.items() if n not in ("accuracy", "parameters")}
         return {
             "trial": self.number,
             "state": self.state,
@@ -72,6 +80,7 @@ class TrialRecord:
             "preset": self.preset,
             "parameters": self.parameters,
             "accuracy": self.accuracy,
+            **others,
             "epochs": self.epochs,
             "seconds": round(self.seconds, 2),
             "reused": self.reused,
@@ -80,14 +89,19 @@ class TrialRecord:
         }
 
 
-def read_trial(trial: FrozenTrial, batch: int) -> TrialRecord:
+def read_trial(trial: FrozenTrial, batch: int, objectives: Objectives = USUAL) -> TrialRecord:
     """The record of an Optuna trial that this package made; `batch` is the images a step of its task."""
     attributes = trial.user_attrs
-    rungs = {int(k.removeprefix(RUNG)): float(v) for k, v in attributes.items() if k.startswith(RUNG)}
+    measured = _measured(attributes)
+    rungs = {epoch: values["accuracy"] for epoch, values in measured.items() if "accuracy" in values}
     complete = trial.state == TrialState.COMPLETE
+    parameters = attributes.get("parameters", 0)
+    values: dict[str, float] = {"parameters": float(parameters), **attributes.get("exact", {})}
+    values = {**values, **(measured[max(measured)] if measured else {})}
+    if complete:
+        values |= {**dict(zip(objectives.names, map(float, trial.values), strict=True)), **attributes.get("final", {})}
     # It may have been stopped between any two of its last writes; whatever stands counts for nothing.
     interrupted = bool(attributes.get("interrupted"))
-    accuracy = float(trial.values[0]) if complete else rungs[max(rungs)] if rungs else None
     table, accumulation = attributes.get("design"), attributes.get("accumulation", 1)
     trained = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and not attributes.get(OVERSIZED)
     return TrialRecord(
@@ -96,23 +110,48 @@ def read_trial(trial: FrozenTrial, batch: int) -> TrialRecord:
         key=attributes.get("key", ""),
         design=None if table is None else Design.from_dict(table, f"trial {trial.number}"),
         preset=attributes.get("preset", ""),
-        parameters=attributes.get("parameters", 0),
-        accuracy=accuracy,
+        parameters=parameters,
+        accuracy=values.get("accuracy"),
         epochs=0 if interrupted else attributes.get("epochs", 0),
         seconds=attributes.get("seconds", 0.0),
         rungs=rungs,
         reused=None if interrupted else attributes.get("reused"),
         reason=note(batch, accumulation) if trained else attributes.get("reason", ""),
         accumulation=accumulation,
+        values={name: values[name] for name in objectives.names if name in values},
+        measured=measured,
     )
 
 
-def front_of(records: list[TrialRecord]) -> list[TrialRecord]:
-    """The non-dominated complete trials, by parameters ascending; of equal ones the earliest."""
-    complete = [r for r in records if r.state == "complete" and r.accuracy is not None]
-    return [complete[i] for i in front([r.accuracy or 0.0 for r in complete], [r.parameters for r in complete])]
+def rung_attributes(epoch: int, values: Mapping[str, float]) -> dict[str, float]:
+    """User attributes that keep what was measured at a rung; accuracy where older versions look for it."""
+    names = {name: f"{RUNG}{epoch}" if name == "accuracy" else f"{MEASURED}{epoch}:{name}" for name in values}
+    return {names[name]: value for name, value in values.items()}
 
 
-def volume_of(best: list[TrialRecord], reference: int) -> float:
-    """Hypervolume of a front in [0, 1]; `reference` is full fine-tuning's number of parameters."""
-    return hypervolume([r.accuracy or 0 for r in best], [r.parameters for r in best], reference=reference)
+def _measured(attributes: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+    found: dict[int, dict[str, float]] = {}
+    for key, value in attributes.items():
+        if key.startswith(RUNG):
+            found.setdefault(int(key.removeprefix(RUNG)), {})["accuracy"] = float(value)
+        elif key.startswith(MEASURED):
+            _, epoch, name = key.split(":", 2)
+            found.setdefault(int(epoch), {})[name] = float(value)
+    return found
+
+
+def standing(record: TrialRecord, objectives: Objectives) -> bool:
+    """Whether a trial has what it takes to stand on a front: it is complete, with a value of every objective."""
+    return record.state == "complete" and all(name in record.values for name in objectives.names)
+
+
+def front_of(records: Sequence[TrialRecord], objectives: Objectives = USUAL) -> list[TrialRecord]:
+    """The non-dominated complete trials, by cost ascending (parameters, by default); of equal ones the earliest."""
+    complete = [r for r in records if standing(r, objectives)]
+    cost = objectives.names.index(objectives.cost.name)
+    return [complete[i] for i in front(objectives.gains([r.values for r in complete]), cost)]
+
+
+def volume_of(best: Sequence[TrialRecord], objectives: Objectives, setting: Setting) -> float:
+    """Hypervolume of a front in [0, 1]; see `Objective.bounds`."""
+    return hypervolume(objectives.goodness([r.values for r in best], setting))

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from utuning_search.backbones import vit
+from utuning_search.backbones import loading
+from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.data.loading import SearchData, load_search_data
 from utuning_search.data.places import find_data
 from utuning_search.training.runtime import Runtime
@@ -17,19 +20,19 @@ from utuning_search.tuners import BackboneShape
 class SearchContext:
     """A task, loaded: what designs are attached to, trained and compared on."""
 
-    backbone: vit.VisionTransformer
-    preprocessing: vit.Preprocessing
+    backbone: nn.Module
+    preprocessing: Preprocessing
     shape: BackboneShape
     data: SearchData
 
 
-def load_backbone(task: Task, data_dir: str | None) -> tuple[vit.VisionTransformer, vit.Preprocessing]:
+def load_backbone(task: Task, data_dir: str | None) -> tuple[nn.Module, Preprocessing]:
     """A task's frozen backbone on the CPU, and how its images are prepared."""
     spec, path = task.backbone, Runtime(data_dir=data_dir).data_path
     checkpoint = find_data(spec.checkpoint, path, "task backbone, checkpoint") if spec.checkpoint else None
     with torch.random.fork_rng(devices=[]):  # timm draws fresh weights before it loads the real ones
-        model = vit.load_backbone(spec.name, checkpoint, spec.image_size or None)
-    return model, vit.preprocessing_of(model, spec.name)
+        model = loading.load_backbone(spec.name, checkpoint, spec.image_size or None)
+    return model, loading.preprocessing_of(model, spec.name)
 
 
 def load_search(task: Task, data_dir: str | None, images: Path | None = None) -> SearchContext:
@@ -39,4 +42,4 @@ def load_search(task: Task, data_dir: str | None, images: Path | None = None) ->
         data = load_search_data(task.data, preprocessing, Runtime(data_dir=data_dir).data_path)
     else:
         data = SearchData.restore(images)
-    return SearchContext(model, preprocessing, vit.shape_of(model), data)
+    return SearchContext(model, preprocessing, adapter_of(model).shape, data)

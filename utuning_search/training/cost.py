@@ -1,29 +1,25 @@
 """What an image costs on this machine, measured before a search is sized to the time there is."""
 
-import time
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from utuning_search.backbones import vit
+from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.designs.design import Design
+from utuning_search.training.measuring import fastest, threads
 from utuning_search.training.runtime import Runtime
+from utuning_search.training.trainer import settle
 
 BATCH, REPEATS = 16, 3
 
 
-def image_seconds(
-    backbone: vit.VisionTransformer, preprocessing: vit.Preprocessing, runtime: Runtime
-) -> tuple[float, float]:
+def image_seconds(backbone: nn.Module, preprocessing: Preprocessing, runtime: Runtime) -> tuple[float, float]:
     """Seconds an image takes one worker to train on, with an adapter in every block, and to predict.
 
     The best of a few batches of noise: what else the machine does at the time can only add to it.
     """
-    if runtime.device == "cpu":
-        vit.unfuse_attention(backbone)
-    backbone.to(runtime.device)
+    settle(backbone, runtime.device)
     with torch.random.fork_rng(devices=[]):
         model = TunedModel(backbone, Design.preset("adapter"), 2).to(runtime.device)
     size = preprocessing.image_size
@@ -42,21 +38,7 @@ def image_seconds(
         with runtime.autocast()():
             model(images)
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(runtime.threads)
-    try:
-        return _best(step, runtime.device) / BATCH, _best(predict, runtime.device) / BATCH
-    finally:
-        torch.set_num_threads(before)
-
-
-def _best(work: Callable[[], None], device: str) -> float:
-    """Seconds of the fastest of some runs after a first one."""
-    times = []
-    for _ in range(REPEATS + 1):
-        started = time.perf_counter()
-        work()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
+    with threads(runtime.threads):
+        # One after the other: each alone is what a worker does for a while.
+        training, inference = (fastest([work], runtime.device, turns=REPEATS)[0] / BATCH for work in (step, predict))
+    return training, inference

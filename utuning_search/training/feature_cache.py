@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from utuning_search.backbones import vit
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.training.out_of_memory import free, halve_to_fit
 
 BATCH = 256
@@ -31,13 +31,14 @@ class FeatureCache:
 
     def __init__(
         self,
-        backbone: vit.VisionTransformer,
+        backbone: nn.Module,
         sources: dict[str, Tensor],
         autocast: Callable[[], AbstractContextManager[None]],
         budget: int = BUDGET,
         prepare: Callable[[str, Tensor], Tensor] | None = None,
     ) -> None:
-        self._backbone, self._sources, self._autocast, self._budget = backbone, sources, autocast, budget
+        self._backbone, self._sources = adapter_of(backbone), sources
+        self._autocast, self._budget = autocast, budget
         self._prepare = prepare or (lambda _, images: images)
         self._batch = BATCH
         self._kept: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
@@ -75,9 +76,8 @@ class FeatureCache:
         for first in range(0, len(tokens), batch):
             part = tokens[first : first + batch]
             with self._autocast():
-                out = vit.embed(self._backbone, self._prepare(source, part)) if start < 0 else part
-                for block in self._backbone.blocks[max(start, 0) : boundary]:
-                    out = block(out)
+                out = self._backbone.embed(self._prepare(source, part)) if start < 0 else part
+                out = self._backbone.run(out, max(start, 0), boundary)
             if found is None:  # as a whole, for parts that are put together need twice the memory
                 found = out.new_empty((len(tokens), *out.shape[1:]))
             found[first : first + batch] = out

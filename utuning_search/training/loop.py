@@ -1,4 +1,4 @@
-"""Train one design on a split held in memory; yields a report after each measured epoch."""
+"""Train one design on a split held in memory, and predict with it."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +19,13 @@ Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Report:
-    """Validation accuracy in [0, 1] and mean training loss after `epoch` epochs.
+class Epoch:
+    """Mean training loss in epoch `number` (from 1).
 
     `accumulation` is in how many parts a batch was taken, because it did not fit into memory; 1 is all at once.
     """
 
-    epoch: int
-    accuracy: float
+    number: int
     loss: float
     accumulation: int = 1
 
@@ -43,16 +42,14 @@ def train(
     forward: Forward,
     parameters: Sequence[nn.Parameter],
     views: Sequence[Examples],
-    validation: Examples,
     recipe: Recipe,
     *,
     learning_rate: float,
     seed: int,
     autocast: Callable[[], AbstractContextManager[None]],
     augment: Callable[[Tensor], Tensor] | None = None,
-    set_training: Callable[[bool], object] | None = None,
-) -> Iterator[Report]:
-    """Train `parameters` with AdamW and yield a report at each rung and after the last epoch.
+) -> Iterator[Epoch]:
+    """Train `parameters` with AdamW and yield at each rung and after the last epoch, for the caller to measure.
 
     Stopping early is the caller's choice: it leaves the iterator. The order of examples is a function of `seed`.
 
@@ -63,13 +60,11 @@ def train(
         forward: Inputs (batch, ...) to logits (batch, classes).
         parameters: What is trained.
         views: The same examples under each fixed augmentation; each example draws one view an epoch.
-        validation: Measured on, never trained on.
         recipe: Epochs, batch size, schedule, rungs.
         learning_rate: Peak; stands in for the recipe's.
         seed: Of the order and the views.
         autocast: A fresh context for the forward pass.
         augment: Changes each batch of inputs before the forward pass of training; None leaves them.
-        set_training: Called with False before measuring and with True after: dropout is for training only.
 
     Raises:
         TrainingError: The loss is not finite.
@@ -80,7 +75,7 @@ def train(
     device = views[0].labels.device
     optimizer = _optimizer(parameters, learning_rate, recipe.weight_decay)
     generator = torch.Generator().manual_seed(seed)
-    measured = {*recipe.rungs, recipe.epochs}
+    told = {*recipe.rungs, recipe.epochs}
     batch = at_once = min(recipe.batch_size, count)
     for epoch in range(recipe.epochs):
         order = torch.randperm(count, generator=generator)
@@ -101,14 +96,8 @@ def train(
             raise TrainingError(
                 "training", "the loss is finite", f"{mean} in epoch {epoch + 1}", "Lower learning_rate."
             )
-        if epoch + 1 in measured:
-            if set_training is not None:
-                set_training(False)
-            with autocast():
-                accuracy = measure(forward, validation)
-            if set_training is not None:
-                set_training(True)
-            yield Report(epoch + 1, accuracy, mean, math.ceil(batch / at_once))
+        if epoch + 1 in told:
+            yield Epoch(epoch + 1, mean, math.ceil(batch / at_once))
 
 
 @torch.no_grad()
@@ -123,7 +112,12 @@ def predict(forward: Forward, inputs: Tensor) -> Tensor:
 
 def measure(forward: Forward, examples: Examples) -> float:
     """Top-1 accuracy in [0, 1]."""
-    hits = predict(forward, examples.inputs).argmax(dim=1) == examples.labels
+    return accuracy_of(predict(forward, examples.inputs), examples.labels)
+
+
+def accuracy_of(logits: Tensor, labels: Tensor) -> float:
+    """Top-1 accuracy in [0, 1] of logits (examples, classes)."""
+    hits = logits.argmax(dim=1) == labels
     return int(hits.sum()) / len(hits)
 
 

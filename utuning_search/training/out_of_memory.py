@@ -1,13 +1,11 @@
-"""Memory of a device: do work in smaller pieces where it runs out, and move data there once."""
+"""Where memory runs out: do work in smaller pieces, and say so."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 T = TypeVar("T")
-PINNED = 256 << 20  # bytes moved at a time: pinned memory is kept by torch, and cannot be swapped out
 
 
 def halve_to_fit(work: Callable[[int], T], size: int, device: torch.device) -> tuple[T, int]:
@@ -46,16 +44,6 @@ def note(batch: int, parts: int) -> str:
     return "" if parts == 1 else f"out of memory: batches of {batch} were taken in {parts} parts"
 
 
-def to_device(data: Tensor, device: str) -> Tensor:
-    """The same on a device; onto a GPU through pinned memory, without waiting for it."""
-    if not device.startswith("cuda") or data.is_cuda:
-        return data.to(device)
-    return _through_pinned(data, device)
-
-
-def _through_pinned(data: Tensor, device: str) -> Tensor:
-    moved = torch.empty(data.shape, dtype=data.dtype, device=device)
-    rows = max(1, PINNED * len(data) // max(data.nbytes, 1))
-    for there, here in zip(moved.split(rows), data.split(rows), strict=True):
-        there.copy_(here.pin_memory(), non_blocking=True)
-    return moved
+def reason(error: torch.OutOfMemoryError) -> str:
+    """What a user reads of work that did not fit at all: the first line of what torch says."""
+    return f"out of memory: {next(iter(str(error).splitlines()), '')}"

@@ -4,29 +4,23 @@ The caller starts a job on an idle worker, waits for events and answers each run
 caller decides and stores; workers hold a backbone, data and caches, and may be killed at any time.
 """
 
-import contextlib
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from utuning_search.common.errors import TrainingError, UTuningError
 from utuning_search.designs.design import Design
 from utuning_search.training.context import load_search
-from utuning_search.training.loop import Report
-from utuning_search.training.processes import Lost, death, end_with_parent, signals_blocked
-from utuning_search.training.proxy import Evaluator, Result
+from utuning_search.training.measurement import Measure
+from utuning_search.training.out_of_memory import reason
+from utuning_search.training.proxy import ProxyTrainer, Report, Result
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
+from utuning_search.training.workers import Channel, Ended, Lost, Workers
 
 
 @dataclass(frozen=True)
@@ -89,8 +83,8 @@ class Pool(ABC):
 class InlinePool(Pool):
     """One worker in this process; events come as its caller waits."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self._evaluator = evaluator
+    def __init__(self, trainer: ProxyTrainer) -> None:
+        self._trainer = trainer
         self._run: Iterator[Report | Result] | None = None
 
     @property
@@ -99,7 +93,7 @@ class InlinePool(Pool):
 
     def start(self, worker: int, job: Job) -> None:
         del worker
-        self._run = self._evaluator.evaluate(job.design, job.seed)
+        self._run = self._trainer.evaluate(job.design, job.seed)
 
     def wait(self, seconds: float) -> list[tuple[int, Event]]:
         del seconds
@@ -125,102 +119,84 @@ class InlinePool(Pool):
 
 
 class ProcessPool(Pool):
-    """One process a worker, each with its own copy of backbone, data and caches.
+    """One process a worker, each with its own copy of backbone, data and caches; one that is lost is replaced.
 
     Args:
         task: What is trained on.
         runtimes: One a worker.
         images: Decoded ones (SearchData.save), so that not every worker decodes them again; kept by the caller.
+        measures: What is measured besides accuracy.
     """
 
-    def __init__(self, task: Task, runtimes: Sequence[Runtime], images: Path | None = None) -> None:
-        self._task, self._runtimes, self._images = task, runtimes, images
-        self._context = multiprocessing.get_context("spawn")
-        self._workers: list[tuple[Any, Any]] = []
+    def __init__(
+        self,
+        task: Task,
+        runtimes: Sequence[Runtime],
+        images: Path | None = None,
+        measures: Sequence[Measure] = (),
+    ) -> None:
+        self._task, self._runtimes, self._images, self._measures = task, runtimes, images, tuple(measures)
+        self._workers: Workers[Rung | Done | Failed] = Workers()
         try:
-            for runtime in runtimes:
-                self._workers.append(self._launch(runtime))
+            for worker in range(self.size):
+                self._launch(worker)
         except BaseException:
             self.close()
             raise
 
     @property
     def size(self) -> int:
-        return len(self._workers)
+        return len(self._runtimes)
 
     def start(self, worker: int, job: Job) -> None:
-        self._send(worker, job)
+        self._workers.send(worker, job)
 
     def answer(self, worker: int, go_on: bool) -> None:
-        self._send(worker, go_on)
+        self._workers.send(worker, go_on)
 
     def wait(self, seconds: float) -> list[tuple[int, Event]]:
-        pipes = {pipe: i for i, (_, pipe) in enumerate(self._workers)}
         events: list[tuple[int, Event]] = []
-        for ready in multiprocessing.connection.wait(list(pipes), timeout=seconds):
-            worker = pipes[ready]
-            try:
-                events.append((worker, self._workers[worker][1].recv()))
-            except (EOFError, OSError):
-                process, _ = self._workers[worker]
-                process.join(timeout=5)
-                self._workers[worker] = self._launch(self._runtimes[worker])
-                events.append((worker, Lost(death(process.exitcode))))
+        for worker, event in self._workers.wait(seconds):
+            if isinstance(event, Ended):
+                self._launch(worker)
+                events.append((worker, Lost(event.reason)))
+            else:
+                events.append((worker, event))
         return events
 
     def close(self) -> None:
-        for process, pipe in self._workers:
-            pipe.close()
-            process.kill()
-        for process, _ in self._workers:
-            process.join()
+        self._workers.close()
 
-    def _launch(self, runtime: Runtime) -> tuple[Any, Any]:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._task, runtime, self._images), daemon=True)
-        with signals_blocked():
-            process.start()
-        theirs.close()  # so that the worker's death closes the pipe for us
-        return process, ours
-
-    def _send(self, worker: int, message: Job | bool) -> None:
-        # If the worker is gone, the next wait finds its pipe closed and reports the loss.
-        with contextlib.suppress(OSError):
-            self._workers[worker][1].send(message)
+    def _launch(self, worker: int) -> None:
+        self._workers.launch(worker, _serve, self._task, self._runtimes[worker], self._images, self._measures)
 
 
-def _serve(pipe: Any, task: Task, runtime: Runtime, images: Path | None = None) -> None:
-    """A worker's life: jobs in, events out, until the pipe closes or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
-    threading.Thread(target=end_with_parent, daemon=True).start()
+def _serve(channel: Channel, task: Task, runtime: Runtime, images: Path | None, measures: Sequence[Measure]) -> None:
+    """What a worker does: jobs in, events out."""
     torch.set_num_threads(runtime.threads)
-    try:
-        evaluator = Evaluator(task, runtime, load_search(task, runtime.data_dir, images))
-        while True:
-            _one_job(pipe, evaluator, pipe.recv())
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # the parent is gone: nothing of ours is worth finishing
+    trainer = ProxyTrainer(task, runtime, load_search(task, runtime.data_dir, images), measures)
+    while True:
+        _one_job(channel, trainer, channel.receive())
 
 
-def _one_job(pipe: Any, evaluator: Evaluator, job: Job) -> None:
+def _one_job(channel: Channel, trainer: ProxyTrainer, job: Job) -> None:
     try:
-        for item in evaluator.evaluate(job.design, job.seed):
+        for item in trainer.evaluate(job.design, job.seed):
             if isinstance(item, Result):
-                pipe.send(Done(item))
+                channel.send(Done(item))
                 return
-            pipe.send(Rung(item))
-            if not pipe.recv():
+            channel.send(Rung(item))
+            if not channel.receive():
                 return
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        raise
     except Exception as error:
         if not isinstance(error, (UTuningError, torch.OutOfMemoryError)):
             traceback.print_exc()
-        pipe.send(Failed(_line(error)))
+        channel.send(Failed(_line(error)))
 
 
 def _line(error: Exception) -> str:
     if isinstance(error, TrainingError):
         return str(error)
-    kind = "out of memory" if isinstance(error, torch.OutOfMemoryError) else type(error).__name__
-    return f"{kind}: {str(error).splitlines()[0] if str(error) else ''}"
+    if isinstance(error, torch.OutOfMemoryError):
+        return reason(error)
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -16,12 +16,10 @@ from utuning_search.tuners.base import (
     OPERATIONS,
     QKV_PARTS,
     TOKEN_OPERATIONS,
-    BackboneShape,
     Form,
     InsideTuner,
     Operation,
     Scale,
-    Site,
     Tuner,
     TunerConfig,
 )
@@ -29,6 +27,7 @@ from utuning_search.tuners.bias import BiasConfig
 from utuning_search.tuners.conv import ConvConfig
 from utuning_search.tuners.experts import ExpertsConfig
 from utuning_search.tuners.fact import FactConfig
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.lora import LoraConfig
 from utuning_search.tuners.norm import NormConfig
 from utuning_search.tuners.prefix import PrefixConfig
@@ -36,6 +35,7 @@ from utuning_search.tuners.prompt import PromptConfig
 from utuning_search.tuners.references import Reference
 from utuning_search.tuners.registry import TUNERS, tuner_class, tuner_config
 from utuning_search.tuners.scale_shift import ScaleShiftConfig
+from utuning_search.tuners.sites import BackboneShape, Site
 
 __all__ = [
     "ADDITIVE_FORMS",
@@ -56,6 +56,7 @@ __all__ = [
     "ExpertsConfig",
     "FactConfig",
     "Form",
+    "FrozenBlock",
     "InsideTuner",
     "LoraConfig",
     "NormConfig",

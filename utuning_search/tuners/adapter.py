@@ -13,14 +13,15 @@ from utuning_search.tuners.base import (
     TOKEN_OPERATIONS,
     Form,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     check_choice,
     check_count,
     low_rank_flops,
 )
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import ADAPTER, RES_TUNING, U_TUNING, UNIFIED_VIEW, Reference
+from utuning_search.tuners.sites import Site
 
 MAX_RANK = 4096
 ACTIVATIONS = ("gelu", "relu")
@@ -92,7 +93,7 @@ class Adapter(Tuner):
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
         out: Tensor = self.up(self.act(self.down(x)))
         return out

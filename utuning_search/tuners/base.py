@@ -2,102 +2,54 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from utuning_search.common.errors import InputError
+from utuning_search.tuners.frozen_block import FrozenBlock
+from utuning_search.tuners.operations import (
+    ADDITIVE_FORMS,
+    CORE_OPERATIONS,
+    FORMS,
+    GATE,
+    LEARNED_SCALES,
+    LINEAR_OPERATIONS,
+    NORM_OPERATIONS,
+    OPERATIONS,
+    QKV_PARTS,
+    TOKEN_OPERATIONS,
+    Form,
+    Operation,
+    Scale,
+)
 from utuning_search.tuners.references import Reference
+from utuning_search.tuners.sites import BackboneShape, Site
 
-Operation = Literal[
-    "attention", "mlp", "block", "mhsa", "ffn", "norm1", "norm2", "qkv", "q", "k", "v", "proj", "fc1", "fc2"
+__all__ = [
+    "ADDITIVE_FORMS",
+    "CORE_OPERATIONS",
+    "FORMS",
+    "GATE",
+    "LEARNED_SCALES",
+    "LINEAR_OPERATIONS",
+    "NORM_OPERATIONS",
+    "OPERATIONS",
+    "QKV_PARTS",
+    "TOKEN_OPERATIONS",
+    "BackboneShape",
+    "Form",
+    "InsideTuner",
+    "Operation",
+    "Scale",
+    "Site",
+    "Tuner",
+    "TunerConfig",
+    "check_choice",
+    "check_count",
+    "zeros",
 ]
-Form = Literal["parallel", "sequential", "mixed", "inside", "bypass"]
-Scale = Literal["none", "scalar", "channel", "gate"] | float
-
-TOKEN_OPERATIONS: tuple[Operation, ...] = ("attention", "mlp", "block")
-# Attention and MLP without their LayerNorm: a parallel tuner there reads normalised tokens. What it adds joins the
-# residual stream like any other, so only the parallel form differs from that at `attention` and `mlp`.
-CORE_OPERATIONS: tuple[Operation, ...] = ("mhsa", "ffn")
-NORM_OPERATIONS: tuple[Operation, ...] = ("norm1", "norm2")
-QKV_PARTS: tuple[Operation, ...] = ("q", "k", "v")
-LINEAR_OPERATIONS: tuple[Operation, ...] = ("qkv", *QKV_PARTS, "proj", "fc1", "fc2")
-OPERATIONS: tuple[Operation, ...] = TOKEN_OPERATIONS + CORE_OPERATIONS + NORM_OPERATIONS + LINEAR_OPERATIONS
-ADDITIVE_FORMS: tuple[Form, ...] = ("parallel", "sequential", "mixed")
-FORMS: tuple[Form, ...] = (*ADDITIVE_FORMS, "inside", "bypass")
-LEARNED_SCALES = ("scalar", "channel")  # start at 0 where the tuner does not
-GATE = "gate"  # σ(w·t + b), averaged over the tokens t that the tuner reads: one number an image
-
-
-@dataclass(frozen=True)
-class BackboneShape:
-    """The numbers of a ViT that sizes depend on.
-
-    Attributes:
-        dim: Width of a token.
-        depth: Number of blocks.
-        num_heads: Attention heads.
-        head_dim: Width of a head.
-        hidden: Output width of `fc1`.
-        hidden_in: Input width of `fc2`; less than `hidden` in gated MLPs.
-        parameters: All parameters of the backbone without a head.
-        grid: Patches along the height and the width of an image.
-        prefix_tokens: Tokens before the patches (class, registers); None in shapes that older studies stored.
-        flops_outside: FLOPs of one image before the first block and after the last, without a head; None where they
-            have no closed form here.
-        gated_attention: Whether a linear map of the attention's input gates its output.
-        scaled_ends: Whether layer scale or stochastic depth comes after the last linear map of attention and MLP.
-        plain_norms: Whether norm1 and norm2 are LayerNorms with weight and bias.
-    """
-
-    dim: int
-    depth: int
-    num_heads: int
-    head_dim: int
-    hidden: int
-    hidden_in: int
-    parameters: int
-    grid: tuple[int, int] = (0, 0)
-    prefix_tokens: int | None = None
-    flops_outside: int | None = None
-    gated_attention: bool = False
-    scaled_ends: bool = False
-    plain_norms: bool = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "grid", tuple(self.grid))  # a storage gives it back as a list
-
-    def to_dict(self) -> dict[str, Any]:
-        """Fields and values as TOML and JSON hold them; what is None is left out."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if v is not None}
-
-    def widths(self, operation: Operation) -> tuple[int, int]:
-        """(input width, output width) of an operation."""
-        heads = self.num_heads * self.head_dim
-        linear = {
-            "qkv": (self.dim, 3 * heads),
-            **dict.fromkeys(QKV_PARTS, (self.dim, heads)),
-            "proj": (heads, self.dim),
-            "fc1": (self.dim, self.hidden),
-            "fc2": (self.hidden_in, self.dim),
-        }
-        return linear.get(operation, (self.dim, self.dim))
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where one tuner module works: it maps (batch, tokens, in_dim) to (batch, tokens, out_dim).
-
-    The last grid[0] * grid[1] tokens are an image's patches, row by row; class, register and prompt tokens come
-    before them.
-    """
-
-    in_dim: int
-    out_dim: int
-    num_heads: int
-    head_dim: int
-    grid: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -245,12 +197,12 @@ class Tuner(nn.Module, ABC):
     shares: str | None = None
 
     @abstractmethod
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         """Map x (batch, tokens, in_dim) to (batch, tokens, out_dim).
 
         Args:
             x: OP's input in parallel form, OP's output in sequential form.
-            block: The frozen timm block, for tuners that use its projections; never registered here.
+            block: The frozen block around it, for tuners that use its projections.
         """
 
     def connect(self, shared: nn.Module) -> None:
@@ -285,7 +237,7 @@ class InsideTuner(nn.Module):
         """Tokens of (length, dim) that join the sequence after the backbone's prefix tokens, or None."""
         return None
 
-    def fold(self, block: nn.Module, operation: Operation) -> bool:
+    def fold(self, block: FrozenBlock, operation: Operation) -> bool:
         """Fold into the frozen weights of `block` in place; whether that was possible."""
         del block, operation
         return False

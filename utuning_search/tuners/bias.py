@@ -11,12 +11,13 @@ from utuning_search.tuners.base import (
     TOKEN_OPERATIONS,
     Form,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     zeros,
 )
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import BITFIT, Reference
+from utuning_search.tuners.sites import Site
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Bias(Tuner):
         super().__init__()
         self.bias = zeros(site.out_dim)
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
         return self.bias.expand(*x.shape[:-1], -1)
 

@@ -14,13 +14,14 @@ from utuning_search.tuners.base import (
     TOKEN_OPERATIONS,
     Form,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     check_count,
     low_rank_flops,
 )
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import CONVPASS, Reference
+from utuning_search.tuners.sites import Site
 
 MAX_RANK = 4096
 KERNEL = 3
@@ -103,7 +104,7 @@ class ConvAdapter(Tuner):
                 cast(Tensor, layer.bias).zero_()
             self.up.weight.zero_()
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
         height, width = self.grid
         patches = height * width

@@ -12,58 +12,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utuning_search.tuners.base import (
-    LINEAR_OPERATIONS,
-    Form,
-    Operation,
-    Site,
-    Tuner,
-    TunerConfig,
-    check_count,
-    low_rank_flops,
-    zeros,
-)
+from utuning_search.tuners.base import Form, Site, Tuner, zeros
+from utuning_search.tuners.frozen_block import FrozenBlock
+from utuning_search.tuners.low_rank import LowRankConfig, drawn
 from utuning_search.tuners.references import FACT, Reference
-
-MAX_RANK = 4096
 
 
 @dataclass(frozen=True)
-class FactConfig(TunerConfig):
+class FactConfig(LowRankConfig):
     """Attributes: rank, of the shared factors."""
-
-    rank: int
 
     kind: ClassVar[str] = "fact"
     summary: ClassVar[str] = "V Σ U x with U and V shared by all its maps and blocks, V starts at zero; merges"
     references: ClassVar[tuple[Reference, ...]] = (FACT,)
-
-    def __post_init__(self) -> None:
-        check_count(self.kind, "rank", self.rank, MAX_RANK)
-
-    @property
-    def operations(self) -> tuple[Operation, ...]:
-        return LINEAR_OPERATIONS
 
     @property
     def forms(self) -> tuple[Form, ...]:
         return ("parallel",)  # the other forms would bring factors of other widths
 
     @property
-    def starts_at_zero(self) -> bool:
-        return True
-
-    @property
-    def mergeable(self) -> bool:
-        return True
-
-    @property
     def label(self) -> str:
         return "FacT"
-
-    @property
-    def size_label(self) -> str:
-        return f"r={self.rank}"
 
     def num_parameters(self, site: Site) -> int:
         width = _width(site)
@@ -72,7 +41,7 @@ class FactConfig(TunerConfig):
     def num_flops(self, site: Site, tokens: int) -> int:
         width = _width(site)
         core = 2 * tokens * self.rank**2 * (site.in_dim // width) * (site.out_dim // width)
-        return low_rank_flops(site, tokens, self.rank) + core
+        return super().num_flops(site, tokens) + core
 
     def build(self, site: Site) -> nn.Module:
         return Fact(self, site)
@@ -97,9 +66,8 @@ class Factors(nn.Module):
 
     def __init__(self, rank: int, width: int) -> None:
         super().__init__()
-        self.u = nn.Parameter(torch.empty(rank, width))
+        self.u = drawn(rank, width)
         self.v = zeros(width, rank)
-        nn.init.kaiming_uniform_(self.u, a=math.sqrt(5))
 
 
 class Fact(Tuner):
@@ -109,9 +77,7 @@ class Fact(Tuner):
         super().__init__()
         self.width = _width(site)
         self.shares = config.shared_name(site)
-        shape = (config.rank * (site.out_dim // self.width), config.rank * (site.in_dim // self.width))
-        self.core = nn.Parameter(torch.empty(shape))
-        nn.init.kaiming_uniform_(self.core, a=math.sqrt(5))
+        self.core = drawn(config.rank * (site.out_dim // self.width), config.rank * (site.in_dim // self.width))
         self._factors: tuple[nn.Module, ...] = ()  # in a tuple, so that they are registered once, by the model
 
     def connect(self, shared: nn.Module) -> None:
@@ -121,7 +87,7 @@ class Fact(Tuner):
     def factors(self) -> Factors:
         return cast(Factors, self._factors[0])
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
         h = F.linear(x.unflatten(-1, (-1, self.width)), self.factors.u).flatten(-2)
         h = F.linear(h, self.core).unflatten(-1, (-1, self.factors.v.shape[1]))

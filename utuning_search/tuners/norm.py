@@ -1,20 +1,22 @@
 """LayerNorm tuning: learned changes of the weight and bias of the norm before attention or MLP."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utuning_search.common.errors import BackboneError
-from utuning_search.tuners.base import Form, InsideTuner, Operation, Site, TunerConfig, zeros
+from utuning_search.tuners.base import Form, InsideTuner, Operation, TunerConfig, zeros
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import LN_TUNING, Reference
+from utuning_search.tuners.sites import Site
 
 
 @dataclass(frozen=True)
 class NormConfig(TunerConfig):
-    """No options. At `attention` it tunes norm1, at `mlp` norm2."""
+    """No options. At `attention` and at `mlp` it tunes the norm before it."""
 
     kind: ClassVar[str] = "norm"
     summary: ClassVar[str] = "changes of the LayerNorm's weight and bias, start at zero; merges into them"
@@ -67,9 +69,8 @@ class Norm(InsideTuner):
         weight, bias, eps, shape = _affine(norm)
         return F.layer_norm(x, shape, weight + self.weight, bias + self.bias, eps)
 
-    def fold(self, block: Any, operation: Operation) -> bool:
-        norm = block.norm1 if operation == "attention" else block.norm2
-        weight, bias, _, _ = _affine(norm)
+    def fold(self, block: FrozenBlock, operation: Operation) -> bool:
+        weight, bias, _, _ = _affine(block.norm(operation))
         with torch.no_grad():
             weight += self.weight
             bias += self.bias

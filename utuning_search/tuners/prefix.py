@@ -20,15 +20,15 @@ from utuning_search.tuners.base import (
     Form,
     InsideTuner,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     check_choice,
     check_count,
     zeros,
 )
-from utuning_search.tuners.frozen_attention import attend, attend_flops
+from utuning_search.tuners.frozen_block import FrozenBlock, attend_flops
 from utuning_search.tuners.references import PREFIX, U_TUNING, UNIFIED_VIEW, Reference
+from utuning_search.tuners.sites import Site
 
 MAX_LENGTH = 512
 READINGS = ("exact", "parallel")
@@ -122,6 +122,6 @@ class ParallelPrefix(Tuner):
         self.keys = _keys(config, site) if config.has_keys else None
         self.values = zeros(site.num_heads, config.length, site.head_dim)
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         keys = torch.zeros_like(self.values) if self.keys is None else self.keys
-        return attend(block, x, keys, self.values)
+        return block.attend(x, keys, self.values)

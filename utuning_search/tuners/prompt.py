@@ -20,14 +20,14 @@ from utuning_search.tuners.base import (
     Form,
     InsideTuner,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     check_choice,
     check_count,
 )
-from utuning_search.tuners.frozen_attention import attend, attend_flops, keys_values, keys_values_flops
+from utuning_search.tuners.frozen_block import FrozenBlock, attend_flops, keys_values_flops
 from utuning_search.tuners.references import U_TUNING, VPT, Reference
+from utuning_search.tuners.sites import Site
 
 MAX_LENGTH = 512
 READINGS = ("deep", "shallow", "parallel")
@@ -122,6 +122,5 @@ class ParallelPrompt(Tuner):
         super().__init__()
         self.tokens = _tokens(config, site)
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
-        k, v = keys_values(block, self.tokens)
-        return attend(block, x, k, v)
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
+        return block.attend(x, *block.keys_values(self.tokens))

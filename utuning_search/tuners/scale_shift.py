@@ -12,12 +12,13 @@ from utuning_search.tuners.base import (
     TOKEN_OPERATIONS,
     Form,
     Operation,
-    Site,
     Tuner,
     TunerConfig,
     zeros,
 )
+from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.references import SSF, Reference
+from utuning_search.tuners.sites import Site
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class ScaleShift(Tuner):
         self.gamma = zeros(site.out_dim)
         self.beta = zeros(site.out_dim)
 
-    def forward(self, x: Tensor, block: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
         return self.gamma * x + self.beta
 

@@ -11,8 +11,8 @@ import optuna
 import pytest
 from timm.models.vision_transformer import VisionTransformer
 
+from utuning_search.backbones.loading import load_backbone
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.backbones.vit import load_backbone, shape_of
 from utuning_search.common.bundled import bundled
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
@@ -20,6 +20,8 @@ from utuning_search.designs.presets import PRESETS
 from utuning_search.designs.spaces.domains import Choice, IntRange, Value
 from utuning_search.designs.spaces.space import Space
 from utuning_search.tuners import AdapterConfig, LoraConfig, NormConfig
+
+from ...helpers import shape_of
 
 SPACES = tuple(bundled("space"))
 DEPTH = 6  # of the embedded backbone

@@ -26,11 +26,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from utuning_search.backbones.embedded.architecture import WEIGHTS, VisionTransformer, glyph_vit
 from utuning_search.backbones.embedded.glyphs import LETTERS, as_bytes, letters
-from utuning_search.backbones.vit import VisionTransformer, glyph_vit
 
-WEIGHTS = Path(__file__).with_name("glyph_vit.safetensors")
-WHAT = "timm VisionTransformer (utuning_search.backbones.vit.glyph_vit), pretrained on printed letters"
+WHAT = "timm VisionTransformer (utuning_search.backbones.embedded.architecture), pretrained on printed letters"
 HELD_OUT = 5_000  # letters that measure a model, of another seed than its training letters
 PROBE_LETTERS = 10_000  # letters that fit the linear probe of letters, of a third seed
 PROBE_DIGITS = 800  # digits that fit the linear probe of digits; the other 997 are held out

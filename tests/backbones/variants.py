@@ -1,0 +1,66 @@
+"""Kinds of vision transformers that timm builds, small, and images for them."""
+
+from typing import Any
+
+import pytest
+import torch
+from timm.layers import Attention, GluMlp, SwiGLUPacked
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ..helpers import IMAGE
+
+
+class _Gated(Attention):
+    """Attention with a sigmoid gate on its output."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, gated=True, **settings)
+
+
+class _WideHeads(Attention):
+    """Attention whose heads together are wider than a token."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, attn_head_dim=12, **settings)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "average": {"global_pool": "avg"},
+    "average without class token": {"global_pool": "avg", "class_token": False},
+    "average with prefix": {"global_pool": "avg", "pool_include_prefix": True},
+    "max": {"global_pool": "max"},
+    "average and max": {"global_pool": "avgmax"},
+    "attention pooling": {"global_pool": "map"},
+    "attention pooling without class token": {"global_pool": "map", "class_token": False},
+    "registers": {"reg_tokens": 4},
+    "registers and average": {"reg_tokens": 4, "global_pool": "avg", "class_token": False},
+    "registers without position": {"reg_tokens": 4, "no_embed_class": True},
+    "layer scale": {"init_values": 0.1},
+    "stochastic depth": {"drop_path_rate": 0.3},
+    "dropout": {"drop_rate": 0.1, "pos_drop_rate": 0.1, "proj_drop_rate": 0.1, "attn_drop_rate": 0.1},
+    "qk norm": {"qk_norm": True},
+    "scaled attention norm": {"scale_attn_norm": True},
+    "scaled mlp norm": {"scale_mlp_norm": True},
+    "gated attention": {"attn_layer": _Gated},
+    "wide heads": {"attn_layer": _WideHeads},
+    "no qkv bias": {"qkv_bias": False},
+    "no output biases": {"proj_bias": False},
+    "gated mlp": {"mlp_layer": GluMlp},
+    "swiglu": {"mlp_layer": SwiGLUPacked},
+    "swiglu, norm": {"mlp_layer": SwiGLUPacked, "scale_mlp_norm": True},
+    "relu": {"act_layer": nn.ReLU},
+    "pre-norm": {"pre_norm": True},
+    "no final norm": {"final_norm": False},
+    "norm after pooling": {"fc_norm": True},
+    "no positions": {"pos_embed": "none"},
+    "dynamic size": {"dynamic_img_size": True},
+    "grey": {"in_chans": 1},
+}
+
+every_variant = pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
+
+
+def pictures(model: VisionTransformer, size: int = IMAGE) -> Tensor:
+    return torch.randn(3, model.in_chans, size, size, generator=torch.Generator().manual_seed(3))

@@ -1,0 +1,16 @@
+"""The architecture of the embedded backbone, and where its weights are."""
+
+from pathlib import Path
+
+from timm.models.vision_transformer import VisionTransformer
+
+__all__ = ["WEIGHTS", "VisionTransformer", "glyph_vit"]
+
+WEIGHTS = Path(__file__).with_name("glyph_vit.safetensors")
+
+
+def glyph_vit(num_classes: int = 0) -> VisionTransformer:
+    """8x8 grey images, patch 2, dim 64, 6 blocks, 4 heads; fresh weights."""
+    return VisionTransformer(
+        img_size=8, patch_size=2, in_chans=1, num_classes=num_classes, embed_dim=64, depth=6, num_heads=4
+    )

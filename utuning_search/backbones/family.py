@@ -1,0 +1,175 @@
+"""What a family of backbones has to tell: one adapter around a frozen model, and one around each of its blocks.
+
+Everything else asks these: no other module knows how a family names and calls its parts. A new family is a subclass of
+`BackboneAdapter` and one of `BackboneBlock` in a module of its own, and an entry in `registry.FAMILIES`;
+`tests/backbones/test_families.py` measures what they claim.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from utuning_search.tuners import BackboneShape, FrozenBlock, Operation
+
+
+class BlockTuners(ABC):
+    """What a design has inside one block, for `BackboneBlock.run` to ask at each operation that it passes."""
+
+    @abstractmethod
+    def touches(self, *operations: Operation) -> bool:
+        """Whether something is added at one of these; if not, the block may run them as a whole."""
+
+    @abstractmethod
+    def add(self, operation: Operation, block: FrozenBlock, x: Tensor, y: Tensor) -> Tensor:
+        """y = OP(x) with what is added there, of y's shape and dtype.
+
+        Args:
+            operation: Any of the block's but "block", which is not the family's to add.
+            block: The block that asks.
+            x: (batch, tokens, in_dim).
+            y: (batch, tokens, out_dim).
+        """
+
+    @abstractmethod
+    def normalise(self, operation: Operation, norm: nn.Module, x: Tensor) -> Tensor:
+        """The norm before "attention" or "mlp" applied to x (batch, tokens, dim), as tuned from within."""
+
+    @abstractmethod
+    def rows(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values, each (heads, length, head_dim), that join the softmax before the block's own, one by one."""
+
+
+@dataclass(frozen=True)
+class LinearPart:
+    """A linear map, and the rows of its weight that make an operation's output."""
+
+    module: nn.Linear
+    rows: slice
+
+
+class BackboneBlock(FrozenBlock):
+    """One frozen block. It keeps the model's own module, and registers nothing with it."""
+
+    @abstractmethod
+    def widths(self, operation: Operation) -> tuple[int, int]:
+        """(input width, output width) of one of its operations, read off its own modules."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """The bare block, as the model itself runs it: (batch, tokens, dim) to the same."""
+
+    @abstractmethod
+    def run(self, x: Tensor, tuners: BlockTuners) -> Tensor:
+        """The block with tuners inside, (batch, tokens, dim) to the same; with none, `__call__` bit for bit.
+
+        `tuners.add` is asked once at each operation but "block" that is not run as a whole, inner ones first.
+        """
+
+    @abstractmethod
+    def linear(self, operation: Operation) -> LinearPart | None:
+        """The last linear map of a linear operation, "attention" or "mlp"; None where it is not one `nn.Linear`."""
+
+    @abstractmethod
+    def ends_in_linear(self, operation: Operation) -> bool:
+        """Whether nothing but dropout stands between the output of `linear(operation)` and the operation's."""
+
+
+class BackboneAdapter(ABC):
+    """One frozen model of a family, as designs, training and merging see it.
+
+    It is no `nn.Module` and owns nothing: the model stays where it is registered, and a deep copy of whoever holds
+    both wraps the copied model. Only `unfuse_attention` changes the model, in how it computes and not in what.
+
+    Attributes:
+        named: What models of the family are called in errors, with an article.
+        head: How names of tensors of a head begin; backbones have none.
+        operations: Those that its blocks have.
+        model: The model.
+        blocks: Its blocks in order.
+    """
+
+    named: ClassVar[str]
+    head: ClassVar[tuple[str, ...]]
+    operations: ClassVar[tuple[Operation, ...]]
+    model: nn.Module
+    blocks: Sequence[BackboneBlock]
+
+    @abstractmethod
+    def __init__(self, model: nn.Module) -> None:
+        """Around a model that `recognises` and `check` let through."""
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, model: nn.Module) -> bool:
+        """Whether a model is of this family; no two families recognise one model."""
+
+    @classmethod
+    @abstractmethod
+    def check(cls, model: nn.Module, where: str) -> None:
+        """Say why a model of this family cannot carry tuners.
+
+        Raises:
+            BackboneError: From `where`; names the part that is in the way.
+        """
+
+    @property
+    @abstractmethod
+    def shape(self) -> BackboneShape:
+        """The numbers that closed-form sizes depend on."""
+
+    @property
+    @abstractmethod
+    def num_features(self) -> int:
+        """Width of what `pool` gives."""
+
+    @property
+    @abstractmethod
+    def num_prefix_tokens(self) -> int:
+        """Class, register and other tokens before those of patches."""
+
+    @property
+    @abstractmethod
+    def image_size(self) -> int:
+        """Height and width of its images, in pixels."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Of its images."""
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Everything before the first block: (batch, channels, height, width) to (batch, tokens, dim)."""
+
+    def run(self, tokens: Tensor, start: int, stop: int) -> Tensor:
+        """The bare blocks with an index (from 0) in start <= index < stop: (batch, tokens, dim) to the same."""
+        for block in self.blocks[start:stop]:
+            tokens = block(tokens)
+        return tokens
+
+    @abstractmethod
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Everything after the last block but the head: (batch, tokens, dim) to (batch, num_features)."""
+
+    @abstractmethod
+    def unfuse_attention(self) -> None:
+        """Use plain matmuls in the attention of this one model.
+
+        On CPUs the fused kernel's backward in bf16 is about four times slower than plain matmuls.
+        """
+
+    @abstractmethod
+    def check_image_size(self, where: str) -> None:
+        """Raise InputError, from `where`, where the model's image size does not fall into patches."""
+
+    @abstractmethod
+    def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint's tensors under the model's own names, and resampled to its image size."""
+
+    def read_npz(self, path: Path) -> dict[str, Tensor]:
+        """All tensors of the model, as a .npz file has them; the model stays as it is."""
+        raise TypeError(f"no .npz of {self.named} is known, at {path}")

@@ -1,0 +1,41 @@
+"""The one list of backbone families, and the adapter of a model."""
+
+from torch import nn
+
+from utuning_search.backbones.family import BackboneAdapter
+from utuning_search.backbones.vit import VisionTransformerAdapter
+from utuning_search.common.errors import BackboneError
+
+FAMILIES: tuple[type[BackboneAdapter], ...] = (VisionTransformerAdapter,)
+SUPPORTED = f"the model is {' or '.join(family.named for family in FAMILIES)}"
+
+
+def adapter_of(model: nn.Module, name: str | None = None) -> BackboneAdapter:
+    """The adapter of a model, by its family.
+
+    Args:
+        model: Stays as it is.
+        name: For errors; None takes its class's.
+
+    Raises:
+        BackboneError: Tuners cannot be attached to it; says why.
+    """
+    where = f"backbone '{name or type(model).__name__}'"
+    for family in FAMILIES:
+        if family.recognises(model):
+            family.check(model, where)
+            adapter = family(model)
+            _check_widths(adapter, where)
+            return adapter
+    raise BackboneError(where, SUPPORTED, type(model).__name__)
+
+
+def _check_widths(adapter: BackboneAdapter, where: str) -> None:
+    """Raise BackboneError unless the blocks are as wide as the shape says, which is one for all of them."""
+    shape = adapter.shape
+    for i, block in enumerate(adapter.blocks):
+        for operation in adapter.operations:
+            own, wanted = block.widths(operation), shape.widths(operation)
+            if own != wanted:
+                rule = f"all blocks are of one width, {wanted[0]} to {wanted[1]} at {operation}"
+                raise BackboneError(f"{where}, block {i + 1}", rule, f"{own[0]} to {own[1]}")

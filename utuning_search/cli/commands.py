@@ -1,0 +1,169 @@
+"""The commands: what each is for and which options it takes. The module that does the work has the same name.
+
+Light, so that help and mistakes are answered at once: what a command needs is imported only to run it.
+"""
+
+from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from utuning_search.cli.options import (
+    DEPTH,
+    EXPORTS,
+    FORMATS,
+    SIZE,
+    TIME,
+    WORKERS,
+    add_backbone,
+    add_place,
+    add_running,
+)
+from utuning_search.results.defaults import FINALISTS, PICK, PICKS, SEEDS, TOP
+from utuning_search.search.defaults import NAMES, OBJECTIVES, PRUNER, PRUNERS, SAMPLER, SAMPLERS
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line.
+
+    Attributes:
+        help: One line, for the list of commands.
+        add_options: Adds its options to its parser.
+        description: For its own help; empty for the line of the list.
+    """
+
+    help: str
+    add_options: Callable[[ArgumentParser], None]
+    description: str = ""
+
+
+def _run(parser: ArgumentParser) -> None:
+    parser.add_argument("--space", default="full", metavar="S", help="a bundled space or a .toml file (default: full)")
+    parser.add_argument(
+        "--task", default="digits", metavar="T", help="a bundled task or a .toml file (default: digits)"
+    )
+    add_backbone(parser)
+    parser.add_argument("--name", metavar="NAME", help="of the study (default: SPACE-TASK)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
+    text = f"one of {', '.join(SAMPLERS)} (default: {SAMPLER})"
+    parser.add_argument("--sampler", default=SAMPLER, metavar="S", help=text)
+    text = "try a known method first, such as adapter-plus:rank=4; commas, several times, or all"
+    parser.add_argument("--preset", action="append", default=[], metavar="P", help=text)
+    text = "train no design with more trainable parameters, head included, such as 50000, 50k or 1.2M"
+    parser.add_argument("--max-params", metavar="N", help=text)
+    text = "the same for any objective that is exact before training, such as flops=3G; several times"
+    parser.add_argument("--limit", action="append", default=[], metavar="O=N", help=text)
+    text = f"what the front weighs, with commas: {', '.join(NAMES)} (default: {','.join(OBJECTIVES)})"
+    parser.add_argument("--objectives", default=",".join(OBJECTIVES), metavar="O", help=text)
+    text = f"what stops trials at rungs, one of {', '.join(PRUNERS)} (default: {PRUNER})"
+    parser.add_argument("--pruner", default=PRUNER, metavar="P", help=text)
+    parser.add_argument("--no-pruning", action="store_true", help="the same as --pruner none")
+    parser.add_argument("--precision", default="auto", metavar="P", help="auto, fp32 or bf16 (default: auto)")
+    add_place(parser, name=False)
+    add_running(parser)
+
+
+def _resume(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    add_running(parser)
+    for option in ("--space", "--task", "--sampler"):
+        parser.add_argument(option, metavar="X", help="refused with the difference if the study has another")
+    add_backbone(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="likewise")
+
+
+def _confirm(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    parser.add_argument("--top", type=int, default=TOP, metavar="N", help=f"designs of the front (default: {TOP})")
+    text = "confirm this trial, instead of the front and the strongest known methods; commas, or several times"
+    parser.add_argument("--trial", action="append", default=[], metavar="N", help=text)
+    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"trainings each (default: {SEEDS})")
+    text = "confirm a known method too, such as adapter-plus:rank=4; commas, several times, or all"
+    parser.add_argument("--preset", action="append", default=[], metavar="P", help=text)
+    parser.add_argument("--epochs", type=int, metavar="N", help="of each training (default: the task's)")
+    text = "train on the images as they are, without random crops and mirror images (8-pixel images have none)"
+    parser.add_argument("--no-augment", action="store_true", help=text)
+    parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
+    parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or mps (default: the study's)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing until it is done")
+
+
+def _recommend(parser: ArgumentParser) -> None:
+    text = "images as DIR/<class>/**, or DIR/train/<class>/** and DIR/test/<class>/**"
+    parser.add_argument("--data", required=True, metavar="DIR", help=text)
+    text = f"the most trainable parameters, head included, such as 50000, 50k or 1.2M (default: {SIZE})"
+    parser.add_argument("--max-params", default=SIZE, metavar="N", help=text)
+    text = f"for search and finals together, such as 90s, 10m or 2h (default: {TIME})"
+    parser.add_argument("--time", default=TIME, metavar="T", help=text)
+    add_backbone(parser)
+    text = "mirror images are as good as the images themselves: true of most photos, not of writing"
+    parser.add_argument("--mirror", action="store_true", help=text)
+    text = (
+        "for the tuner and its study; the same command goes on where one was stopped (default: recommended/DIR's name)"
+    )
+    parser.add_argument("--out", metavar="FOLDER", help=text)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
+    parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
+    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing until it is done")
+
+
+def _front(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    parser.add_argument("-f", "--format", default=FORMATS[0], metavar="F", help=f"one of {', '.join(FORMATS)}")
+    parser.add_argument("--png", metavar="FILE", help="draw the picture into FILE as well")
+
+
+def _export(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    parser.add_argument("--pick", default=PICK, metavar="P", help=f"{PICKS} (default: {PICK})")
+    parser.add_argument("--out", metavar="DIR", help="folder to write (default: exports/TRIAL in the study's folder)")
+    parser.add_argument("-f", "--format", default=EXPORTS[0], metavar="F", help="tuner, or peft (LoRA only)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
+
+
+def _repair(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+
+
+def _spaces(parser: ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="SPACE", help="a bundled space or a .toml file")
+    parser.add_argument("--depth", type=int, default=DEPTH, metavar="N", help=f"of the backbone (default: {DEPTH})")
+
+
+def _tasks(parser: ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="TASK", help="a bundled task or a .toml file")
+
+
+def _presets(parser: ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="PRESET", help="explain one")
+    parser.add_argument("--sizes", action="store_true", help="their sizes beside those that papers print")
+
+
+def _cite(parser: ArgumentParser) -> None:
+    text = "a preset, a tuner kind, or the folder of an exported tuner"
+    parser.add_argument("what", metavar="NAME|FOLDER", help=text)
+
+
+RECOMMEND = "from a folder of images to a tuner: make a task, search, confirm the best, export it"
+CONFIRM = "train a front again on all training images, with several seeds, and test it"
+CHOSEN = f"Designs of the front: {FINALISTS}; besides them the strongest known methods tried."
+COMMANDS = {
+    "run": Command("start a study", _run, "Search a space on a task; a new study."),
+    "resume": Command("go on with a study", _resume, "Go on with a study; its spec cannot change, its budget can."),
+    "confirm": Command(CONFIRM, _confirm, f"{CONFIRM[0].upper()}{CONFIRM[1:]}. {CHOSEN}"),
+    "recommend": Command(RECOMMEND, _recommend, f"{RECOMMEND[0].upper()}{RECOMMEND[1:]}."),
+    "front": Command("show a study's Pareto front", _front),
+    "export": Command("write a tuner that loads in three lines", _export),
+    "repair": Command("cut a damaged journal back to its last sound line", _repair),
+    "spaces": Command("list the search spaces, or explain one", _spaces),
+    "tasks": Command("list the tasks, or explain one", _tasks),
+    "presets": Command("list the known methods, or explain one", _presets),
+    "cite": Command("print the BibTeX of the methods that a design uses", _cite),
+}
+
+
+def module_of(command: str) -> str:
+    """The module whose `run(arguments)` does what a command is for, and returns its exit code."""
+    return f"{__package__}.{command}"

@@ -1,0 +1,39 @@
+"""`front`: what stands on a study's Pareto front."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from utuning_search.cli.console import console
+from utuning_search.cli.display import front_lines
+from utuning_search.cli.options import FORMATS
+from utuning_search.cli.studies import load_study, title_of
+from utuning_search.common.errors import InputError
+from utuning_search.results.pictures.front import save_front
+from utuning_search.results.tables import NEAREST, front_table, write_tables
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.format not in FORMATS:
+        raise InputError("--format", f"format is one of {', '.join(FORMATS)}", f"'{arguments.format}'")
+    if arguments.png and not Path(arguments.png).name:
+        raise InputError("--png", "it names a file", f"'{arguments.png}'")
+    study = load_study(arguments)
+    records = study.trials()
+    write_tables(study)
+    if arguments.png:
+        save_front(records, title_of(study), Path(arguments.png), study.objectives)
+    if arguments.format == "csv":
+        sys.stdout.write(front_table(records, study.shape.depth, study.objectives).to_csv(index=False))
+    elif arguments.format == "json":
+        nearest = front_table(records, study.shape.depth, study.objectives)[NEAREST]
+        rows = [
+            {**r.to_dict(), "design": r.design and r.design.to_dict(), NEAREST: near}
+            for r, near in zip(study.front(), nearest, strict=True)
+        ]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        for line in front_lines(study, records):
+            console.print(line)
+    return 0

@@ -1,0 +1,51 @@
+"""`run`: a new study."""
+
+import argparse
+from dataclasses import asdict
+
+from utuning_search.cli.console import console
+from utuning_search.cli.running import budget_of, go, on_backbone
+from utuning_search.common.counts import parse_count
+from utuning_search.common.errors import InputError
+from utuning_search.search.defaults import TRIALS
+from utuning_search.search.samplers.registry import sampler_for
+from utuning_search.search.spec import exact_objective
+from utuning_search.search.storage import quiet_optuna
+from utuning_search.search.study import Study
+from utuning_search.training.task import Task
+
+
+def run(arguments: argparse.Namespace) -> int:
+    quiet_optuna()
+    budget = budget_of(arguments, {"trials": TRIALS} if not (arguments.epochs or arguments.time) else {})
+    with console.status("Loading backbone and data ..."):
+        study = Study.create(
+            arguments.space,
+            on_backbone(Task.load(arguments.task), arguments),
+            name=arguments.name,
+            studies_dir=arguments.studies_dir,
+            storage=arguments.storage,
+            seed=arguments.seed,
+            sampler=sampler_for(arguments.sampler, budget.trials),
+            pruner="none" if arguments.no_pruning else arguments.pruner,
+            objectives=arguments.objectives.split(","),
+            precision=arguments.precision,
+            device=arguments.device or "auto",
+            data_dir=arguments.data_dir,
+            presets=arguments.preset,
+            max_parameters=None if arguments.max_params is None else parse_count(arguments.max_params, "--max-params"),
+            limits=_limits(arguments.limit),
+        )
+    study.remember(budget={k: v for k, v in asdict(budget).items() if v is not None})
+    return go(study, budget, arguments)
+
+
+def _limits(given: list[str]) -> dict[str, float]:
+    """Limits of exact objectives by name, of "flops=3G" and the like."""
+    found: dict[str, float] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        if not value:
+            raise InputError("--limit", "a limit is written like flops=3G", f"'{text}'")
+        found[exact_objective(name, "--limit").name] = parse_count(value, f"--limit {name}")
+    return found

@@ -1,0 +1,75 @@
+"""What `run` and `resume` share: their budget, and a study's way from here to what is next."""
+
+import argparse
+from typing import Any
+
+from utuning_search.cli.console import PLAIN, console
+from utuning_search.cli.display import Display, front_lines
+from utuning_search.cli.options import image_size, positive, seconds, workers
+from utuning_search.cli.stopped import Stopped
+from utuning_search.cli.studies import FRONT_PNG, place_of, warn_of_skipped, write_results
+from utuning_search.results.tables import FRONT_CSV, TRIALS_CSV
+from utuning_search.search.budget import Budget
+from utuning_search.search.defaults import TRIALS
+from utuning_search.search.study import Study
+from utuning_search.training.runtime import resolve_device
+from utuning_search.training.task import Task
+
+
+def has_backbone(arguments: argparse.Namespace) -> bool:
+    """Whether an option of `options.add_backbone` was given."""
+    return any(v is not None for v in (arguments.backbone, arguments.checkpoint, arguments.image_size))
+
+
+def on_backbone(task: Task, arguments: argparse.Namespace) -> Task:
+    """The task with the options of `options.add_backbone`."""
+    return task.with_backbone(arguments.backbone, arguments.checkpoint, image_size(arguments.image_size))
+
+
+def budget_of(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budget:
+    """When to stop; the options of running are checked here too, before anything is written."""
+    if arguments.device is not None:
+        resolve_device(arguments.device)
+    given = {
+        "trials": positive(arguments.trials, "--trials"),
+        "epochs": positive(arguments.epochs, "--epochs"),
+        "seconds": seconds(arguments.time),
+    }
+    workers(arguments.workers)
+    given = {k: v for k, v in given.items() if v is not None}
+    return Budget(**{"trials": None, **(given or remembered)})
+
+
+def go(study: Study, budget: Budget, arguments: argparse.Namespace) -> int:
+    """Run a study until its budget is spent, and show what came of it.
+
+    Raises:
+        Stopped: By Ctrl-C.
+    """
+    warn_of_skipped(study)
+    with Display(study, quiet=arguments.quiet) as display:
+        finished = study.run(
+            budget,
+            workers=arguments.workers,
+            device=arguments.device,
+            data_dir=arguments.data_dir,
+            on_change=display.show,
+        )
+    records = study.trials()
+    write_results(study, records)
+    place = place_of(arguments)
+    if not finished:
+        raise Stopped(f"resume {study.name}{place}")
+    for line in front_lines(study, records):
+        console.print(line)
+    folder = study.folder
+    console.print(f"\nPicture  {folder / FRONT_PNG}\nTables   {folder / TRIALS_CSV}  {folder / FRONT_CSV}", **PLAIN)
+    more = 2 * max(budget.trials or TRIALS, 1)
+    console.print(
+        "Next\n"
+        f"  utuning-search export {study.name} --pick knee{place}\n"
+        f"  utuning-search front {study.name}{place}\n"
+        f"  utuning-search resume {study.name} --trials {more}{place}",
+        **PLAIN,
+    )
+    return 0

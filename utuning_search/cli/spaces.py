@@ -1,0 +1,71 @@
+"""`spaces`: which search spaces there are, and what one holds."""
+
+import argparse
+
+from utuning_search.cli.console import console, listing
+from utuning_search.cli.options import positive
+from utuning_search.common.bundled import bundled, find
+from utuning_search.designs.spaces.domains import Choice, Domain
+from utuning_search.designs.spaces.space import Space
+from utuning_search.tuners import TUNERS
+
+
+def run(arguments: argparse.Namespace) -> int:
+    positive(arguments.depth, "--depth")
+    if arguments.name:
+        _explain(Space.load(arguments.name), arguments)
+        return 0
+    table = listing("space", "variables", "designs", "paper", "cost", "what it covers")
+    for name in bundled("space"):
+        space = Space.load(name)
+        size, count = space.size(arguments.depth), len(space.variables(arguments.depth))
+        paper = "" if space.reference is None else space.reference.arxiv
+        table.add_row(name, str(count), _size(size), paper, _cost(name), space.description)
+    console.print(table)
+    console.print(
+        f"Designs and variables for a backbone of {arguments.depth} blocks. Explain one: utuning-search spaces full"
+    )
+    return 0
+
+
+def _explain(space: Space, arguments: argparse.Namespace) -> None:
+    variables = space.variables(arguments.depth)
+    size = f"{_size(space.size(arguments.depth))} designs"
+    console.print(f"[bold]{space.name}[/]: {space.description}")
+    console.print(
+        f"{size} and {len(variables)} search variables for a backbone of {arguments.depth} blocks; {_cost(space.name)}"
+    )
+    if space.reference is not None:
+        console.print(f"Reference: {space.reference}", highlight=False, soft_wrap=True)
+    console.print(f"Tried first: {', '.join(p.name for p in space.presets) or 'nothing'}\n")
+    table = listing("variable", "values", "exists if")
+    for variable in variables:
+        table.add_row(variable.name, _values(variable.domain), variable.exists_if)
+    console.print(table)
+    kinds = {v.kind for slot in space.slots for v in slot.variants}
+    console.print()
+    for tuner in TUNERS:
+        if tuner.kind in kinds:
+            console.print(f"{tuner.kind}: {tuner.summary} ({'; '.join(map(str, tuner.references))})", highlight=False)
+
+
+def _values(domain: Domain) -> str:
+    if isinstance(domain, Choice):
+        return ", ".join(map(str, domain.values))
+    return f"{domain.low:g} to {domain.high:g}" + (" (log)" if domain.log else "")
+
+
+def _size(size: int) -> str:
+    return f"{size:,}" if size < 1_000_000 else f"{size:.1e}"
+
+
+def _cost(name: str) -> str:
+    """The header line of a space's file that states its cost."""
+    text = find("space", name).read_text(encoding="utf-8") if name in bundled("space") else ""
+    lines = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
+    joined = " ".join(lines)
+    return (
+        joined.split("Cost on the task ")[1].rstrip(".").replace("`", "")
+        if "Cost on the task " in joined
+        else "cost unknown"
+    )

@@ -1,0 +1,47 @@
+"""What commands on a study share: opening it, its files, and how one goes on with it."""
+
+import argparse
+import sys
+from typing import Any
+
+from utuning_search.results.pictures.front import save_front
+from utuning_search.results.tables import write_tables
+from utuning_search.search.layout import SPLITS
+from utuning_search.search.storage import quiet_optuna
+from utuning_search.search.study import Study
+from utuning_search.search.trials import TrialRecord
+
+FRONT_PNG, FINALS_PNG = "front.png", "finals.png"
+SHOWN = 3
+
+
+def load_study(arguments: argparse.Namespace, **changed: Any) -> Study:
+    """The study that the options of `options.add_place` name; `changed` as for `Study.load`."""
+    quiet_optuna()
+    return Study.load(arguments.name, studies_dir=arguments.studies_dir, storage=arguments.storage, **changed)
+
+
+def place_of(arguments: argparse.Namespace) -> str:
+    """The options that another command needs to find the same study, with a space before; a URL may hold a password."""
+    place = "" if arguments.studies_dir == "studies" else f" --studies-dir {arguments.studies_dir}"
+    return place + (" --storage URL" if arguments.storage else "")
+
+
+def title_of(study: Study) -> str:
+    """What a picture of the study is headed by."""
+    return f"{study.spec.space.name} on {study.spec.task.name}"
+
+
+def write_results(study: Study, records: list[TrialRecord]) -> None:
+    """Tables and picture of its trials, into its folder."""
+    write_tables(study)
+    save_front(records, title_of(study), study.folder / FRONT_PNG, study.objectives)
+
+
+def warn_of_skipped(study: Study) -> None:
+    """One line on images that could not be read, if there were any."""
+    skipped = [f"{name} ({why})" for name, why in study.skipped().items()]
+    if skipped:
+        names = "; ".join(skipped[:SHOWN]) + (f"; all are named in {study.folder / SPLITS}" if skipped[SHOWN:] else "")
+        images = "image that cannot be read was" if len(skipped) == 1 else "images that cannot be read were"
+        print(f"utuning-search: warning: {len(skipped)} {images} left out: {names}", file=sys.stderr)

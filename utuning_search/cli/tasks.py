@@ -1,0 +1,22 @@
+"""`tasks`: which tasks there are, and what one is."""
+
+import argparse
+
+from utuning_search.cli.console import PLAIN, console, listing
+from utuning_search.common.bundled import bundled, find
+from utuning_search.training.task import Task
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.name:
+        console.print(find("task", arguments.name).read_text(encoding="utf-8"), **PLAIN)
+        return 0
+    table = listing("task", "backbone", "data", "proxy / validation", "epochs", "what it is")
+    for name in bundled("task"):
+        task = Task.load(name)
+        split = f"{task.data.proxy} / {task.data.validation}"
+        data = task.data.dataset or task.data.source
+        table.add_row(name, task.backbone.name, data, split, str(task.recipe.epochs), task.description)
+    console.print(table)
+    console.print("Source, licence, layout and cost of one: utuning-search tasks NAME")
+    return 0

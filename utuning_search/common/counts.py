@@ -1,0 +1,24 @@
+"""Counts in the field's shorthand: 650, 1.8k, 0.27M, 2.5G."""
+
+import re
+
+from utuning_search.common.errors import InputError
+
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)")
+
+
+def parse_count(text: str, where: str) -> int:
+    """A count such as 50000, 50k or 1.2M."""
+    match = _COUNT.fullmatch(text)
+    if match is None:
+        raise InputError(where, "a count is a number such as 50000, 50k or 1.2M", f"'{text}'")
+    return round(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}[match[2].lower()])
+
+
+def short(value: float) -> str:
+    """A count in shorthand: 650, 1.8k, 25k, 0.27M, 2.5G."""
+    if value >= 1e9:
+        return f"{value / 1e9:.2f}".rstrip("0").rstrip(".") + "G"
+    if value >= 1e5:
+        return f"{value / 1e6:.2f}".rstrip("0").rstrip(".") + "M"
+    return f"{value / 1e3:.1f}".rstrip("0").rstrip(".") + "k" if value >= 1e3 else f"{value:.0f}"

@@ -1,0 +1,54 @@
+"""The README.md of an exported tuner: how it is loaded, what it is, how good, and what to cite."""
+
+from typing import Any
+
+from utuning_search.search.objectives.base import Objective
+from utuning_search.search.study import Study
+from utuning_search.search.trials import TrialRecord
+
+TRAINED_ON = {True: "all training images", False: "the proxy split"}
+WEIGHTS_SAID = {
+    True: "the weights here are those of the first seed",
+    False: "the weights here are not those, but the trial's, which saw fewer images",
+}
+
+
+def card(study: Study, record: TrialRecord, table: dict[str, Any], folder: str) -> str:
+    """The text; `table` is what tuner.toml holds, `folder` the name to load it by."""
+    task, cite = study.spec.task, "\n\n".join(table["provenance"]["cite"])
+    where = ', data_dir="DATA_DIR"' if task.backbone.checkpoint else ""
+    size = study.shape
+    lines = [
+        f"# A tuner for `{task.backbone.name}` on `{task.name}`",
+        "",
+        "```python",
+        "from utuning_search import load_tuned",
+        f'model = load_tuned("{folder}"{where})',
+        "logits = model(model.preprocess(images))  # images: uint8 (batch, channels, size, size)",
+        "```",
+        "",
+        f"- Design: {record.design}",
+        f"- Validation accuracy: {record.accuracy:.4f} (it was chosen on these images: measure on your own)",
+        *(f"- {o.label[0].upper()}{o.label[1:]}: {o.text(record.values[o.name])}" for o in _others(study)),
+        *_confirmed(table["metrics"], table["provenance"]["trained_on"] == TRAINED_ON[True]),
+        f"- Trainable parameters: {record.parameters:,} with head, {table['metrics']['tuner_parameters']:,} without; "
+        f"the frozen backbone has {size.parameters:,}",
+        f"- Trial {record.number} of study `{study.name}` (digest {study.spec.digest})",
+    ]
+    return "\n".join(lines) + (f"\n\nPlease cite:\n\n```bibtex\n{cite}\n```\n" if cite else "\n")
+
+
+def _others(study: Study) -> list[Objective]:
+    """The study's objectives that have no line of their own."""
+    return [o for o in study.objectives if o.name not in ("accuracy", "parameters")]
+
+
+def _confirmed(metrics: dict[str, Any], confirmed: bool) -> list[str]:
+    if "test_seeds" not in metrics:
+        return []
+    spread = f" ± {metrics['test_accuracy_sd']:.4f}" if "test_accuracy_sd" in metrics else ""
+    seeds = f"{metrics['test_seeds']} seeds" if metrics["test_seeds"] > 1 else "one seed"
+    return [
+        f"- Test accuracy of the design: {metrics['test_accuracy_mean']:.4f}{spread}, trained on all training images "
+        f"with {seeds}; {WEIGHTS_SAID[confirmed]}"
+    ]

@@ -1,0 +1,60 @@
+"""The picture of a confirmation: the finals on the test images."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from utuning_search.results.finals import Confirmation
+from utuning_search.results.pictures.figure import FRONT, OTHER, PARAMETERS, PRESET, PRUNED, dress, empty, save
+from utuning_search.results.pictures.labels import name_presets
+
+
+def draw_finals(found: Confirmation, title: str) -> Figure:
+    """Test accuracy, mean and standard deviation over seeds, against trainable parameters; survivors joined.
+
+    A small dash is what the search read on its validation images; its height above the point is luck.
+    """
+    figure, (axes,) = empty()
+    measured = [f for f in found.finals if f.mean is not None]
+    best = [f for f in measured if f.survives]
+    if best:
+        x, y = [f.finalist.parameters for f in best], [100 * (f.mean or 0) for f in best]
+        axes.plot(x, y, color=FRONT, linewidth=1.6, zorder=3)
+    for survives, color in ((True, FRONT), (False, OTHER)):
+        shown = [f for f in measured if f.survives is survives]
+        if shown:
+            axes.errorbar(
+                [f.finalist.parameters for f in shown],
+                [100 * (f.mean or 0) for f in shown],
+                yerr=[100 * (f.sd or 0) for f in shown],
+                fmt="o",
+                color=color,
+                markersize=6,
+                capsize=3,
+                zorder=4,
+                label=f"{'survives' if survives else 'beaten'} ({len(shown)})",
+            )
+    read = [f for f in measured if f.finalist.validation is not None]
+    if read:
+        x, y = [f.finalist.parameters for f in read], [100 * (f.finalist.validation or 0) for f in read]
+        axes.scatter(x, y, marker="_", color=PRUNED, s=90, zorder=2, label="validation accuracy in the search")
+    presets = [
+        (float(f.finalist.parameters), 100 * (f.mean or 0), 100 * (f.sd or 0), f.finalist.preset)
+        for f in measured
+        if f.finalist.preset
+    ]
+    if presets:
+        places = [n for n, *_ in presets], [mean for _, mean, *_ in presets]
+        axes.scatter(*places, marker="D", facecolors="none", edgecolors=PRESET, s=90, zorder=5, label="known methods")
+    seeds = f"{found.seeds} seeds, mean ± sd" if found.seeds > 1 else "one seed"
+    dress(axes, title, PARAMETERS, f"accuracy on {found.test_images:,} test images (%), {seeds}")
+    axes.margins(0.08, 0.12)
+    if measured:
+        axes.legend(loc="best", framealpha=0.9)
+    name_presets(axes, presets)
+    return figure
+
+
+def save_finals(found: Confirmation, title: str, path: Path) -> None:
+    """Write `draw_finals` as a PNG, whatever the file is called."""
+    save(draw_finals(found, title), path)

@@ -1,0 +1,93 @@
+"""The picture of a study's front."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utuning_search.results.pictures.figure import FRONT, OTHER, PRESET, PRUNED, dress, empty, save
+from utuning_search.results.pictures.labels import name_presets
+from utuning_search.search.objectives.base import Objective
+from utuning_search.search.objectives.registry import USUAL, Objectives
+from utuning_search.search.trials import TrialRecord, front_of
+
+Value = Callable[[TrialRecord], float]
+
+
+def draw_front(records: Sequence[TrialRecord], title: str, objectives: Objectives = USUAL) -> Figure:
+    """The first measured objective against each other one: front, dominated and pruned trials, presets by name.
+
+    By default that is validation accuracy against trainable parameters. A study of one objective is drawn over trials.
+    """
+    quality = objectives.quality
+    others = [o for o in objectives if o.name != quality.name]
+    figure, panels = empty(max(len(others), 1))
+    y = _reader(quality)
+    if not others:
+        _draw(panels[0], records, objectives, lambda r: float(r.number), y)
+        dress(panels[0], title, "trial", _label(quality), log=False)
+    for axes, other in zip(panels, others, strict=False):
+        _draw(axes, records, objectives, _reader(other), y)
+        dress(axes, title, _label(other), _label(quality), log=other.log)
+        _name(axes, records, objectives, _reader(other), y)
+    return figure
+
+
+def save_front(records: Sequence[TrialRecord], title: str, path: Path, objectives: Objectives = USUAL) -> None:
+    """Write `draw_front` as a PNG, whatever the file is called."""
+    save(draw_front(records, title, objectives), path)
+
+
+def _reader(objective: Objective) -> Value:
+    """A trial's value as it is drawn: a share in per cent."""
+    factor = 1.0 if objective.unit else 100.0
+    return lambda record: factor * record.values[objective.name]
+
+
+def _label(objective: Objective) -> str:
+    return objective.label if objective.unit else f"{objective.label} (%)"
+
+
+def _shown(records: Sequence[TrialRecord], objectives: Objectives) -> list[TrialRecord]:
+    known = [r for r in records if r.reused is None and r.settled]
+    return [r for r in known if all(name in r.values for name in objectives.names)]
+
+
+def _draw(axes: Axes, records: Sequence[TrialRecord], objectives: Objectives, x: Value, y: Value) -> None:
+    best = front_of(records, objectives)
+    standing = {r.number for r in best}
+    shown = _shown(records, objectives)
+    pruned = [r for r in shown if r.state == "pruned"]
+    complete = [r for r in shown if r.state == "complete"]
+    dominated = [r for r in complete if r.number not in standing]
+    _scatter(axes, pruned, x, y, f"pruned at a rung ({len(pruned)})", marker="x", color=PRUNED, s=26)
+    _scatter(axes, dominated, x, y, f"dominated ({len(dominated)})", color=OTHER, alpha=0.45, s=26)
+    if best:
+        if len(objectives) == 2:  # of more, no line separates the front from the rest
+            axes.step([x(r) for r in best], [y(r) for r in best], where="post", color=FRONT, linewidth=1.6, zorder=3)
+        _scatter(axes, best, x, y, f"Pareto front ({len(best)})", color=FRONT, s=42, zorder=4)
+    presets = [r for r in complete if r.preset]
+    _scatter(axes, presets, x, y, "known methods", marker="D", facecolors="none", edgecolors=PRESET, s=58, zorder=5)
+    _zoom(axes, [y(r) for r in complete], share=not objectives.quality.unit)
+    if shown:
+        axes.legend(loc="best", framealpha=0.9)
+
+
+def _name(axes: Axes, records: Sequence[TrialRecord], objectives: Objectives, x: Value, y: Value) -> None:
+    presets = [r for r in _shown(records, objectives) if r.preset and r.state == "complete"]
+    name_presets(axes, [(x(r), y(r), 0.0, r.preset) for r in presets])
+
+
+def _scatter(axes: Axes, records: Sequence[TrialRecord], x: Value, y: Value, label: str, **style: object) -> None:
+    if records:
+        places = [x(r) for r in records], [y(r) for r in records]
+        axes.scatter(*places, label=label, **style)  # type: ignore[arg-type]  # style is scatter's own keywords
+
+
+def _zoom(axes: Axes, values: Sequence[float], *, share: bool) -> None:
+    """Show the finished trials whole; trials pruned far below them may leave the picture."""
+    if values and max(values) > min(values):
+        span = max(values) - min(values)
+        low = min(values) - 0.35 * span
+        axes.set_ylim(max(low, -3) if share else low, max(values) + 0.12 * span)

@@ -1,0 +1,104 @@
+"""What a search found, confirmed and exported.
+
+The tuner is chosen on validation images; test images only say how good it is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from utuning_search.common.errors import StudyError
+from utuning_search.common.files import make_folder
+from utuning_search.results.confirm import Progress, confirm
+from utuning_search.results.export import export_trial
+from utuning_search.results.exported import README, TUNER_WEIGHTS
+from utuning_search.results.finalists import strongest_presets
+from utuning_search.results.finals import Confirmation, Final
+from utuning_search.results.recommend.plan import plan_finals
+from utuning_search.results.recommend.prepare import check_free
+from utuning_search.results.recommend.search import Search, at_once
+from utuning_search.search.trials import TrialRecord
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What `recommend` found.
+
+    Attributes:
+        trial: The most accurate design on validation images that is small enough.
+        final: It, trained on all training images, on test images.
+        probe: The linear probe, likewise; None where there was no time.
+        known: The most accurate known method that is small enough, likewise; None if it is one of the others, or
+            there was no time.
+        confirmation: All finals.
+        folder: Of the exported tuner.
+        difference: Largest difference of its logits from the training's, once loaded.
+    """
+
+    trial: TrialRecord
+    final: Final
+    probe: Final | None
+    known: Final | None
+    confirmation: Confirmation
+    folder: Path
+    difference: float
+
+
+def finish(
+    prepared: Search,
+    out: Path,
+    seconds: float,
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Recommendation:
+    """Choose on validation images, confirm on test images, export.
+
+    Args:
+        prepared: Its search is over.
+        out: Where the tuner goes.
+        seconds: That are left for finals; one training is done in any case.
+        workers: Processes.
+        on_progress: As for `confirm`.
+    """
+    study = prepared.study
+    front, records = study.front(), study.trials()
+    if not front:
+        todo = "Give more --time, a smaller --image-size, or a smaller --backbone; see the trials in study/trials.csv."
+        raise StudyError(f"study in {study.folder}", "a design was trained to the end", "none", todo)
+    best = front[-1]
+    probe = next((r for r in records if r.preset == "linear-probe" and r.state == "complete"), None)
+    known = [r for r in strongest_presets(records) if r.preset != "linear-probe"][:1]
+    wanted = {r.key: r for r in (best, *([probe] if probe else []), *known)}  # each design once, in this order
+    count = at_once(study.local.get("device", "auto"), workers)
+    chosen = list(wanted.values())
+    number, seeds = plan_finals([_final_seconds(prepared, r) for r in chosen], seconds, count)
+    found = confirm(
+        study,
+        trials=[r.number for r in chosen[:number]],
+        seeds=seeds,
+        workers=workers,
+        on_progress=on_progress,
+    )
+    by_key = {f.finalist.design.key: f for f in found.finals}
+    check_free(out)
+    for name in (README, TUNER_WEIGHTS) if (out / TUNER_WEIGHTS).exists() else ():  # of an export that was killed
+        (out / name).unlink(missing_ok=True)
+    make_folder(out)
+    difference = export_trial(study, best, out)
+    return Recommendation(
+        trial=best,
+        final=by_key[best.key],
+        probe=by_key.get(probe.key) if probe else None,
+        known=next((by_key[r.key] for r in known if r.key in by_key and r.key != best.key), None),
+        confirmation=found,
+        folder=out,
+        difference=difference,
+    )
+
+
+def _final_seconds(prepared: Search, record: TrialRecord) -> float:
+    """About how long a final of a trial takes: its own time an image, which measuring at rungs is part of."""
+    data = prepared.study.spec.task.data
+    everything = min(prepared.survey.trained, data.limit or prepared.survey.trained)
+    return record.seconds * everything / max(min(data.proxy, everything), 1)

@@ -1,0 +1,121 @@
+"""Look at a folder of images, and make of it a study that fits into a time."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.common.errors import StudyError
+from utuning_search.data.spec import DataSpec
+from utuning_search.data.survey import Survey, survey
+from utuning_search.designs.spaces.space import Space
+from utuning_search.results.exported import README, TUNER_TOML, TUNER_WEIGHTS
+from utuning_search.results.recommend.plan import Cost, plan_search
+from utuning_search.results.recommend.search import Search, at_once
+from utuning_search.search.layout import SPEC
+from utuning_search.search.study import Study
+from utuning_search.training.context import load_backbone
+from utuning_search.training.cost import image_seconds
+from utuning_search.training.runtime import Runtime, resolve_device, resolve_precision
+from utuning_search.training.task import Task
+
+STUDY, SPACE = "study", "full"
+PRESETS = ("ssf", "bitfit")  # the strongest of the small ones where they were compared, besides those of the space
+BASE = BackboneSpec("vit_base_patch16_224.orig_in21k")
+SMALL = BackboneSpec("vit_tiny_patch16_224.augreg_in21k_ft_in1k", image_size=96)  # what a CPU can search in minutes
+WIDE, RATES = 384, (0.005, 0.002)  # wider backbones want smaller steps
+
+
+def prepare(
+    data: Path,
+    out: Path,
+    *,
+    max_parameters: int,
+    seconds: float,
+    backbone: str | None = None,
+    checkpoint: str | None = None,
+    image_size: int | None = None,
+    mirror: bool = False,
+    workers: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> Search:
+    """Look at the images, measure what one costs, and create a study that fits into the time; or find an earlier one.
+
+    Raises:
+        InputError, DataError: The folder, its images or a setting cannot be used; nothing has been written.
+        StudyError: `out` holds a recommendation already, or the study of another call.
+    """
+    found = survey(data)
+    check_free(out)
+    kind = resolve_device(device)
+    spec = _backbone(kind, backbone, checkpoint, image_size)
+    data_spec = DataSpec(
+        "imagefolder",
+        found.root.name or str(found.root),
+        held_out=found.held_out,
+        train_folder=found.train_folder or "train",
+        test_folder=found.test_folder or "test",
+        scarce=True,
+        views=2 if mirror else 1,
+    )
+    data_dir = str(found.root.parent)
+    if (out / STUDY / SPEC).exists():
+        return _earlier(out, found, spec, data_spec, max_parameters, seconds, seed)
+    draft = Task(_name(found.root), spec, data_spec)
+    model, preprocessing = load_backbone(draft, data_dir)
+    runtime = Runtime(kind, resolve_precision("auto", kind, spec.name), data_dir)
+    cost = Cost(*image_seconds(model, preprocessing, runtime))
+    rate = RATES[adapter_of(model).shape.dim > WIDE]
+    plan = plan_search(found.trained, len(found.classes), cost, seconds, at_once(device, workers), learning_rate=rate)
+    split = replace(data_spec, proxy=plan.proxy, validation=plan.validation, limit=plan.limit)
+    study = Study.create(
+        Space.load(SPACE),
+        replace(draft, data=split, recipe=plan.recipe, description=f"images of {found.root.name}"),
+        name=STUDY,
+        studies_dir=out,
+        seed=seed,
+        device=device,
+        data_dir=data_dir,
+        presets=PRESETS,
+        max_parameters=max_parameters,
+    )
+    study.remember(recommend={"seconds": seconds, "search_seconds": plan.search_seconds})
+    return Search(study, found, plan, seconds, plan.search_seconds)
+
+
+def check_free(out: Path) -> None:
+    """Refuse a folder with a tuner, or with a README.md of the user's own: an export begins with its weights."""
+    taken = (TUNER_TOML,) if (out / TUNER_WEIGHTS).exists() else (TUNER_TOML, README)
+    for name in taken:
+        if (out / name).exists():
+            raise StudyError(f"folder {out}", "it holds no recommendation yet", name, "Choose another with --out.")
+
+
+def _backbone(kind: str, name: str | None, checkpoint: str | None, image_size: int | None) -> BackboneSpec:
+    """What was asked for; without a name what the device can search in minutes."""
+    usual = SMALL if kind == "cpu" else BASE
+    spec = usual if name is None or name == usual.name else BackboneSpec(name)
+    spec = replace(spec, checkpoint=checkpoint or "")
+    return spec if image_size is None else replace(spec, image_size=image_size)
+
+
+def _earlier(
+    out: Path, found: Survey, backbone: BackboneSpec, data: DataSpec, limit: int, seconds: float, seed: int
+) -> Search:
+    """The study of a call that was stopped, if this call asks for the same; how much is trained was decided then."""
+    there = Study.load(STUDY, studies_dir=out)
+    task, folder = there.spec.task, there.local.get("data_dir", "")
+    if folder != str(found.root.parent):
+        todo = "Choose another folder with --out."
+        raise StudyError(f"study in {there.folder}", f"its images lie in {folder}", found.root.parent, todo)
+    same = replace(data, proxy=task.data.proxy, validation=task.data.validation, limit=task.data.limit)
+    wanted = replace(task, name=_name(found.root), backbone=backbone, data=same)
+    study = Study.load(STUDY, studies_dir=out, task=wanted, max_parameters=limit, seed=seed)
+    kept = study.local.get("recommend", {})
+    return Search(study, found, None, kept.get("seconds", seconds), kept.get("search_seconds", seconds / 2))
+
+
+def _name(folder: Path) -> str:
+    """A task's name from a folder's."""
+    return "".join(c if c.isalnum() else "-" for c in folder.name).strip("-") or "images"

@@ -1,0 +1,120 @@
+"""A new study: checked, then written into its folder and its storage; after an error nothing of it is left."""
+
+import json
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+import tomli_w
+from optuna.storages import BaseStorage
+
+from utuning_search.common.errors import InputError, StudyError
+from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.locks import locked
+from utuning_search.designs.design import Design
+from utuning_search.designs.spaces.space import Space
+from utuning_search.search.layout import LOCAL, SPEC, SPLITS
+from utuning_search.search.objectives.base import Setting
+from utuning_search.search.spec import StudySpec, exact_objective
+from utuning_search.search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
+from utuning_search.training.context import SearchContext
+
+
+def write_study(
+    folder: Path, spec: StudySpec, context: SearchContext, storage: str | None, device: str, data_dir: str | None
+) -> dict[str, Any]:
+    """Write a study's folder and its storage.
+
+    Returns:
+        Its settings of this machine, as in run.toml.
+
+    Raises:
+        StudyError: A study of this name exists, or the folder or storage cannot be written.
+        InputError: Nothing fits into a limit, or the space does not fit the backbone.
+    """
+    _check_space(spec.space, context.shape.depth, spec.task.recipe.learning_rate)
+    _check_limits(spec, Setting(context.shape, context.data.num_classes))
+    local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
+    local |= {"data_dir": str(Path(data_dir).resolve())} if data_dir else {}
+    opened = open_storage(storage, folder) if storage else None  # before the folder: if it fails, there is none
+    make_folder(folder)
+    with locked(folder, folder.name, "runs"), storage_errors(storage, folder):
+        check_new(folder)  # again: another process may have been faster
+        (folder / JOURNAL).unlink(missing_ok=True)  # of a creation that was killed; see check_new
+        with _recorded(opened or open_storage(None, folder), folder, storage, spec, context):
+            write_atomically(folder / SPLITS, json.dumps(context.data.index(), indent=1) + "\n")
+            write_atomically(folder / LOCAL, tomli_w.dumps(local))
+            write_atomically(folder / SPEC, spec.to_toml())  # last: from here on there is a study
+    return local
+
+
+@contextmanager
+def _recorded(
+    storage: BaseStorage, folder: Path, url: str | None, spec: StudySpec, context: SearchContext
+) -> Iterator[None]:
+    """Create the study in its storage; after an error here or inside, nothing of it is left."""
+    try:
+        created = optuna.create_study(study_name=folder.name, storage=storage, directions=spec.objectives.directions)
+    except optuna.exceptions.DuplicatedStudyError:
+        todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)} --storage URL  Or choose another --name."
+        raise StudyError(place_of(url, folder), "a new study has a new name", folder.name, todo) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            created.set_metric_names(list(spec.objectives.names))  # for Optuna's dashboard
+        created.set_user_attr("shape", context.shape.to_dict())
+        created.set_user_attr("classes", list(context.data.classes))
+        created.set_user_attr("digest", spec.digest)
+        created.set_user_attr("spec", spec.to_dict())
+        yield
+    except BaseException:
+        with suppress(Exception):  # the first error says more
+            optuna.delete_study(study_name=folder.name, storage=storage)
+        for file in (SPEC, LOCAL, SPLITS, JOURNAL):
+            (folder / file).unlink(missing_ok=True)
+        raise
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder that holds a study. One that was killed while it was created has no spec and no trials."""
+    todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)}  Or choose another --name."
+    if (folder / SPEC).exists():
+        raise StudyError(f"study '{folder.name}'", "a new study has a new name", f"one in {folder}", todo)
+    if (folder / JOURNAL).exists():
+        storage = open_storage(None, folder)
+        if any(s.n_trials for s in optuna.get_all_study_summaries(storage)):
+            todo = f"Put {SPEC} back, or choose another --name."
+            raise StudyError(f"study '{folder.name}'", f"it has its {SPEC}", f"trials in {folder} without it", todo)
+
+
+def _check_limits(spec: StudySpec, setting: Setting) -> None:
+    """Refuse a limit that nothing fits into, before anything is written: a linear probe is the least of all designs."""
+    for name, limit in spec.limits:
+        known = exact_objective(name, "limits")
+        least = known.value(Design(), setting)
+        if limit < least:
+            option = "--max-params" if name == "parameters" else f"--limit {name}"
+            rule = f"it is at least {least:,.0f}, the head of {setting.num_classes} classes on this backbone"
+            raise InputError(option, rule, f"{limit:,.0f}", "Raise it, or take a backbone of fewer channels.")
+
+
+def check_name(name: str) -> None:
+    if not name or name.startswith(".") or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise StudyError("--name", "a study's name has letters, digits, - _ and .", f"'{name}'")
+
+
+def _check_space(space: Space, depth: int, learning_rate: float) -> None:
+    """Refuse a space that does not fit the backbone, before anything is written."""
+    space.size(depth)  # names patterns of blocks beyond the depth
+    for name, design in space.preset_designs(depth, learning_rate).items():
+        if not space.contains(design, depth):
+            todo = "Widen a set, or take the preset out of the space's list."
+            raise StudyError(f"space '{space.name}'", "its presets lie in it", f"'{name}' does not", todo)
+
+
+def _at(folder: Path) -> str:
+    return "" if folder.parent == Path("studies") else f" --studies-dir {folder.parent}"

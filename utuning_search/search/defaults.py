@@ -1,0 +1,12 @@
+"""What a search does unless told otherwise, and what ours are called.
+
+Without imports, because the command line's help shows it.
+"""
+
+TRIALS = 48
+SAMPLERS = ("tpe", "random", "nsga2")
+SAMPLER = SAMPLERS[0]
+PRUNERS = ("pareto", "none", "median", "asha")
+PRUNER = PRUNERS[0]
+NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "parameters", "flops", "latency")
+OBJECTIVES = ("accuracy", "parameters")

@@ -1,0 +1,57 @@
+"""How well images are classified: accuracy, balanced accuracy, macro F1."""
+
+from typing import ClassVar
+
+from utuning_search.search.objectives.base import Direction, MeasuredObjective, Setting
+from utuning_search.training.measurement import Measurement
+
+
+class _Share(MeasuredObjective):
+    """A share in [0, 1], the more the better."""
+
+    direction: ClassVar[Direction] = "maximize"
+
+    def bounds(self, setting: Setting) -> tuple[float, float]:
+        del setting
+        return 0.0, 1.0
+
+
+class Accuracy(_Share):
+    """Share of images whose most likely class is theirs (top-1)."""
+
+    name: ClassVar[str] = "accuracy"
+    label: ClassVar[str] = "validation accuracy"
+
+    def measure(self, measured: Measurement) -> float:
+        hits = measured.logits.argmax(dim=1) == measured.labels
+        return int(hits.sum()) / len(hits)
+
+
+class BalancedAccuracy(_Share):
+    """Mean over classes of the share of their images that are recognised (recall); classes without images do not count.
+
+    scikit-learn's `balanced_accuracy_score`.
+    """
+
+    name: ClassVar[str] = "balanced_accuracy"
+    label: ClassVar[str] = "validation balanced accuracy"
+
+    def measure(self, measured: Measurement) -> float:
+        from sklearn.metrics import recall_score  # takes a second to import, which most studies need not pay
+
+        labels, predicted = measured.labels.cpu().numpy(), measured.logits.argmax(dim=1).cpu().numpy()
+        # As balanced_accuracy_score, which warns of classes that are predicted and not there.
+        return float(recall_score(labels, predicted, labels=sorted(set(labels.tolist())), average="macro"))
+
+
+class MacroF1(_Share):
+    """Mean over classes of the harmonic mean of precision and recall; scikit-learn's `f1_score(average="macro")`."""
+
+    name: ClassVar[str] = "macro_f1"
+    label: ClassVar[str] = "validation macro F1"
+
+    def measure(self, measured: Measurement) -> float:
+        from sklearn.metrics import f1_score
+
+        labels, predicted = measured.labels.cpu().numpy(), measured.logits.argmax(dim=1).cpu().numpy()
+        return float(f1_score(labels, predicted, average="macro", zero_division=0))

@@ -1,0 +1,30 @@
+"""The one list of samplers: ours, and those of other distributions (entry point `utuning_search.samplers`)."""
+
+from collections.abc import Mapping
+
+from utuning_search.common.configured import from_table
+from utuning_search.common.plugins import registered
+from utuning_search.search.samplers.base import Sampler
+from utuning_search.search.samplers.wrapped import NSGA2Sampler, RandomSampler, TPESampler
+
+OURS: tuple[type[Sampler], ...] = (TPESampler, RandomSampler, NSGA2Sampler)
+SAMPLERS: Mapping[str, type[Sampler]] = registered(
+    "utuning_search.samplers",
+    OURS,
+    Sampler,  # type: ignore[type-abstract]  # a base
+    "kind",
+)
+
+
+def sampler(raw: object, where: str = "--sampler") -> Sampler:
+    """A sampler from its name, or from a table of `kind` and options.
+
+    Raises:
+        InputError: An unknown kind or option, or an illegal value.
+    """
+    return from_table(SAMPLERS, raw, where, "sampler")
+
+
+def sampler_for(kind: str, trials: int | None, where: str = "--sampler") -> Sampler:
+    """A sampler by name, with options that fit a study of so many trials."""
+    return type(sampler(kind, where)).for_budget(trials)

@@ -1,0 +1,75 @@
+"""Work on some items, each in a fresh process: what one of them leaves behind or breaks is not the next one's."""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from utuning_search.common.errors import UTuningError
+from utuning_search.training.out_of_memory import reason
+from utuning_search.training.workers import Channel, Ended, Lost, Workers
+
+T = TypeVar("T")
+R = TypeVar("R")
+Work = Callable[[int, T], Iterator[R]]
+
+
+def run_each(work: Work[T, R], items: Sequence[T], workers: int) -> Iterator[tuple[int, R | Lost]]:
+    """Run `work(slot, item)` for every item and pass on what it yields, as it comes.
+
+    Args:
+        work: A function of a module, for it is found by name in other processes; `slot` is below `workers`, and
+            no two items have one at the same time.
+        items: Sent to other processes.
+        workers: Processes at once, one an item; 0 works in this process, an item after the other.
+
+    Yields:
+        Index of the item and what its work yielded; Lost where its process ended early or ran out of memory.
+
+    Raises:
+        UTuningError: Some work raised it; the others are stopped.
+    """
+    if workers == 0:
+        for index, item in enumerate(items):
+            try:
+                for found in work(0, item):
+                    yield index, found
+            except torch.OutOfMemoryError as error:
+                yield index, Lost(reason(error))
+        return
+    processes: Workers[R | Lost | UTuningError] = Workers()
+    waiting, idle = list(enumerate(items)), list(range(workers))
+    busy: dict[int, int] = {}  # index of the item by slot
+    try:
+        while waiting or busy:
+            while waiting and idle:
+                slot = idle.pop(0)
+                busy[slot], item = waiting.pop(0)
+                processes.launch(slot, _work, work, slot, item)
+            for slot, message in processes.wait():
+                if isinstance(message, UTuningError):
+                    raise message
+                if not isinstance(message, Ended):
+                    yield busy[slot], message
+                    continue
+                index = busy.pop(slot)
+                idle = sorted([*idle, slot])
+                if message.exitcode != 0:
+                    yield index, Lost(message.reason)
+    finally:
+        processes.close()
+
+
+def _work(channel: Channel, work: Work[T, R], slot: int, item: T) -> None:
+    """What a process does: say what its work yields, or why it broke off."""
+    try:
+        for found in work(slot, item):
+            channel.send(found)
+    except UTuningError as error:
+        channel.send(error)
+    except torch.OutOfMemoryError as error:
+        channel.send(Lost(reason(error)))
+    except Exception:
+        traceback.print_exc()
+        channel.send(Lost("an unforeseen error; see the messages above"))

@@ -1,0 +1,101 @@
+"""What trains designs on a frozen backbone: the base of proxy training and full training."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.data.loading import Split
+from utuning_search.designs.design import Design
+from utuning_search.training.loop import Epoch, Examples, Forward, predict, train
+from utuning_search.training.recipe import Recipe
+from utuning_search.training.runtime import Runtime
+from utuning_search.training.transfer import to_device
+from utuning_search.training.weights import pack
+
+
+class Trainer(ABC):
+    """A frozen backbone on a device, which all designs share, and what is done with each of them.
+
+    Args:
+        backbone: Moved to the runtime's device.
+        preprocessing: Of the images.
+        num_classes: Width of the head.
+        runtime: Where and in which precision.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        preprocessing: Preprocessing,
+        num_classes: int,
+        runtime: Runtime,
+    ) -> None:
+        self.runtime = runtime
+        self._backbone, self._preprocessing = settle(backbone, runtime.device), preprocessing
+        self._num_classes = num_classes
+
+    @abstractmethod
+    def _checked_images(self) -> Tensor:
+        """uint8 images (16, channels, height, width) whose logits are kept with the weights."""
+
+    def _examples(self, split: Split) -> Examples:
+        """A split on the device. Images stay uint8, a quarter of the memory, and are normalised a batch at a time."""
+        return Examples(to_device(split.images, self.runtime.device), to_device(split.labels, self.runtime.device))
+
+    def _fresh(self, design: Design, seed: int) -> TunedModel:
+        """A tuned model whose first weights are a function of `seed`, ready to be trained."""
+        with torch.random.fork_rng(devices=[]):
+            # Inside the fork, and on the CPU only: the caller's random state is not touched on any device.
+            torch.default_generator.manual_seed(seed)
+            model = TunedModel(self._backbone, design, self._num_classes)
+        # The backbone stays in evaluation mode: frozen operations are functions, which caches rely on.
+        model.to(self.runtime.device).train()
+        model.backbone.eval()
+        return model
+
+    def _epochs(
+        self,
+        model: TunedModel,
+        forward: Forward,
+        views: Sequence[Examples],
+        recipe: Recipe,
+        seed: int,
+        augment: Callable[[Tensor], Tensor] | None = None,
+    ) -> Iterator[Epoch]:
+        """Train a fresh model; see `loop.train`."""
+        return train(
+            forward,
+            model.parameters_trained(),
+            views,
+            recipe,
+            learning_rate=model.design.learning_rate or recipe.learning_rate,
+            seed=seed,
+            autocast=self.runtime.autocast(),
+            augment=augment,
+        )
+
+    def _whole(self, model: TunedModel) -> Forward:
+        """The model as a function of uint8 images."""
+        return lambda images: model(self._preprocessing.normalise(images))
+
+    def _finished(self, model: TunedModel, images: Tensor) -> tuple[Tensor, bytes]:
+        """Logits (images, classes) of uint8 images, and packed weights, after the last epoch.
+
+        Whole and in fp32: what an export will predict for a user, image by image.
+        """
+        model.eval()
+        logits = predict(self._whole(model), images)
+        return logits, pack(model, self._preprocessing.normalise(self._checked_images()))
+
+
+def settle(backbone: nn.Module, device: str) -> nn.Module:
+    """The backbone itself, moved to a device and fast there."""
+    backbone.to(device)
+    if device == "cpu":
+        adapter_of(backbone).unfuse_attention()
+    return backbone
