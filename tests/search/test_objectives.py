@@ -161,6 +161,9 @@ def test_a_real_study_of_five(tmp_path: Path) -> None:
         assert record.values["latency"] > 0
         assert record.accuracy is not None
         assert set(record.measured[1]) == {"accuracy", "balanced_accuracy", "macro_f1"}, "latency is not of a rung"
-    assert again.spec.digest != Study.create(
-        str(tmp_path / "mini.toml"), str(tmp_path / "task.toml"), studies_dir=tmp_path, name="two"
-    ).spec.digest
+    assert (
+        again.spec.digest
+        != Study.create(
+            str(tmp_path / "mini.toml"), str(tmp_path / "task.toml"), studies_dir=tmp_path, name="two"
+        ).spec.digest
+    )
