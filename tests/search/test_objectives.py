@@ -120,7 +120,9 @@ def test_accuracy_is_measured_in_any_case() -> None:
 def test_quality_and_cost() -> None:
     assert (USUAL.quality.name, USUAL.cost.name) == ("accuracy", "parameters")
     both = Objectives(("parameters", "latency", "macro_f1"))
-    assert (both.quality.name, both.cost.name) == ("latency", "parameters")
+    assert (both.quality.name, both.cost.name) == ("macro_f1", "parameters")
+    measured = Objectives(("latency", "accuracy", "macro_f1"))
+    assert (measured.quality.name, measured.cost.name) == ("accuracy", "latency")
     alone = Objectives(("balanced_accuracy",))
     assert alone.quality is alone.cost
 
