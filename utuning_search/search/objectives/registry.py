@@ -54,7 +54,7 @@ class Objectives:
         where = "--objectives"
         if len(set(self.names)) < len(self.names):
             raise InputError(where, "each objective is named once", ", ".join(self.names))
-        if not any(not objective(name, where).exact for name in self.names):
+        if all(known.exact for known in [objective(name, where) for name in self.names]):
             known = ", ".join(n for n, o in OBJECTIVES.items() if not o.exact)
             got = ", ".join(self.names) or "none"
             raise InputError(where, "at least one objective is measured", got, f"Measured are: {known}.")
