@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design
 from utuning_search.designs.flops import num_flops
+from utuning_search.results.confirm import confirm
 from utuning_search.search import defaults
 from utuning_search.search.budget import Budget
 from utuning_search.search.objectives.base import MeasuredObjective
@@ -119,7 +120,9 @@ def test_accuracy_is_measured_in_any_case() -> None:
 def test_quality_and_cost() -> None:
     assert (USUAL.quality.name, USUAL.cost.name) == ("accuracy", "parameters")
     both = Objectives(("parameters", "latency", "macro_f1"))
-    assert (both.quality.name, both.cost.name) == ("latency", "parameters")
+    assert (both.quality.name, both.cost.name) == ("macro_f1", "parameters")
+    measured = Objectives(("latency", "accuracy", "macro_f1"))
+    assert (measured.quality.name, measured.cost.name) == ("accuracy", "latency")
     alone = Objectives(("balanced_accuracy",))
     assert alone.quality is alone.cost
 
@@ -161,9 +164,10 @@ def test_a_real_study_of_five(tmp_path: Path) -> None:
         assert record.values["latency"] > 0
         assert record.accuracy is not None
         assert set(record.measured[1]) == {"accuracy", "balanced_accuracy", "macro_f1"}, "latency is not of a rung"
-    assert (
-        again.spec.digest
-        != Study.create(
-            str(tmp_path / "mini.toml"), str(tmp_path / "task.toml"), studies_dir=tmp_path, name="two"
-        ).spec.digest
-    )
+    found = confirm(again, top=1, seeds=1, epochs=1, workers=0)
+    for final in found.finals:
+        assert set(final.outcomes[0].others) == {"balanced_accuracy", "macro_f1", "latency"}
+        assert 0 <= (final.mean_of("macro_f1") or -1.0) <= 1
+        assert final.to_dict()["test_macro_f1"] == final.mean_of("macro_f1")
+    usual = Study.create(str(tmp_path / "mini.toml"), str(tmp_path / "task.toml"), studies_dir=tmp_path, name="two")
+    assert again.spec.digest != usual.spec.digest
