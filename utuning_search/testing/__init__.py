@@ -1,7 +1,7 @@
 """Contracts that everything registered meets, for tuners, samplers, pruners and objectives of other distributions.
 
 May import: everything but `cli`, and pytest; nothing else imports it.
-Start reading: `contracts.py`; `docs/extending.md` shows how a test of your own inherits one.
+Start reading: `samplers.py`; `docs/extending.md` shows how a test of your own inherits one.
 """
 
 from utuning_search.testing.objectives import ObjectiveContract
