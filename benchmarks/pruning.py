@@ -12,28 +12,41 @@ import random
 import statistics
 from pathlib import Path
 
+import numpy as np
+
 from utuning_search import Study
 from utuning_search.results.tables import table
-from utuning_search.search.history import Peer
+from utuning_search.search.history import Peers
+from utuning_search.search.objectives.registry import USUAL
+from utuning_search.search.pruners.base import Rung
 from utuning_search.search.pruners.pareto import ParetoPruner
 from utuning_search.search.trials import TrialRecord
 
 
 def replay(records: list[TrialRecord], pruner: ParetoPruner, front: set[int]) -> tuple[float, float, int]:
     """(share pruned, share of epochs spent, front designs lost) for one order of the trials."""
-    peers: dict[int, list[Peer]] = {}
+    peers: dict[int, list[tuple[float, float]]] = {}
     pruned, epochs, lost = 0, 0, 0
     last = max(records[0].rungs)
     for record in records:
         spent = last
         for epoch, accuracy in sorted(record.rungs.items())[:-1]:
-            stops = pruner.prunes(accuracy, record.parameters, peers.get(epoch, []))
-            peers.setdefault(epoch, []).append(Peer(accuracy, record.parameters))
+            own = (accuracy, -float(record.parameters))
+            measured = {e: {"accuracy": a} for e, a in record.rungs.items() if e <= epoch}
+            rung = Rung(epoch, record.number, measured, gains([own]), gains(peers.get(epoch, [])), [], USUAL)
+            stops = pruner.prunes(rung)
+            peers.setdefault(epoch, []).append(own)
             if stops:
                 spent, pruned, lost = epoch, pruned + 1, lost + (record.number in front)
                 break
         epochs += spent
     return pruned / len(records), epochs / (last * len(records)), lost
+
+
+def gains(rows: list[tuple[float, float]]) -> Peers:
+    """Trials as (accuracy, parameters negated)."""
+    array = np.array(rows).reshape(-1, 2)
+    return Peers(array[:, :1], array[:, 1:])
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
-"""The house stands: no import cycles, one door a library, modules that fit in the head, only the CLI prints."""
+"""The house stands: imports go down, one door a library, rooms that say what they are, only the CLI prints."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "utuning_search"
 MAX_LINES = 400
+MAX_AT_TOP = 10  # things that lie directly in the package
+TESTING = f"{PACKAGE}.testing"
 MAY_PRINT = (f"{PACKAGE}.cli", f"{PACKAGE}.backbones.embedded.pretrain")
 MAY_IMPORT_OURS_IN_FUNCTIONS: tuple[str, ...] = ()
 # Who may name the permit to read test images, and who may make one or read them.
 PERMIT, GIVES_PERMITS = "TestPermit", f"{PACKAGE}.results.confirm"
 KNOWS_PERMITS = (GIVES_PERMITS, f"{PACKAGE}.data")
 # How timm names the parts of a model. Some of them name operations of ours too, and are words anywhere but attributes.
-KNOWS_PARTS = f"{PACKAGE}.backbones"
+KNOWS_PARTS = (f"{PACKAGE}.backbones", f"{PACKAGE}.testing.backbones", f"{PACKAGE}.testing.models")
 PARTS = ("attn", "ls1", "ls2", "drop_path1", "drop_path2", "q_norm", "k_norm", "fused_attn", "patch_embed", "pos_embed")
 PARTS += ("norm_pre", "num_prefix_tokens", "embed_dim", "in_chans", "global_pool", "forward_head", "forward_features")
 NAMED_LIKE_OPERATIONS = ("norm1", "norm2", "qkv", "fc1", "fc2")
@@ -48,6 +51,12 @@ class Module:
     calls: tuple[tuple[str, int], ...] = ()
     attributes: tuple[tuple[str, int], ...] = ()  # x.name and getattr(x, "name"); "name[]" where it is subscripted
     strings: tuple[tuple[str, int], ...] = ()
+    docstring: str = ""
+    root: Path = ROOT
+
+    @property
+    def is_package(self) -> bool:
+        return self.path.name == "__init__.py"
 
     def at(self, line: int, text: str) -> str:
         return f"{self.path}:{line}: {text}"
@@ -130,7 +139,8 @@ def read_modules(root: Path) -> Modules:
     for name, path in paths.items():
         text = path.read_text(encoding="utf-8")
         reader = Reader(name if path.stem == "__init__" else name.rpartition(".")[0], set(paths))
-        reader.visit(ast.parse(text, str(path)))
+        tree = ast.parse(text, str(path))
+        reader.visit(tree)
         shown = path.relative_to(root)
         modules[name] = Module(
             name,
@@ -142,6 +152,8 @@ def read_modules(root: Path) -> Modules:
             tuple(reader.calls),
             tuple(reader.attributes),
             tuple(reader.strings),
+            ast.get_docstring(tree) or "",
+            root,
         )
     return modules
 
@@ -167,6 +179,65 @@ def no_cycles(modules: Modules) -> Iterator[str]:
         cycle = error.args[1]  # each imported by the next
         for target, importer in reversed(list(pairwise(cycle))):
             yield modules[importer].at(lines[importer, target], f"in a cycle: {importer} imports {target}")
+
+
+def imports_go_down(modules: Modules) -> Iterator[str]:
+    """A package imports from those on lower floors only, and each has a floor."""
+    for module in modules.values():
+        home = _package(module.name, modules)
+        if home and home not in FLOORS:
+            if module.is_package and module.name == f"{PACKAGE}.{home}":
+                yield module.at(1, f"'{home}' has no floor; give it one in pyproject.toml, tool.importlinter")
+            continue
+        for found in module.imports if home else ():
+            target = _package(found.target, modules)
+            if target and target != home and FLOORS.get(target, 0) >= FLOORS[home]:
+                yield module.at(found.line, f"{home} imports {target}, which is not below it")
+
+
+def _package(name: str, modules: Modules) -> str:
+    """The package at the top that a module lies in; empty where it lies in none."""
+    parts = name.split(".")
+    inside = parts[0] == PACKAGE and (len(parts) > 2 or (name in modules and modules[name].is_package))
+    return parts[1] if inside and len(parts) > 1 else ""
+
+
+def few_at_the_top(modules: Modules) -> Iterator[str]:
+    """A reader sees all rooms at a glance."""
+    top = sorted({name.split(".")[1] for name in modules if "." in name})
+    for name in top[MAX_AT_TOP:]:
+        found = next(m for m in modules.values() if within(m.name, (f"{PACKAGE}.{name}",)))
+        yield found.at(1, f"at most {MAX_AT_TOP} things lie directly in {PACKAGE}; this is one of {len(top)}")
+
+
+def packages_say_what_they_are(modules: Modules) -> Iterator[str]:
+    """What a package is for, an empty line, what it may import, and where to start reading."""
+    for module in modules.values():
+        if not module.is_package or module.name == PACKAGE:  # that one's docstring is for its users
+            continue
+        head, *rest = module.docstring.splitlines() or [""]
+        shape = [line.partition(":")[0] for line in rest]
+        if not head or shape != ["", "May import", "Start reading"]:
+            yield module.at(1, "a package opens with what it is for, an empty line, 'May import: ', 'Start reading: '")
+
+
+def no_stale_names(modules: Modules) -> Iterator[str]:
+    """Modules that a docstring names exist: beside it, or by their path in the package or the repository."""
+    for module in modules.values():
+        places = [module.root / module.path.parent, module.root / PACKAGE, module.root]
+        for text, line in module.strings:
+            for name in re.findall(r"`([\w./]+\.py)`", text):
+                if not any((place / name).exists() for place in places):
+                    at = line + text[: text.index(name)].count("\n")
+                    yield module.at(at, f"names `{name}`, which is not there")
+
+
+def nobody_imports_testing(modules: Modules) -> Iterator[str]:
+    """What is published for tests needs pytest, which who only searches has not."""
+    for module in modules.values():
+        for found in module.imports:
+            if within(found.target, (TESTING,)) and not within(module.name, (TESTING,)):
+                yield module.at(found.line, f"imports {found.target}, which is for tests")
 
 
 def no_hidden_imports(modules: Modules) -> Iterator[str]:
@@ -210,7 +281,7 @@ def no_test_images(modules: Modules) -> Iterator[str]:
 def no_parts_of_backbones(modules: Modules) -> Iterator[str]:
     """How a family names and keeps its parts is its adapter's knowledge: as an attribute, or in a dotted name."""
     for module in modules.values():
-        if within(module.name, (KNOWS_PARTS,)):
+        if within(module.name, KNOWS_PARTS):
             continue
         for name, line in module.attributes:
             if name in (*PARTS, *NAMED_LIKE_OPERATIONS, "blocks[]"):
@@ -246,9 +317,22 @@ def declared_doors() -> dict[str, tuple[str, ...]]:
     return doors
 
 
+def declared_floors() -> dict[str, int]:
+    """The floor of each package, from 0, as import-linter checks them too."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (layers,) = (c["layers"] for c in config["tool"]["importlinter"]["contracts"] if c.get("containers") == [PACKAGE])
+    return {name.strip(): floor for floor, names in enumerate(reversed(layers)) for name in names.split("|")}
+
+
 DOORS = declared_doors()
+FLOORS = declared_floors()
 RULES: dict[str, Rule] = {
     "no import cycles": no_cycles,
+    "imports go down": imports_go_down,
+    "few at the top": few_at_the_top,
+    "packages say what they are": packages_say_what_they_are,
+    "no stale names": no_stale_names,
+    "nobody imports testing": nobody_imports_testing,
     "no hidden imports": no_hidden_imports,
     "no long modules": no_long_modules,
     "no prints": no_prints,
@@ -270,8 +354,15 @@ def test_package_keeps_rule(rule: Rule, modules: Modules) -> None:
     assert not broken, "\n" + "\n".join(broken)
 
 
+def test_each_floor_has_its_package(modules: Modules) -> None:
+    assert set(FLOORS) == {name.split(".")[1] for name in modules if "." in name}
+
+
 def test_each_heavy_library_has_a_door() -> None:
     assert set(DOORS) == {"timm", "torchvision", "optuna", "matplotlib", "sklearn", "scipy", "pandas", "rich"}
+
+
+OPENING = '"""What it is for.\n\nMay import: nothing.\nStart reading: here.\n"""'
 
 
 @pytest.mark.parametrize(
@@ -282,9 +373,27 @@ def test_each_heavy_library_has_a_door() -> None:
             {"a.py": "import math\nfrom utuning_search import b", "b.py": "from .a import x"},
             "a.py:2",
         ),
-        ("no import cycles", {"t/__init__.py": "from .u import x", "t/u.py": "\nfrom . import y"}, "t/u.py:2"),
+        (
+            "no import cycles",
+            {"data/__init__.py": f"{OPENING}\nfrom .u import x", "data/u.py": "\nfrom . import y"},
+            "data/u.py:2",
+        ),
+        ("imports go down", {"data/a.py": "\nfrom ..search import b", "search/b.py": ""}, "data/a.py:2"),
+        ("imports go down", {"testing/a.py": "from ..cli.b import c", "cli/b.py": ""}, "testing/a.py:1"),
+        ("imports go down", {"attic/__init__.py": OPENING}, "attic/__init__.py:1"),
+        ("few at the top", {f"{letter}.py": "" for letter in "abcdefghijk"}, "k.py:1"),
+        ("packages say what they are", {"data/__init__.py": '"""Images."""'}, "data/__init__.py:1"),
+        ("packages say what they are", {"data/a/__init__.py": "x = 1"}, "data/a/__init__.py:1"),
+        (
+            "packages say what they are",
+            {"data/__init__.py": OPENING.replace("May import", "Imports")},
+            "data/__init__.py:1",
+        ),
+        ("no stale names", {"data/__init__.py": OPENING.replace("here", "`gone.py`")}, "data/__init__.py:4"),
+        ("no stale names", {"data/a.py": '"""See `data/a.py` and `b.py`."""'}, "data/a.py:1"),
+        ("nobody imports testing", {"a.py": "from utuning_search.testing import b", "testing/b.py": ""}, "a.py:1"),
         ("no hidden imports", {"a.py": "def f():\n    from .b import x", "b.py": ""}, "a.py:2"),
-        ("no hidden imports", {"t/a.py": "async def f():\n    import utuning_search.b", "b.py": ""}, "t/a.py:2"),
+        ("no hidden imports", {"data/a.py": "async def f():\n    import utuning_search.b", "b.py": ""}, "data/a.py:2"),
         ("no long modules", {"a.py": "x = 1\n" * (MAX_LINES + 1)}, f"a.py:{MAX_LINES + 1}"),
         ("no prints", {"a.py": "def f():\n    return [print(1)]"}, "a.py:2"),
         ("no prints", {"client.py": "print(1)"}, "client.py:1"),
@@ -317,9 +426,10 @@ def test_rule_names_file_and_line(rule: str, files: dict[str, str], where: str, 
 
 def test_what_is_allowed_passes(tmp_path: Path) -> None:
     files = {
-        "cli/__init__.py": "import rich\nfrom ..backbones import vit\nprint(vit)\n",
+        "cli/__init__.py": f"{OPENING}\nimport rich\nfrom ..backbones import vit\nprint(vit)\n",
         "results/confirm.py": "from ..data import TestPermit, load_final_data\n\nx = TestPermit()\n",
         "backbones/vit.py": "import timm\n\n\ndef f(model):\n    import math\n    return model.blocks[0].attn.qkv\n",
+        "backbones/cnn.py": "'''See `vit.py`, and `results/confirm.py`.'''",
         "designs/design.py": "def f(shape, p):\n    return shape.widths('qkv'), p.blocks, f'{p}.blocks', 'norm1'\n",
     }
     for name, text in files.items():

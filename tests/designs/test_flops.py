@@ -1,5 +1,6 @@
 """FLOPs in closed form are those that torch's counter finds in the merged model, and what merges is known before."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -29,6 +30,7 @@ from utuning_search.tuners import (
     ConvConfig,
     ExpertsConfig,
     FactConfig,
+    Form,
     LoraConfig,
     NormConfig,
     PrefixConfig,
@@ -40,7 +42,9 @@ from utuning_search.tuners import (
 
 from ..backbones.test_tuned_model import EVERYTHING
 from ..backbones.variants import VARIANTS
-from ..helpers import CASES, CLASSES, SCALES, tiny_vit
+from ..helpers import CASES, CLASSES, IMAGE, SCALES, tiny_vit, tuned
+
+FORMS: tuple[Form, Form] = ("sequential", "parallel")
 
 
 def counted(model: nn.Module, channels: int, size: int, device: str = "cpu") -> int:
@@ -66,9 +70,9 @@ def check(backbone: nn.Module, *placements: Placement, fused: tuple[bool, ...] =
 def kept(merged: TunedModel) -> dict[int, list[tuple[str, str]]]:
     """By block, the operation and kind of each module that a merge left."""
     found = {}
-    for name, tuned in merged.tuners.items():
-        if isinstance(tuned, TunedBlock):
-            homes = (*tuned.added.items(), *tuned.inside.items())
+    for name, block in merged.tuners.items():
+        if isinstance(block, TunedBlock):
+            homes = (*block.added.items(), *block.inside.items())
             modules = [(operation, kind) for operation, group in homes for kind in group]
             found[int(name.removeprefix(BLOCK))] = sorted(modules)
     return found
@@ -116,7 +120,7 @@ TOGETHER: dict[str, tuple[Placement, ...]] = {
         Placement("block", AdapterConfig(2), "mixed"),
         Placement("mlp", AdapterConfig(2), "parallel", "gate"),
         Placement("attention", PrefixConfig(2, "exact")),
-        Placement("ffn", ConvConfig(2)),
+        Placement("ffn", ConvConfig(2, depthwise=True)),
     ),
     "lora beside an adapter that reads the map's output": (
         Placement("qkv", LoraConfig(2)),
@@ -189,15 +193,41 @@ def random_designs(count: int) -> Iterator[tuple[Placement, ...]]:
 
 
 def test_what_merges_and_flops_of_random_designs() -> None:
-    """What `unmerged` says stays is what a merge leaves, module by module."""
+    """What `unmerged` says stays is what a merge leaves, module by module, and what folds keeps the function."""
+    images = torch.randn(2, 3, IMAGE, IMAGE, generator=torch.Generator().manual_seed(6)).double()
     for i, placements in enumerate(random_designs(60)):
         backbone = tiny() if i % 2 else tiny(init_values=0.1)
         left = kept(check(backbone, *placements, fused=(i % 3 == 0,)))
+        model = tuned(copy.deepcopy(backbone), *placements, random=True, double=True)
+        with torch.no_grad():
+            assert torch.allclose(merge(model)(images), model(images), rtol=0, atol=1e-9), model.design
         design, shape = Design(placements).resolve(2), adapter_of(backbone).shape
         for block in (1, 2):
             staying = unmerged([p for p in design.placements if block in p.block_numbers()], shape)
             names = [(operation, kind.rstrip("_23456789")) for operation, kind in left.get(block, [])]
             assert sorted(names) == sorted((p.operation, p.tuner.kind) for p in staying), design
+
+
+def test_what_stays_is_what_something_else_needs() -> None:
+    """Placements that would fold by themselves, beside one that reads what they change."""
+    shape = adapter_of(tiny()).shape
+    lora, shift = Placement("q", LoraConfig(1), blocks=(1,)), Placement("attention", ScaleShiftConfig(), blocks=(1,))
+    reads_output, reads_input = (Placement("q", AdapterConfig(1), form, "none", (1,)) for form in FORMS)
+    at_proj = Placement("proj", AdapterConfig(1), blocks=(1,))
+    borrows = Placement("mlp", PrefixConfig(1, "parallel"), blocks=(1,))
+    norm = Placement("attention", NormConfig(), blocks=(1,))
+    gated = replace(lora, scale="gate")
+    bias = Placement("attention", BiasConfig(), blocks=(1,))
+    assert unmerged([lora, shift, bias, norm], shape) == ()
+    assert unmerged([lora, reads_output], shape) == (lora, reads_output)
+    assert unmerged([lora, reads_input], shape) == (reads_input,)
+    assert unmerged([lora, gated], shape) == (gated,)
+    assert unmerged([lora, replace(gated, form="sequential")], shape) == (lora, replace(gated, form="sequential"))
+    assert unmerged([lora, shift, at_proj], shape) == (shift, at_proj)
+    assert unmerged([lora, shift, norm, borrows], shape) == (lora, shift, norm, borrows)
+    assert unmerged([lora, shift], replace(shape, scaled_ends=True)) == (shift,)
+    whole = Placement("qkv", AdapterConfig(1), blocks=(1,))
+    assert unmerged([lora, whole], shape) == (lora, whole)
 
 
 def test_merging_twice_changes_nothing() -> None:

@@ -23,10 +23,10 @@ DEPTH = 12
 def test_a_preset_is_itself_at_any_size(known: Preset, depth: int) -> None:
     sizes = {k: 3 for k, v in known.options.items() if type(v) is int}
     for options in ({}, sizes):
-        kin = nearest_preset(Design.preset(known.name, **options), depth)
-        assert (kin.differences, kin.share, kin.is_new) == ((), 0.0, False)
-        first = Design.preset(kin.preset.name).resolve(depth)
-        if kin.preset is not known:  # some methods are one and the same design, at this depth or at any
+        nearest = nearest_preset(Design.preset(known.name, **options), depth)
+        assert (nearest.differences, nearest.share, nearest.is_new) == ((), 0.0, False)
+        first = Design.preset(nearest.preset.name).resolve(depth)
+        if nearest.preset is not known:  # some methods are one and the same design, at this depth or at any
             assert first.key == Design.preset(known.name).resolve(depth).key
 
 
@@ -57,12 +57,12 @@ SAID = {
 
 @pytest.mark.parametrize("said", SAID)
 def test_what_differs_is_said(said: str) -> None:
-    kin = nearest_preset(Design(SAID[said], 0.01), DEPTH)
+    nearest = nearest_preset(Design(SAID[said], 0.01), DEPTH)
     if said.startswith("Adapter+") and "attention" in said:
         # Nearer still is the single tuner at attention, which differs in its scale alone.
-        assert str(kin) == "U-Tuning single r=8, but ×channel in the last 5 blocks"
+        assert str(nearest) == "U-Tuning single r=8, but ×channel in the last 5 blocks"
     else:
-        assert str(kin) == said
+        assert str(nearest) == said
 
 
 def test_a_difference_of_all_placements_is_said_once() -> None:

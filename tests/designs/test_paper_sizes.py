@@ -9,7 +9,7 @@ import torch
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design
-from utuning_search.designs.paper_sizes import PUBLISHED, VIT_B, Published
+from utuning_search.designs.paper_sizes import PAPER_SIZES, VIT_B, PrintedSize
 from utuning_search.designs.presets import PRESETS, Preset, preset
 from utuning_search.tuners import BackboneShape
 
@@ -29,8 +29,8 @@ def test_shape_of_vit_b(vit_b: BackboneShape) -> None:
     assert vit_b == VIT_B
 
 
-@pytest.mark.parametrize("row", PUBLISHED, ids=[f"{p.preset} {p.printed}" for p in PUBLISHED])
-def test_sizes_are_the_printed_ones(row: Published) -> None:
+@pytest.mark.parametrize("row", PAPER_SIZES, ids=[f"{p.preset} {p.printed}" for p in PAPER_SIZES])
+def test_sizes_are_the_printed_ones(row: PrintedSize) -> None:
     """To the digits printed; where a table contradicts itself or another one, the row says so."""
     assert (row.rounded == row.printed) != bool(row.remark)
 

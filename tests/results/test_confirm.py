@@ -35,8 +35,11 @@ from utuning_search.results.pictures.finals import draw_finals, save_finals
 from utuning_search.results.tables import finals_table, write_finals
 from utuning_search.search.budget import Budget
 from utuning_search.search.layout import IMAGES
+from utuning_search.search.objectives.base import Setting
+from utuning_search.search.objectives.registry import USUAL
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
+from utuning_search.testing.pretend import SHAPE
 from utuning_search.training import full as full_training
 from utuning_search.training import trainer
 from utuning_search.training.workers import Lost
@@ -426,7 +429,8 @@ def test_finalists_are_spread_over_the_front() -> None:
     """Of a step at 10^3 and a slow rise: ends and knee first, then what adds most area on the log axis."""
     sizes = {100: 0.50, 1_000: 0.90, 1_100: 0.901, 3_000: 0.93, 10_000: 0.95, 11_000: 0.951}
     records = [trial(i, n, a) for i, (n, a) in enumerate(sizes.items())] + [trial(9, 2_000, 0.6)]
-    chosen = {top: [r.parameters for r in choose(records, top, 10**6)] for top in range(1, 8)}
+    setting = Setting(replace(SHAPE, parameters=10**6), 0)
+    chosen = {top: [r.parameters for r in choose(records, top, USUAL, setting)] for top in range(1, 8)}
     assert chosen[1] == [11_000]  # the most accurate
     assert chosen[2] == [1_000, 11_000]  # the knee
     assert chosen[3] == [100, 1_000, 11_000]  # the smallest

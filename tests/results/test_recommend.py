@@ -28,7 +28,7 @@ from utuning_search.data.survey import survey
 from utuning_search.designs.spaces.space import Space
 from utuning_search.results.recommend import prepare, search
 from utuning_search.results.recommend.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
-from utuning_search.search import runner
+from utuning_search.search import budget
 from utuning_search.search.budget import Budget
 from utuning_search.search.runner import Snapshot
 from utuning_search.search.study import Study
@@ -445,7 +445,7 @@ def test_without_network_or_weights_it_says_what_to_give(
 
 def test_a_limit_that_nothing_fits_ends_the_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Of a space without anything small no proposal is trained, and the run still ends."""
-    monkeypatch.setattr(runner, "HOPELESS", 5)
+    monkeypatch.setattr(budget, "HOPELESS", 5)
     slot = {"name": "a", "operation": "mlp", "tuner": "adapter", "form": "parallel", "rank": [8, 16], "blocks": "all"}
     task = Task.load("digits")
     study = Study.create(

@@ -15,6 +15,7 @@ from utuning_search.designs.design import Design
 from utuning_search.results.card import TRAINED_ON
 from utuning_search.results.outcomes import EXPORTED_SEED
 from utuning_search.results.tables import COLUMNS, FINALS_CSV, FRONT_CSV, TRIALS_CSV, read_table
+from utuning_search.search.objectives.registry import USUAL
 from utuning_search.search.pareto import front
 from utuning_search.search.spec import StudySpec
 from utuning_search.training.context import load_search
@@ -140,7 +141,8 @@ def test_tuner_is_a_trial_of_its_size_and_accuracy(folder: Path) -> None:
 def test_front_is_the_front_of_its_trials(folder: Path) -> None:
     trials, stored = read_table(folder / TRIALS_CSV), read_table(folder / FRONT_CSV)
     complete = trials[trials["state"] == "complete"].reset_index(drop=True)
-    rows = complete.iloc[front(complete["accuracy"], complete["parameters"])].reset_index(drop=True)
+    gains = USUAL.gains(complete[["accuracy", "parameters"]].to_dict("records"))
+    rows = complete.iloc[front(gains)].reset_index(drop=True)
     stored = stored.drop(columns=[c for c in stored if c not in rows])  # what is said of each, besides its figures
     pd.testing.assert_frame_equal(rows, stored, check_dtype=False)
     assert tuner_of(folder)["provenance"]["trial"] in set(stored["trial"])

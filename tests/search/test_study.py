@@ -639,7 +639,7 @@ def test_creation_on_a_full_disk_leaves_no_study(
         raise StudyError(f"file {path}", "it can be written", "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("utuning_search.search.study.write_atomically", write)
+        patch.setattr("utuning_search.search.creation.write_atomically", write)
         with pytest.raises(StudyError, match="No space left"):
             own.create("poor", storage=url)
     assert [p.name for p in (tmp_path / "studies" / "poor").iterdir() if not p.name.startswith(".")] == []
@@ -737,7 +737,8 @@ def test_a_sqlite_file_that_is_read_only(tmp_path: Path) -> None:
 def test_a_password_is_not_kept(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The storage works, so the study is created; no file of it may hold the password."""
     journal = optuna.storages.InMemoryStorage()
-    monkeypatch.setattr("utuning_search.search.study.open_storage", lambda url, folder: journal)  # noqa: ARG005
+    for module in ("study", "creation"):
+        monkeypatch.setattr(f"utuning_search.search.{module}.open_storage", lambda url, folder: journal)  # noqa: ARG005
     for i, url in enumerate(STORAGE_URLS):
         study = inputs.create(f"password-{i}", storage=url)
         for path in study.folder.rglob("*"):

@@ -144,7 +144,7 @@ def test_a_study_notes_what_did_not_fit(tmp_path: Path) -> None:
 def test_pruned_trials_note_it_and_failed_ones_say_why(tmp_path: Path) -> None:
     scheduler = study_in(tmp_path, "states").scheduler
     for wanted in ("pruned", "failed"):
-        running = scheduler.ask()
+        running, _ = scheduler.ask()
         scheduler.rung(running, Report(1, 0.1, 1.0, 2))
         if wanted == "pruned":
             scheduler.pruned(running, 1.0)

@@ -91,7 +91,8 @@ def _box(study: Study) -> str:
 
 def front_table(best: list[TrialRecord], study: Study) -> Table:
     """Trial, its objectives, the known method it is nearest to, design; the cheapest first."""
-    labels = " against ".join(o.label.split(",")[0] for o in study.objectives)
+    first, *others = (o.label.split(",")[0] for o in study.objectives)
+    labels = f"{first} against {' and '.join(others)}" if others else first
     table = Table(title=f"Pareto front: {labels}", title_justify="left")
     for name in ("trial", *study.objectives.names):
         table.add_column(name, justify="right", no_wrap=True)
@@ -142,8 +143,8 @@ def _panel(snapshot: Snapshot, quality: Objective) -> Panel:
 def _line(record: TrialRecord, snapshot: Snapshot, objectives: Objectives) -> str:
     quality = objectives.quality
     value = quality.text(record.values[quality.name]) if quality.name in record.values else "-"
-    more = [o.text(record.values[o.name]) for o in objectives if o.name in record.values]
-    others = "".join(f" {text}" for text in more[2:]) if objectives.names[1:2] == ("parameters",) else ""
+    more = (o for o in objectives if o.name in record.values and o.name not in (quality.name, "parameters"))
+    others = "".join(f" {o.text(record.values[o.name])}" for o in more)
     name = f"{record.preset}: {record.design}" if record.preset else str(record.design)
     note = f" (as trial {record.reused})" if record.reused is not None else ""
     note = f" ({record.reason})" if record.reason else note

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from utuning_search.cli.console import console, listing
 from utuning_search.designs.design import Design
-from utuning_search.designs.paper_sizes import PUBLISHED, VIT_B
+from utuning_search.designs.paper_sizes import PAPER_SIZES, VIT_B
 from utuning_search.designs.presets import PRESETS, Preset, preset
 
 
@@ -44,7 +44,7 @@ def _explain(known: Preset) -> None:
 
 def _sizes() -> Table:
     table = listing("method", "preset", "printed (M)", "computed", "head", "printed by", "remark")
-    for row in PUBLISHED:
+    for row in PAPER_SIZES:
         options = ":".join(["", *(f"{k}={v}" for k, v in row.options.items())])
         head = "none" if not row.classes else f"{row.classes:.4g} classes"
         computed = f"{row.rounded} ({row.computed:,.0f})"

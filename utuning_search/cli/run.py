@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             sampler=sampler_for(arguments.sampler, budget.trials),
             pruner="none" if arguments.no_pruning else arguments.pruner,
-            objectives=arguments.objectives.split(","),
+            objectives=[name.strip() for name in arguments.objectives.split(",")],
             precision=arguments.precision,
             device=arguments.device or "auto",
             data_dir=arguments.data_dir,

@@ -8,15 +8,12 @@ that was derived from one, ever changes, and changing a default later cannot giv
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from utuning_search.designs.placement import Placement
 from utuning_search.tuners import TunerConfig
-
-if TYPE_CHECKING:
-    from utuning_search.designs.design import Design
-    from utuning_search.designs.placement import Placement
 
 SCHEME = 1
 DIGITS = 12
@@ -33,16 +30,21 @@ WRITTEN: Mapping[str, frozenset[str]] = {
 PLACED = ("operation", "tuner", "form", "scale", "blocks")
 
 
-def key(design: "Design") -> str:
-    """Twelve hexadecimal digits that are equal for equal designs, in this version and in later ones."""
-    table: dict[str, Any] = {"placements": [_hashed(p) for p in design.placements]}
-    if design.learning_rate is not None:
-        table["learning_rate"] = design.learning_rate
+def key(placements: Iterable[Placement], learning_rate: float | None) -> str:
+    """Twelve hexadecimal digits of a design that are equal for equal designs, in this version and in later ones.
+
+    Args:
+        placements: In canonical form.
+        learning_rate: The design's, or None where it leaves that to the task.
+    """
+    table: dict[str, Any] = {"placements": [_hashed(p) for p in placements]}
+    if learning_rate is not None:
+        table["learning_rate"] = learning_rate
     canonical = json.dumps(table, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]
 
 
-def _hashed(placement: "Placement") -> dict[str, Any]:
+def _hashed(placement: Placement) -> dict[str, Any]:
     table = placement.to_dict()
     return {**{name: table[name] for name in PLACED}, **_options(placement.tuner)}
 

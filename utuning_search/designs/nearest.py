@@ -20,7 +20,7 @@ SIZES = ("rank", "length")
 
 
 @dataclass(frozen=True)
-class Kinship:
+class Nearest:
     """The nearest known method.
 
     Attributes:
@@ -47,30 +47,30 @@ class Kinship:
         return f"{name}, but {'; '.join(self.differences)}" if self.differences else name
 
 
-def nearest_preset(design: Design, depth: int) -> Kinship:
+def nearest_preset(design: Design, depth: int) -> Nearest:
     """The known method, at any size, that has most in common with a design on a backbone of `depth` blocks.
 
     Of equally near ones it is the first in the list of presets.
     """
     design = design.resolve(depth)
     found = [_compare(known, design, depth) for known in PRESETS]
-    return min(found, key=lambda kin: kin.share)
+    return min(found, key=lambda n: n.share)
 
 
 def references(design: Design, depth: int) -> tuple[Reference, ...]:
     """The papers of exactly the methods that a design uses: of the known method it is, then of its tuners."""
-    kin = nearest_preset(design, depth)
-    own = () if kin.differences or kin.is_new else kin.preset.references
+    nearest = nearest_preset(design, depth)
+    own = () if nearest.differences or nearest.is_new else nearest.preset.references
     return tuple(dict.fromkeys((*own, *design.references)))
 
 
-def _compare(known: Preset, design: Design, depth: int) -> Kinship:
+def _compare(known: Preset, design: Design, depth: int) -> Nearest:
     from scipy.optimize import linear_sum_assignment  # not all who import this compare designs
 
     theirs, ours = Design(known.placements()).resolve(depth).placements, design.placements
     if not theirs or not ours:
         alike = len(theirs) == len(ours)
-        return Kinship(known, () if alike else ("everything",), 0.0 if alike else 1.0)
+        return Nearest(known, () if alike else ("everything",), 0.0 if alike else 1.0)
     costs = np.array([[_cost(a, b, depth) for b in theirs] for a in ours])
     # Padded, so that any placement of either side may stay alone.
     padded = np.full((len(ours) + len(theirs),) * 2, float(ALONE))
@@ -81,7 +81,7 @@ def _compare(known: Preset, design: Design, depth: int) -> Kinship:
     share = float(padded[rows, columns].sum()) / (ALONE * (len(ours) + len(theirs)))
     extra = [p for p in ours if not any(p is a for a, _ in pairs)]
     missing = [p for p in theirs if not any(p is b for _, b in pairs)]
-    return Kinship(known, (*_changes(pairs, depth), *_unmatched(extra, missing)), share, _sizes([a for a, _ in pairs]))
+    return Nearest(known, (*_changes(pairs, depth), *_unmatched(extra, missing)), share, _sizes([a for a, _ in pairs]))
 
 
 def _sizes(placements: Sequence[Placement]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ U_TUNING, RES_TUNING = "U-Tuning 2303.00690", "Res-Tuning 2310.19859"
 
 
 @dataclass(frozen=True)
-class Published:
+class PrintedSize:
     """One printed size.
 
     Attributes:
@@ -56,28 +56,30 @@ class Published:
         return f"{self.computed / 1e6:.{digits}f}".removeprefix("0")
 
 
-PUBLISHED: tuple[Published, ...] = (
-    Published("linear-probe", ".07", CIFAR, U_TUNING, remark="76,900: cut, not rounded"),
-    Published("prefix", ".26", CIFAR, U_TUNING),
-    Published("prefix", ".36", FGVC, U_TUNING),
-    Published("vpt-shallow", ".08", CIFAR, U_TUNING),
-    Published("vpt-deep", ".17", CIFAR, U_TUNING),
-    Published("adapter", ".27", CIFAR, U_TUNING),
-    Published("adaptformer", "1.26", CIFAR, U_TUNING, remark="1.2665: cut, not rounded"),
-    Published("adaptformer", "1.19", NO_HEAD, "DyT's table"),
-    Published("bitfit", ".28", FGVC, U_TUNING),
-    Published("u-tuning-1", ".11", CIFAR, U_TUNING),
-    Published("u-tuning-tri", ".67", CIFAR, U_TUNING),
-    Published(
+PAPER_SIZES: tuple[PrintedSize, ...] = (
+    PrintedSize("linear-probe", ".07", CIFAR, U_TUNING, remark="76,900: cut, not rounded"),
+    PrintedSize("prefix", ".26", CIFAR, U_TUNING),
+    PrintedSize("prefix", ".36", FGVC, U_TUNING),
+    PrintedSize("vpt-shallow", ".08", CIFAR, U_TUNING),
+    PrintedSize("vpt-deep", ".17", CIFAR, U_TUNING),
+    PrintedSize("adapter", ".27", CIFAR, U_TUNING),
+    PrintedSize("adaptformer", "1.26", CIFAR, U_TUNING, remark="1.2665: cut, not rounded"),
+    PrintedSize("adaptformer", "1.19", NO_HEAD, "DyT's table"),
+    PrintedSize("bitfit", ".28", FGVC, U_TUNING),
+    PrintedSize("u-tuning-1", ".11", CIFAR, U_TUNING),
+    PrintedSize("u-tuning-tri", ".67", CIFAR, U_TUNING),
+    PrintedSize(
         "u-tuning-dual", ".59", CIFAR, U_TUNING, remark="no rank gives it; the same paper's tri without a head is .59"
     ),
-    Published("res-tuning", ".48", CIFAR, RES_TUNING),
-    Published("u-tuning-dual", ".36", FGVC, U_TUNING, {"size": 4}),
-    Published("u-tuning-single", ".17", CIFAR, RES_TUNING, remark="its dual of .48 is two singles of .27 and one head"),
-    Published("u-tuning-tri", ".67", CIFAR, RES_TUNING),
-    Published("res-tuning-bypass", ".46", CIFAR, RES_TUNING),
-    Published("lora", ".29", NO_HEAD, "NOAH 2206.04673"),
-    Published("convpass", ".33", NO_HEAD, "Convpass 2207.07039"),
-    Published("adapter-plus", ".20", VTAB, "Adapter+ 2406.06820"),
-    Published("adapter-plus", ".07", VTAB, "Adapter+ 2406.06820", {"rank": 1}),
+    PrintedSize("res-tuning", ".48", CIFAR, RES_TUNING),
+    PrintedSize("u-tuning-dual", ".36", FGVC, U_TUNING, {"size": 4}),
+    PrintedSize(
+        "u-tuning-single", ".17", CIFAR, RES_TUNING, remark="its dual of .48 is two singles of .27 and one head"
+    ),
+    PrintedSize("u-tuning-tri", ".67", CIFAR, RES_TUNING),
+    PrintedSize("res-tuning-bypass", ".46", CIFAR, RES_TUNING),
+    PrintedSize("lora", ".29", NO_HEAD, "NOAH 2206.04673"),
+    PrintedSize("convpass", ".33", NO_HEAD, "Convpass 2207.07039"),
+    PrintedSize("adapter-plus", ".20", VTAB, "Adapter+ 2406.06820"),
+    PrintedSize("adapter-plus", ".07", VTAB, "Adapter+ 2406.06820", {"rank": 1}),
 )

@@ -22,9 +22,11 @@ from utuning_search.results.finalists import Finalist, select
 from utuning_search.results.finals import Confirmation, Final, judge
 from utuning_search.results.outcomes import EXPORTED_SEED, FINALS, Outcome, keep_outcome, outcome_file, read_outcome
 from utuning_search.search.layout import IMAGES
+from utuning_search.search.objectives.registry import measures
 from utuning_search.search.study import Study
 from utuning_search.training.context import load_backbone, load_search
 from utuning_search.training.full import FullTrainer
+from utuning_search.training.measurement import Measure
 from utuning_search.training.out_of_memory import note
 from utuning_search.training.recipe import Recipe
 from utuning_search.training.run_each import run_each
@@ -62,6 +64,7 @@ class _Job:
     study_seed: int
     runtimes: tuple[Runtime, ...]  # by slot
     images: Path  # decoded ones, see FinalData.save
+    measures: tuple[Measure, ...]
 
 
 def confirm(
@@ -129,15 +132,24 @@ def confirm(
         decoded = study.folder / FINALS / IMAGES
         jobs = [
             _Job(
-                study.spec.task, recipe, f.design, missing, augment, study.spec.seed, runtimes(runtime, count), decoded
+                study.spec.task,
+                recipe,
+                f.design,
+                missing,
+                augment,
+                study.spec.seed,
+                runtimes(runtime, count),
+                decoded,
+                measures(study.objectives),
             )
             for f in finalists
             if (missing := tuple(s for s in range(seeds) if (f.design.key, s) not in kept))
         ]
         work: Callable[[int, _Job], Iterator[tuple[Outcome, bytes]]] = _in_process
         if count == 0:
+            mirrored, wanted = study.spec.task.data.views > 1, measures(study.objectives)
             trainer = FullTrainer(
-                context.backbone, context.preprocessing, data, runtime, mirrored=study.spec.task.data.views > 1
+                context.backbone, context.preprocessing, data, runtime, mirrored=mirrored, measures=wanted
             )
             work = partial(_train, trainer, data.digest, len(data.test.labels))
         elif jobs:  # not every process decodes them again
@@ -211,7 +223,8 @@ def _in_process(slot: int, job: _Job) -> Iterator[tuple[Outcome, bytes]]:
     runtime = job.runtimes[slot]
     backbone, preprocessing = load_backbone(job.task, runtime.data_dir)
     data = FinalData.restore(job.images, permit=TestPermit())
-    trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=job.task.data.views > 1)
+    mirrored = job.task.data.views > 1
+    trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=job.measures)
     yield from _train(trainer, data.digest, len(data.test.labels), slot, job)
 
 

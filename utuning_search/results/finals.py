@@ -41,6 +41,11 @@ class Final:
         """Standard error of the mean; None for fewer than two seeds."""
         return None if self.sd is None else self.sd / math.sqrt(len(self.outcomes))
 
+    def mean_of(self, name: str) -> float | None:
+        """Mean over seeds of another measured objective on the test split; None if a training failed."""
+        values = [o.others[name] for o in self.outcomes if name in o.others]
+        return statistics.fmean(values) if values and len(values) == len(self.outcomes) else None
+
     @property
     def luck(self) -> float | None:
         """Validation accuracy in the search minus mean test accuracy."""
@@ -70,6 +75,7 @@ class Final:
             "test_mean": self.mean,
             "test_sd": self.sd,
             "test_se": self.se,
+            **{f"test_{name}": self.mean_of(name) for name in self.outcomes[0].others},
             "seeds": sum(o.accuracy is not None for o in self.outcomes),
             "validation": who.validation,
             "luck": self.luck,

@@ -6,7 +6,7 @@ depends on the order in which trainings ended.
 
 import json
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Outcome:
         seconds, memory_mb, inference_ratio, merged_ratio: See `training.full.Trained`; None where it failed.
         reason: Why it failed, or that memory was short; or empty.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
+        others: What the study's other measured objectives say of the test split, by name.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Outcome:
     merged_ratio: float | None = None
     reason: str = ""
     accumulation: int = 1
+    others: dict[str, float] = field(default_factory=dict)
 
 
 def outcome_file(folder: Path, key: str, epochs: int, augmented: bool, seed: int) -> Path:

@@ -50,7 +50,7 @@ def _best(records: Sequence[TrialRecord], objective: Objective) -> TrialRecord:
 
 
 def _limit(value: str, kind: str, objective: Objective) -> float:
-    if objective.unit:
+    if objective.exact:
         return parse_count(value, f"--pick {kind}")
     try:
         return float(value)
@@ -62,11 +62,11 @@ def _within(best: Sequence[TrialRecord], objective: Objective, limit: float, obj
     fitting = [r for r in best if objective.gain(r.values[objective.name]) >= objective.gain(limit)]
     if not fitting:
         nearest = _best(best, objective).values[objective.name]
-        some = "at most" if objective.direction == "minimize" else "at least"
+        shown = "{:.0f}" if objective.exact else "{:g}"
+        some, extreme = ("at most", "smallest") if objective.direction == "minimize" else ("at least", "largest")
+        rule = f"a front design has {some} {shown.format(limit)} {objective.unit or objective.name}"
         todo = "Raise the limit: the head alone counts too." if objective.name == "parameters" else "Change the limit."
-        extreme = "the smallest" if objective.direction == "minimize" else "the largest"
-        rule = f"a front design has {some} {limit:g} {objective.unit or objective.name}".replace("e+", "e")
-        raise StudyError("--pick", rule, f"{extreme} has {nearest:g}", todo)
+        raise StudyError("--pick", rule, f"the {extreme} has {shown.format(nearest)}", todo)
     other = objectives.quality if objective.name != objectives.quality.name else objectives.cost
     return _best(fitting, other)
 

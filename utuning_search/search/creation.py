@@ -98,7 +98,8 @@ def _check_limits(spec: StudySpec, setting: Setting) -> None:
         least = known.value(Design(), setting)
         if limit < least:
             option = "--max-params" if name == "parameters" else f"--limit {name}"
-            rule = f"it is at least {least:,.0f}, the head of {setting.num_classes} classes on this backbone"
+            what = "the head of" if name == "parameters" else "a linear probe of"
+            rule = f"it is at least {least:,.0f}, {what} {setting.num_classes} classes on this backbone"
             raise InputError(option, rule, f"{limit:,.0f}", "Raise it, or take a backbone of fewer channels.")
 
 

@@ -22,7 +22,7 @@ class Snapshot:
     Attributes:
         records: All trials.
         running: Trials on their way.
-        front: Numbers of the front's trials, by parameters ascending.
+        front: Numbers of the front's trials, the cheapest first.
         hypervolume: Of the front, in [0, 1]; see `pareto.hypervolume`.
         target: Trials to reach, or None.
         elapsed: Seconds of this run.

@@ -19,6 +19,7 @@ from utuning_search.search.budget import Budget, spent
 from utuning_search.search.creation import check_name, check_new, write_study
 from utuning_search.search.defaults import OBJECTIVES, PRUNER, SAMPLER
 from utuning_search.search.interrupts import Interrupts
+from utuning_search.search.kept_spec import refuse_another, settings
 from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.cost import full_fine_tuning
@@ -171,14 +172,9 @@ class Study:
         if not storage and not (folder / JOURNAL).exists():
             raise StudyError(f"journal {folder / JOURNAL}", "it holds the study's trials", "no such file", RESTORE)
         study = cls(folder, spec, storage, local)
-        stored = study._stored
-        changed = _settings(stored, changed)
-        for wanted, place in ((spec, f"{folder / SPEC}"), (replace(spec, **changed), "what was asked for")):
-            if wanted.digest != stored.digest:
-                lines = wanted.differences(stored)
-                shown = "; ".join(lines[:4]) + (f"; and {len(lines) - 4} more" if len(lines) > 4 else "")
-                todo = "Start a new study for another spec, with another --name."
-                raise StudyError(f"study '{name}', {place}", "a study keeps its spec", shown, todo)
+        asked = replace(spec, **settings(study._stored, changed))
+        for wanted, place in ((spec, f"{folder / SPEC}"), (asked, "what was asked for")):
+            refuse_another(wanted, study._stored, f"study '{name}', {place}")
         return study
 
     def trials(self) -> list[TrialRecord]:
@@ -285,20 +281,3 @@ class Study:
         path = self.weights_file(trial)
         make_folder(path.parent)
         write_atomically(path, weights)
-
-
-def _settings(stored: StudySpec, changed: Mapping[str, Any]) -> dict[str, Any]:
-    """Parts of a spec from what a caller gives: a sampler or pruner by its name alone leaves its options open."""
-    found = dict(changed)
-    if isinstance(found.get("sampler"), str):
-        found["sampler"] = stored.sampler if found["sampler"] == stored.sampler.kind else sampler_of(found["sampler"])
-    if "pruner" in found and isinstance(found["pruner"], str | None):
-        kind = found["pruner"] or "none"
-        found["pruner"] = stored.pruner if kind == stored.pruner.kind else pruner_of(kind)
-    if "objectives" in found:
-        found["objectives"] = Objectives(tuple(found["objectives"]))
-    if "max_parameters" in found:
-        most = found.pop("max_parameters")
-        others = [(n, v) for n, v in stored.limits if n != "parameters"]
-        found["limits"] = (*others, *([("parameters", most)] if most else []))
-    return found

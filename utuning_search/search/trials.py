@@ -42,7 +42,7 @@ class TrialRecord:
         reason: Why it failed, or that memory was short; or empty.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
         values: The study's objectives by name: the exact ones in any case, the measured ones of the end, or of the
-            last rung where the trial was pruned.
+            last rung where the trial was pruned. Accuracy and parameters unless given.
         measured: What was measured by name at each rung, by epoch.
     """
 
@@ -61,6 +61,11 @@ class TrialRecord:
     accumulation: int = 1
     values: Mapping[str, float] = field(default_factory=dict)
     measured: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            known = {} if self.accuracy is None else {"accuracy": self.accuracy}
+            object.__setattr__(self, "values", {**known, "parameters": float(self.parameters)})
 
     @property
     def settled(self) -> bool:

@@ -4,7 +4,8 @@ What it finds is a function of (task, design, seed) and the device; only times a
 """
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -17,6 +18,7 @@ from utuning_search.data.loading import FinalData
 from utuning_search.designs.design import Design
 from utuning_search.training import augmentation
 from utuning_search.training.loop import accuracy_of
+from utuning_search.training.measurement import Measure
 from utuning_search.training.measuring import PeakMemory, fastest, threads, wait_for
 from utuning_search.training.recipe import Recipe
 from utuning_search.training.runtime import Runtime
@@ -39,6 +41,7 @@ class Trained:
         merged_ratio: The same after merging.
         weights: See `weights.pack`; of `weights.check_images`.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
+        others: What was measured on the test split besides accuracy, by name.
     """
 
     accuracy: float
@@ -48,6 +51,7 @@ class Trained:
     merged_ratio: float
     weights: bytes
     accumulation: int = 1
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 class FullTrainer(Trainer):
@@ -59,6 +63,7 @@ class FullTrainer(Trainer):
         data: Training and test images.
         runtime: Where and in which precision.
         mirrored: Whether augmentation takes mirror images too; a task's `views` say so.
+        measures: What is measured besides accuracy.
     """
 
     def __init__(
@@ -69,8 +74,9 @@ class FullTrainer(Trainer):
         runtime: Runtime,
         *,
         mirrored: bool,
+        measures: Sequence[Measure] = (),
     ) -> None:
-        super().__init__(backbone, preprocessing, len(data.classes), runtime)
+        super().__init__(backbone, preprocessing, len(data.classes), runtime, measures)
         self._mirrored = mirrored
         self._train, self._held_out = self._examples(data.train), self._examples(data.test)
 
@@ -90,8 +96,9 @@ class FullTrainer(Trainer):
             wait_for(device)
             seconds, memory_mb = time.monotonic() - started, memory.grown()
             logits, weights = self._finished(model, self._held_out.inputs)
-            accuracy = accuracy_of(logits, self._held_out.labels)
-            return Trained(accuracy, seconds, memory_mb, *self._costs(model), weights, last.accumulation)
+            labels = self._held_out.labels
+            accuracy, others = accuracy_of(logits, labels), self._others(model, logits, labels)
+            return Trained(accuracy, seconds, memory_mb, *self._costs(model), weights, last.accumulation, others)
 
     @torch.no_grad()
     def _costs(self, model: TunedModel) -> tuple[float, float]:

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.designs.design import Design
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.feature_cache import FeatureCache, budget_on
-from utuning_search.training.latency import latency_ms
 from utuning_search.training.loop import Examples, accuracy_of, predict
-from utuning_search.training.measurement import Measure, Measurement
+from utuning_search.training.measurement import Measure
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
 from utuning_search.training.trainer import Trainer
@@ -83,8 +81,7 @@ class ProxyTrainer(Trainer):
     ) -> None:
         context = context or load_search(task, runtime.data_dir)
         self.task, self.data = task, context.data
-        self._measures = [m for m in measures if m.name != "accuracy"]
-        super().__init__(context.backbone, context.preprocessing, self.data.num_classes, runtime)
+        super().__init__(context.backbone, context.preprocessing, self.data.num_classes, runtime, measures)
         self._proxy, self._validation = self._examples(self.data.proxy), self._examples(self.data.validation)
         self._views = [f"view_{i}" for i in range(task.data.views)]
         sources = {**dict.fromkeys(self._views, self._proxy.inputs), VALIDATION: self._validation.inputs}
@@ -110,28 +107,19 @@ class ProxyTrainer(Trainer):
             with self.runtime.autocast()():
                 logits = predict(forward, validation.inputs)
             model.tuners.train()
-            accuracy, others = accuracy_of(logits, validation.labels), self._others(None, logits)
+            accuracy, others = accuracy_of(logits, validation.labels), self._others(None, logits, validation.labels)
             spent += clock() - started
             yield Report(epoch.number, accuracy, epoch.loss, accumulation, others)
             started = clock()
         logits, weights = self._finished(model, self._validation.inputs)
-        accuracy, others = accuracy_of(logits, self._validation.labels), self._others(model, logits)
+        labels = self._validation.labels
+        accuracy, others = accuracy_of(logits, labels), self._others(model, logits, labels)
         yield Result(accuracy, weights, spent + clock() - started, accumulation, others)
 
     def examples_from(self, block: int) -> tuple[list[Examples], Examples]:
         """Views of the proxy split, and the validation split, as tokens before block index `block` (from 0)."""
         views = [Examples(self.cache.tokens(view, block), self._proxy.labels) for view in self._views]
         return views, Examples(self.cache.tokens(VALIDATION, block), self._validation.labels)
-
-    def _others(self, finished: TunedModel | None, logits: Tensor) -> dict[str, float]:
-        """What is measured besides accuracy; without a finished model what is measured at rungs."""
-
-        def latency() -> float:
-            assert finished is not None, "a measure of finished trainings is not asked for at rungs"
-            return latency_ms(finished, self._preprocessing.normalise(self._checked_images()))
-
-        measured = Measurement(logits, self._validation.labels, latency)
-        return {m.name: m.measure(measured) for m in self._measures if finished is not None or m.at_rungs}
 
     def _checked_images(self) -> Tensor:
         return self._validation.inputs[:CHECKED_IMAGES]

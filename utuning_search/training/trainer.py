@@ -11,7 +11,9 @@ from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.data.loading import Split
 from utuning_search.designs.design import Design
+from utuning_search.training.latency import latency_ms
 from utuning_search.training.loop import Epoch, Examples, Forward, predict, train
+from utuning_search.training.measurement import Measure, Measurement
 from utuning_search.training.recipe import Recipe
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.transfer import to_device
@@ -26,6 +28,7 @@ class Trainer(ABC):
         preprocessing: Of the images.
         num_classes: Width of the head.
         runtime: Where and in which precision.
+        measures: What is measured besides accuracy.
     """
 
     def __init__(
@@ -34,8 +37,10 @@ class Trainer(ABC):
         preprocessing: Preprocessing,
         num_classes: int,
         runtime: Runtime,
+        measures: Sequence[Measure] = (),
     ) -> None:
         self.runtime = runtime
+        self._measures = [m for m in measures if m.name != "accuracy"]
         self._backbone, self._preprocessing = settle(backbone, runtime.device), preprocessing
         self._num_classes = num_classes
 
@@ -82,6 +87,16 @@ class Trainer(ABC):
     def _whole(self, model: TunedModel) -> Forward:
         """The model as a function of uint8 images."""
         return lambda images: model(self._preprocessing.normalise(images))
+
+    def _others(self, finished: TunedModel | None, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """What is measured besides accuracy, by name; without a finished model what is measured at rungs."""
+
+        def latency() -> float:
+            assert finished is not None, "a measure of finished trainings is not asked for at rungs"
+            return latency_ms(finished, self._preprocessing.normalise(self._checked_images()))
+
+        measured = Measurement(logits, labels, latency)
+        return {m.name: m.measure(measured) for m in self._measures if finished is not None or m.at_rungs}
 
     def _finished(self, model: TunedModel, images: Tensor) -> tuple[Tensor, bytes]:
         """Logits (images, classes) of uint8 images, and packed weights, after the last epoch.

@@ -14,6 +14,8 @@ from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.spaces.domains import Choice
 from utuning_search.designs.spaces.space import Space
+from utuning_search.search.pruners.none import NoPruner
+from utuning_search.search.samplers.wrapped import TPESampler
 from utuning_search.search.spec import StudySpec
 from utuning_search.training.task import Task
 from utuning_search.tuners import AdapterConfig, LoraConfig, PrefixConfig, PromptConfig, Scale, TunerConfig
@@ -336,7 +338,10 @@ def test_a_paper_that_is_not_cited_anywhere_is_refused(reference: object, told: 
 def test_the_paper_does_not_decide_what_a_space_holds() -> None:
     cited = Space.from_dict({**SMALL, "reference": "2303.00690"})
     assert cited.digest == Space.from_dict(SMALL).digest
-    specs = [StudySpec(s, Task.load("digits"), 0, "tpe", None, "fp32", "x") for s in (cited, Space.from_dict(SMALL))]
+    specs = [
+        StudySpec(s, Task.load("digits"), 0, TPESampler(), NoPruner(), "fp32", "x")
+        for s in (cited, Space.from_dict(SMALL))
+    ]
     assert specs[0].digest == specs[1].digest
     assert specs[0].differences(specs[1]) == []
 

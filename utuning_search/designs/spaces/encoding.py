@@ -1,8 +1,8 @@
 """Whether slots hold a design, and by which values of their variables: the inverse of suggesting one.
 
-No search is needed: slots and their alternatives place different tuners (`slots` refuses others), so what is placed
-tells which slot placed it. What is not placed has two spellings where blocks are switched on and off, a tuner of
-"none" and a row of switches that are off; the first is given where the slot has it.
+No search is needed: slots and their alternatives place different tuners (`parsing.py` refuses others), so what is
+placed tells which slot placed it. What is not placed has two spellings where blocks are switched on and off, a tuner
+of "none" and a row of switches that are off; the first is given where the slot has it.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

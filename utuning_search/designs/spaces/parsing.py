@@ -69,7 +69,8 @@ def parse_slot(raw: Mapping[str, Any], shared: Mapping[str, Leaf], where: str) -
 def refuse_equal_tuners(slots: Sequence[Slot], where: str) -> None:
     """Raise InputError where two slots can place equal tuners at one operation in one block.
 
-    So each tuner of a design tells which slot placed it: sizes are exact and membership needs no search.
+    So each tuner of a design tells which slot placed it: sizes are exact, and asking whether a space holds a design
+    needs no search.
     """
     for i, b in enumerate(slots):
         for a in slots[:i]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -13,9 +13,11 @@ from utuning_search.common.errors import InputError, nearest, refuse_unknown_key
 from utuning_search.common.toml import read_toml
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.presets import Preset, preset
-from utuning_search.designs.spaces.domains import Choice, Domain, FloatRange, Suggester, Value, parse_domain
+from utuning_search.designs.spaces.domains import Choice, Domain, Suggester, Value
 from utuning_search.designs.spaces.encoding import explain
+from utuning_search.designs.spaces.learning_rates import parse_rates, rounded
 from utuning_search.designs.spaces.parsing import parse_leaf, parse_slot, refuse_equal_tuners
+from utuning_search.designs.spaces.sizing import number_of_designs
 from utuning_search.designs.spaces.slot import EACH, Leaf, Slot, Variant
 from utuning_search.tuners import Form, Reference, Scale, tuner_config
 from utuning_search.tuners import references as papers
@@ -94,7 +96,7 @@ class Space:
             description=str(raw.get("description", "")),
             presets=tuple(preset(p) for p in presets),
             slots=slots,
-            learning_rate=None if rate is None else _parse_rates(rate, f"{where}, learning_rate"),
+            learning_rate=None if rate is None else parse_rates(rate, f"{where}, learning_rate"),
             raw=raw,
             reference=_parse_reference(raw.get("reference"), f"{where}, reference"),
         )
@@ -139,7 +141,7 @@ class Space:
                 placements += [p.resolve(depth) for p in _place(slot, variant, depth, choose)]
         if self.learning_rate is not None:
             chosen = float(choose(Leaf("learning_rate", self.learning_rate)))
-            learning_rate = _rounded(chosen, self.learning_rate)
+            learning_rate = rounded(chosen, self.learning_rate)
         return Design(tuple(placements), learning_rate)
 
     def preset_designs(self, depth: int, learning_rate: float) -> dict[str, Design]:
@@ -155,7 +157,7 @@ class Space:
         if not domain.contains(rate):
             ends = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
             rate = min((float(v) for v in ends), key=lambda v: abs(math.log(v / learning_rate)))
-        return _rounded(rate, domain)
+        return rounded(rate, domain)
 
     def contains(self, design: Design, depth: int) -> bool:
         return self.params_of(design, depth) is not None
@@ -165,7 +167,7 @@ class Space:
         from_rate: dict[str, Value] = {}
         if self.learning_rate is not None and design.learning_rate is not None:
             domain, rate = self.learning_rate, design.learning_rate
-            if not domain.contains(rate) or _rounded(rate, domain) != rate:
+            if not domain.contains(rate) or rounded(rate, domain) != rate:
                 return None
             if self.learning_rate.size != 1:
                 from_rate["learning_rate"] = design.learning_rate
@@ -201,16 +203,7 @@ class Space:
         Shared variables are counted only for designs that use them, and what places nothing is counted once,
         whether a tuner of "none" or a row of switches that are off says so.
         """
-        slots = self.slots_at(depth)
-        shared: dict[str, int] = {}
-        totals = _totals(slots, depth, shared)
-        apart = [slot for slot in slots if not (slot.switched and slot.shares_blocks)]
-        if len(apart) < len(slots):
-            # Designs without a tuner at a shared switch are those of the other slots, however they were spelled.
-            totals = {used: n for used, n in totals.items() if SWITCHES in used}
-            for used, n in _totals(apart, depth, shared).items():
-                totals[used] = totals.get(used, 0) + n
-        return sum(n * math.prod(shared[v] for v in used) for used, n in totals.items())
+        return number_of_designs(self.slots_at(depth), depth)
 
 
 def _place(slot: Slot, variant: Variant, depth: int, choose: Callable[[Leaf], Value]) -> list[Placement]:
@@ -223,50 +216,6 @@ def _place(slot: Slot, variant: Variant, depth: int, choose: Callable[[Leaf], Va
     return [Placement(operation, config, form, scale, blocks) for operation in group] if blocks else []
 
 
-SWITCHES = "switches"  # stands for all shared switches, of which at least one is on
-
-
-def _totals(slots: Iterable[Slot], depth: int, shared: dict[str, int]) -> dict[frozenset[str], int]:
-    """Number of choices of all slots' own variables, by the set of shared variables in play; fills in `shared`."""
-    totals: dict[frozenset[str], int] = {frozenset(): 1}
-    for slot in slots:
-        counts = _count(slot, depth, shared)
-        merged: dict[frozenset[str], int] = {}
-        for used_a, a in totals.items():
-            for used_b, b in counts.items():
-                merged[used_a | used_b] = merged.get(used_a | used_b, 0) + a * b
-        totals = merged
-    return totals
-
-
-def _count(slot: Slot, depth: int, shared: dict[str, int]) -> dict[frozenset[str], int]:
-    """Number of choices of a slot's own variables, by the set of shared variables that they bring into play."""
-    counts: dict[frozenset[str], int] = {}
-    own_switches = slot.switched and not slot.shares_blocks
-    if own_switches and all(variant.kind is not None for variant in slot.variants):
-        counts[frozenset()] = 1  # every switch off
-    for variant in slot.variants:
-        own, used = 1, set[str]()
-        if variant.kind is not None and slot.switched:
-            own = 2**depth - 1 if own_switches else 1
-            if not own_switches:
-                used.add(SWITCHES)
-                shared[SWITCHES] = 2**depth - 1
-        for key, leaf in slot.choices(variant, depth).items() if variant.kind is not None else ():
-            if key in slot.switches(depth):
-                continue
-            size = leaf.domain.size
-            if size is None:
-                raise InputError(f"slot '{slot.name}'", "the values of an option can be counted", leaf.variable)
-            if leaf.variable.startswith(f"{slot.name}.{key}"):
-                own *= size
-            elif size > 1:
-                used.add(leaf.variable)
-                shared[leaf.variable] = size
-        counts[frozenset(used)] = counts.get(frozenset(used), 0) + own
-    return counts
-
-
 def _parse_reference(raw: object, where: str) -> Reference | None:
     """The paper of an arXiv identifier, one of those that tuners and presets cite."""
     if raw is None:
@@ -275,31 +224,3 @@ def _parse_reference(raw: object, where: str) -> Reference | None:
         todo = nearest(raw, PAPERS) if isinstance(raw, str) else "Write it as text."
         raise InputError(where, "it is the arXiv identifier of a paper that the package cites", repr(raw), todo)
     return PAPERS[raw]
-
-
-def _parse_rates(raw: object, where: str) -> Domain:
-    """Learning rates that a design can have, as floats."""
-    domain = parse_domain(raw, where)
-    ends = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
-    for rate in ends:
-        try:
-            Design(learning_rate=cast(float, rate))
-        except InputError:
-            raise InputError(where, "learning rates are numbers above 0 and below 1000", repr(rate)) from None
-    if isinstance(domain, Choice):
-        return parse_domain([float(rate) for rate in ends], where)
-    return FloatRange(float(domain.low), float(domain.high), domain.log)
-
-
-def _rounded(rate: float, domain: Domain) -> float:
-    """A rate of a range with as few significant digits as keep it there; a listed rate as it is.
-
-    More digits would only hide that two designs are the same.
-    """
-    while not isinstance(domain, Choice):
-        fewer = (float(f"{rate:.{digits}g}") for digits in range(1, 18))
-        shorter = next((r for r in fewer if domain.contains(r)), rate)
-        if shorter == rate:
-            break
-        rate = shorter  # rounded once more, it may need fewer digits yet
-    return rate

@@ -27,9 +27,14 @@ def draw_front(records: Sequence[TrialRecord], title: str, objectives: Objective
     if not others:
         _draw(panels[0], records, objectives, lambda r: float(r.number), y)
         dress(panels[0], title, "trial", _label(quality), log=False)
+    if len(others) > 1:
+        figure.suptitle(title)
     for axes, other in zip(panels, others, strict=False):
         _draw(axes, records, objectives, _reader(other), y)
-        dress(axes, title, _label(other), _label(quality), log=other.log)
+        dress(axes, title if len(others) == 1 else "", _label(other), _label(quality), log=other.log)
+    if _shown(records, objectives):
+        panels[0].legend(loc="best", framealpha=0.9)  # colours and markers are the same in all
+    for axes, other in zip(panels, others, strict=False):  # once the layout stands
         _name(axes, records, objectives, _reader(other), y)
     return figure
 
@@ -70,8 +75,6 @@ def _draw(axes: Axes, records: Sequence[TrialRecord], objectives: Objectives, x:
     presets = [r for r in complete if r.preset]
     _scatter(axes, presets, x, y, "known methods", marker="D", facecolors="none", edgecolors=PRESET, s=58, zorder=5)
     _zoom(axes, [y(r) for r in complete], share=not objectives.quality.unit)
-    if shown:
-        axes.legend(loc="best", framealpha=0.9)
 
 
 def _name(axes: Axes, records: Sequence[TrialRecord], objectives: Objectives, x: Value, y: Value) -> None:

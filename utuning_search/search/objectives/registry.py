@@ -56,7 +56,7 @@ class Objectives:
         where = "--objectives"
         if len(set(self.names)) < len(self.names):
             raise InputError(where, "each objective is named once", ", ".join(self.names))
-        if not any(not objective(name, where).exact for name in self.names):
+        if all(known.exact for known in [objective(name, where) for name in self.names]):
             known = ", ".join(n for n, o in OBJECTIVES.items() if not o.exact)
             got = ", ".join(self.names) or "none"
             raise InputError(where, "at least one objective is measured", got, f"Measured are: {known}.")
@@ -86,13 +86,15 @@ class Objectives:
 
     @property
     def quality(self) -> Objective:
-        """The first measured one: what a single design is called best by."""
-        return self.measured[0]
+        """What a single design is called best by: the first measured one that is maximized, else the first measured."""
+        return next((o for o in self.measured if o.direction == "maximize"), self.measured[0])
 
     @property
     def cost(self) -> Objective:
-        """The first exact one, else the last: what fronts are listed by."""
-        return self.exact[0] if self.exact else self._all[-1]
+        """What fronts are listed by: the first exact one, else the first that is minimized, else the last."""
+        if self.exact:
+            return self.exact[0]
+        return next((o for o in self if o.direction == "minimize"), self._all[-1])
 
     def exact_values(self, design: Design, setting: Setting) -> dict[str, float]:
         """What is known of a design before it is trained, by name."""

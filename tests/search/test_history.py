@@ -1,0 +1,132 @@
+"""The history of a study, kept up to date trial by trial, is what its trials say when all are read at once."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+
+from utuning_search.search.history import History
+from utuning_search.search.objectives.registry import Objectives
+from utuning_search.search.scheduler import Next, Running
+from utuning_search.search.trials import front_of, read_trial
+from utuning_search.testing.pretend import PretendStudy
+from utuning_search.training.proxy import Report
+
+THREE = Objectives(("macro_f1", "parameters", "latency"))
+
+
+def afresh(study: PretendStudy) -> History:
+    """The history of somebody who has just opened the study."""
+    trials = study.optuna.get_trials(deepcopy=False)
+    batch = study.spec.task.recipe.batch_size
+    return History(lambda: trials, trials.__getitem__, batch, study.spec.objectives).refresh()
+
+
+def same(study: PretendStudy) -> None:
+    """What the scheduler kept is what is in the storage, and what each count says of all trials."""
+    kept, fresh = study.scheduler.history, afresh(study)
+    batch, objectives = study.spec.task.recipe.batch_size, study.spec.objectives
+    records = [read_trial(t, batch, objectives) for t in study.optuna.get_trials(deepcopy=False)]
+    for history in (kept, fresh):
+        assert list(history.records) == records
+        assert history.settled == sum(r.settled for r in records)
+        assert history.epochs == sum(r.epochs for r in records)
+        assert history.front == front_of(records, objectives)
+        assert history.free_index() == fresh.free_index()
+        for epoch in study.spec.task.recipe.rungs:
+            wanted = [r for r in records if epoch in r.measured and r.reused is None and r.state != "interrupted"]
+            found = history.peers(epoch, but=-1)
+            rows = sorted((*m, *e) for m, e in zip(found.measured.tolist(), found.exact.tolist(), strict=True))
+            expected = [[*m, *e] for m, e in (history.gains(r.measured[epoch], r.values) for r in wanted)]
+            assert np.allclose(rows, sorted(expected)) if expected else not rows
+
+
+@pytest.mark.parametrize("objectives", [Objectives(), THREE], ids=["usual", "three"])
+def test_it_is_what_the_trials_say_at_any_moment(objectives: Objectives) -> None:
+    study = PretendStudy(objectives=objectives)
+    for _ in range(6):
+        study.play(4)
+        same(study)
+    running, step = study.scheduler.ask()
+    assert step is Next.TRAIN
+    same(study)
+    report = next(study.reports(running.design))
+    study.scheduler.rung(running, report)
+    same(study)
+    study.scheduler.lost(running, "its worker was killed", 1.0)
+    same(study)
+    study.scheduler.reap()
+    study.play(3)
+    same(study)
+
+
+def test_interrupted_trials_give_their_index_back() -> None:
+    study = PretendStudy()
+    study.play(3)
+    running, _ = study.scheduler.ask()
+    assert study.scheduler.history.free_index() == 4
+    study.scheduler.lost(running, "killed", 1.0)
+    assert study.scheduler.history.free_index() == 3
+    again, _ = study.scheduler.ask()
+    assert again.design == running.design, "the trial that was lost is asked for again"
+    assert study.scheduler.history.losses(running.design.key) == 1
+    study.scheduler.lost(again, "killed", 1.0)  # the second worker that it takes down
+    assert study.scheduler.history.records[again.number].state == "failed"
+
+
+def test_a_design_in_training_is_waited_for_and_then_reused() -> None:
+    study = PretendStudy()
+    first = ask_for(study, "linear-probe")
+    # The same design again, as another proposal.
+    study.optuna.enqueue_trial(dict(first.trial.params))
+    second, step = study.scheduler.ask()
+    assert second.design.key == first.design.key
+    assert step is Next.WAIT
+    assert study.scheduler.decide(second) is Next.WAIT
+    study.train(first)
+    assert study.scheduler.decide(second) is Next.REUSED
+    record = study.scheduler.records()[second.number]
+    assert (record.state, record.reused, record.epochs) == ("complete", first.number, 0)
+    assert record.values == study.scheduler.records()[first.number].values
+
+
+def ask_for(study: PretendStudy, preset: str) -> Running:
+    running, step = study.scheduler.ask()
+    assert (running.preset, step) == (preset, Next.TRAIN)
+    return running
+
+
+def test_what_is_too_large_is_closed_untrained_and_does_not_count() -> None:
+    study = PretendStudy(limits=(("parameters", 3_000.0),))
+    records = study.play(8)
+    large = [r for r in records if r.state == "oversized"]
+    assert large
+    assert all(r.parameters > 3_000 and r.reason == "more than 3,000 parameters" and not r.rungs for r in large)
+    assert study.scheduler.history.settled == 8 == len(records) - len(large)
+    states = Counter(t.state for t in study.optuna.get_trials(deepcopy=False))
+    assert states[TrialState.PRUNED] >= len(large)
+
+
+def test_trials_of_other_processes_are_seen() -> None:
+    study = PretendStudy()
+    study.play(2)
+    other = PretendStudy(storage=study.storage)
+    running, _ = other.scheduler.ask()
+    assert study.scheduler.history.in_training(running.design.key, running.number + 1)
+    other.scheduler.rung(running, Report(study.spec.task.recipe.rungs[0], 0.5, 1.0))
+    assert len(study.scheduler.history.peers(study.spec.task.recipe.rungs[0], but=-1)) == 3
+
+
+def test_only_trials_on_their_way_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What makes a question cost the same after 10,000 trials."""
+    study = PretendStudy()
+    study.play(10)
+    study.scheduler.ask()
+    read: list[int] = []
+    monkeypatch.setattr(
+        "utuning_search.search.history.read_trial",
+        lambda trial, *rest: read.append(trial.number) or read_trial(trial, *rest),
+    )
+    study.scheduler.recent.records  # noqa: B018  # reading is what is tested
+    assert read == [10]

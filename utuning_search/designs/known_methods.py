@@ -1,0 +1,240 @@
+"""Known methods as placements, each at its published setting: one function a method, and the one list of them."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from utuning_search.common.errors import InputError, nearest
+from utuning_search.designs.placement import Placement
+from utuning_search.tuners import (
+    AdapterConfig,
+    BiasConfig,
+    ConvConfig,
+    ExpertsConfig,
+    FactConfig,
+    LoraConfig,
+    NormConfig,
+    Operation,
+    PrefixConfig,
+    PromptConfig,
+    Reference,
+    Scale,
+    ScaleShiftConfig,
+    TunerConfig,
+)
+from utuning_search.tuners import references as papers
+
+Placements = tuple[Placement, ...]
+LINEAR: tuple[Operation, ...] = ("qkv", "proj", "fc1", "fc2")
+NORMS: tuple[Operation, ...] = ("norm1", "norm2")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published method.
+
+    Attributes:
+        name: As on the command line.
+        title: As in a table.
+        references: Its papers, the one that names it first.
+        build: The placements for its options, which are the function's keyword arguments; their defaults are the
+            published values.
+        note: What of the published method differs or had to be chosen; empty where nothing is.
+    """
+
+    name: str
+    title: str
+    references: tuple[Reference, ...]
+    build: Callable[..., Placements]
+    note: str = ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options, such as rank or length, with their published values."""
+        return {name: p.default for name, p in inspect.signature(self.build).parameters.items()}
+
+    def placements(self, **options: Any) -> Placements:
+        """The method's placements; their blocks are patterns until a design resolves them.
+
+        Raises:
+            InputError: An option that it does not have, or an illegal value.
+        """
+        for option in options:
+            if option not in self.options:
+                todo = nearest(option, self.options)
+                raise InputError(f"preset '{self.name}'", "only its own options can be set", f"'{option}'", todo)
+        return self.build(**options)
+
+
+def _linear_probe() -> Placements:
+    return ()
+
+
+def _bitfit() -> Placements:
+    return tuple(Placement(operation, BiasConfig()) for operation in (*NORMS, *LINEAR))
+
+
+def _ln_tuning() -> Placements:
+    return (Placement("attention", NormConfig()), Placement("mlp", NormConfig()))
+
+
+def _ssf() -> Placements:
+    return tuple(Placement(operation, ScaleShiftConfig()) for operation in (*NORMS, *LINEAR))
+
+
+def _houlsby(rank: int = 64) -> Placements:
+    return tuple(Placement(at, AdapterConfig(rank), "sequential") for at in _sublayers())
+
+
+def _pfeiffer(rank: int = 64) -> Placements:
+    return (Placement("block", AdapterConfig(rank, "relu"), "sequential"),)
+
+
+def _adapter(rank: int = 10) -> Placements:
+    return (Placement("mlp", AdapterConfig(rank), "sequential"),)
+
+
+def _adaptformer(rank: int = 64, scale: Scale = 0.1) -> Placements:
+    return (Placement("mlp", AdapterConfig(rank, "relu"), "parallel", scale),)
+
+
+def _adapter_plus(rank: int = 8) -> Placements:
+    return (Placement("block", AdapterConfig(rank), "sequential", "channel"),)
+
+
+def _parallel_adapter(rank: int = 512, scale: Scale = 4.0) -> Placements:
+    return (Placement("ffn", AdapterConfig(rank, "relu"), "parallel", scale),)
+
+
+def _lora(rank: int = 8) -> Placements:
+    return tuple(Placement(at, LoraConfig(rank), "parallel") for at in _parts("q", "v"))
+
+
+def _lora_all(rank: int = 8) -> Placements:
+    return tuple(Placement(at, LoraConfig(rank), "parallel") for at in LINEAR)
+
+
+def _fact(rank: int = 16) -> Placements:
+    return tuple(Placement(at, FactConfig(rank)) for at in LINEAR)
+
+
+def _prefix(length: int = 10) -> Placements:
+    return (Placement("attention", PrefixConfig(length, "exact")),)
+
+
+def _vpt_shallow(length: int = 10) -> Placements:
+    return (Placement("block", PromptConfig(length, "shallow"), blocks="first 1"),)
+
+
+def _vpt_deep(length: int = 10) -> Placements:
+    return (Placement("block", PromptConfig(length, "deep")),)
+
+
+def _mam(length: int = 30, rank: int = 512, scale: Scale = 4.0) -> Placements:
+    return (*_prefix(length), *_parallel_adapter(rank, scale))
+
+
+def _unipelt(rank: int = 8, length: int = 10, adapter_rank: int = 48) -> Placements:
+    lora = (Placement(at, LoraConfig(rank), "parallel", "gate") for at in _parts("q", "v"))
+    prefix = Placement("attention", PrefixConfig(length, "parallel"), "parallel", "gate")
+    return (*lora, prefix, Placement("mlp", AdapterConfig(adapter_rank), "sequential", "gate"))
+
+
+def _convpass(rank: int = 8, scale: Scale = 1.0, depthwise: bool = False) -> Placements:
+    return tuple(Placement(at, ConvConfig(rank, depthwise), "parallel", scale) for at in _cores())
+
+
+def _single(size: int = 10, operation: Operation = "attention", tuner: str = "adapter") -> Placements:
+    return (_u_tuner(operation, tuner, size),)
+
+
+def _dual(size: int = 10, attention: str = "adapter", mlp: str = "adapter", scale: Scale = "channel") -> Placements:
+    return (_u_tuner("attention", attention, size, scale), _u_tuner("mlp", mlp, size, scale))
+
+
+def _tri(
+    size: int = 10, attention: str = "adapter", mlp: str = "adapter", block: str = "prefix", scale: Scale = "channel"
+) -> Placements:
+    return (*_dual(size, attention, mlp, scale), _u_tuner("block", block, size, "none"))
+
+
+def _u_tuning_1(size: int = 10) -> Placements:
+    first = "first 1"
+    return tuple(Placement(at, AdapterConfig(size), "parallel", blocks=first) for at in _sublayers())
+
+
+def _bypass(rank: int = 10) -> Placements:
+    return (Placement("block", AdapterConfig(rank), "bypass"),)
+
+
+def _scedit(rank: int = 10) -> Placements:
+    # The residual has no operation of its own, so this is the parallel form at attention; see Placement.
+    return (Placement("attention", AdapterConfig(rank), "parallel"),)
+
+
+def _mlae(rank: int = 8, dropout: float = 0.5) -> Placements:
+    return tuple(Placement(at, ExpertsConfig(rank, dropout), "parallel") for at in ("qkv", "proj"))
+
+
+def _sublayers() -> tuple[Operation, ...]:
+    return ("attention", "mlp")
+
+
+def _cores() -> tuple[Operation, ...]:
+    return ("mhsa", "ffn")
+
+
+def _parts(*names: Operation) -> tuple[Operation, ...]:
+    return names
+
+
+def _u_tuner(operation: Operation, kind: str, size: int, scale: Scale = "none") -> Placement:
+    """One of U-Tuning's parallel tuners at an operation (Tables 4-6 of 2303.00690)."""
+    kinds: dict[str, TunerConfig] = {
+        "adapter": AdapterConfig(size),
+        "prefix": PrefixConfig(size, "parallel"),
+        "prompt": PromptConfig(size, "parallel"),
+    }
+    if kind not in kinds:
+        raise InputError("preset of U-Tuning", "a tuner is adapter, prefix or prompt", f"'{kind}'")
+    return Placement(operation, kinds[kind], "parallel", scale)
+
+
+ZERO_INIT = "W_up starts at zero here"
+
+PRESETS: tuple[Preset, ...] = (
+    Preset("linear-probe", "Linear probe", (), _linear_probe),
+    Preset("bitfit", "BitFit", (papers.BITFIT,), _bitfit, "inside the blocks; not the patch embedding's bias"),
+    Preset("ln-tuning", "LN-tuning", (papers.LN_TUNING,), _ln_tuning, "inside the blocks; not the final norm"),
+    Preset("ssf", "SSF", (papers.SSF,), _ssf, "inside the blocks; not after the patch embedding and the final norm"),
+    Preset("houlsby", "Houlsby adapter", (papers.ADAPTER,), _houlsby, ZERO_INIT),
+    Preset("pfeiffer", "Pfeiffer adapter", (papers.PFEIFFER, papers.ADAPTER), _pfeiffer, ZERO_INIT),
+    Preset("adapter", "Adapter (of U-Tuning's tables)", (papers.ADAPTER, papers.U_TUNING), _adapter),
+    Preset("adaptformer", "AdaptFormer", (papers.ADAPTFORMER,), _adaptformer),
+    Preset("adapter-plus", "Adapter+", (papers.ADAPTER_PLUS, papers.ADAPTER), _adapter_plus, ZERO_INIT),
+    Preset("parallel-adapter", "Parallel adapter", (papers.UNIFIED_VIEW,), _parallel_adapter),
+    Preset("lora", "LoRA (q, v)", (papers.LORA,), _lora, "alpha = rank"),
+    Preset("lora-all", "LoRA (all linear)", (papers.LORA,), _lora_all, "alpha = rank"),
+    Preset("fact", "FacT-TT", (papers.FACT,), _fact, "scale 1; the paper tunes it"),
+    Preset("prefix", "Prefix tuning", (papers.PREFIX,), _prefix, "without the reparametrising MLP"),
+    Preset("vpt-shallow", "VPT-shallow", (papers.VPT,), _vpt_shallow),
+    Preset("vpt-deep", "VPT-deep", (papers.VPT,), _vpt_deep),
+    Preset("mam", "MAM adapter", (papers.UNIFIED_VIEW,), _mam),
+    Preset(
+        "unipelt",
+        "UniPELT",
+        (papers.UNIPELT,),
+        _unipelt,
+        "the prefix in its parallel reading; a gate for each of q and v",
+    ),
+    Preset("convpass", "Convpass", (papers.CONVPASS,), _convpass, "scale 1; the paper tunes it; no dropout"),
+    Preset("u-tuning-single", "U-Tuning single", (papers.U_TUNING,), _single),
+    Preset("u-tuning-dual", "U-Tuning dual", (papers.U_TUNING,), _dual),
+    Preset("u-tuning-tri", "U-Tuning tri", (papers.U_TUNING,), _tri),
+    Preset("u-tuning-1", "U-Tuning/1", (papers.U_TUNING,), _u_tuning_1),
+    Preset("res-tuning", "Res-Tuning", (papers.RES_TUNING,), _dual, "its dual adapters are U-Tuning's dual"),
+    Preset("res-tuning-bypass", "Res-Tuning-Bypass", (papers.RES_TUNING,), _bypass),
+    Preset("scedit", "SCEdit's tuner", (papers.SCEDIT,), _scedit, "on the residual of a ViT, which has no long skips"),
+    Preset("mlae", "MLAE", (papers.MLAE, papers.LORA), _mlae, "rank and dropout are ours; no learned coefficients"),
+)
