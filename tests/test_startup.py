@@ -20,6 +20,7 @@ from utuning_search import HOMES
 from utuning_search.cli.commands import COMMANDS, module_of
 
 ROOT = Path(__file__).parents[1]
+EXPORTED = ROOT / "studies" / "2026-11-25_full_cifar100-subset" / "tuner.toml"
 HEAVY = {"torch", "torchvision", "timm", "optuna", "sklearn", "scipy", "pandas", "matplotlib"}
 BEYOND_TORCH = HEAVY - {"torch"}
 BEYOND_TUNERS = (HEAVY | {"rich"}) - {"torch", "torchvision", "timm"}
@@ -127,6 +128,7 @@ def test_help_and_mistakes_are_answered_at_once(
         (("presets", "--sizes"), "(666,964)"),
         (("presets", "convpass"), "jie2022convpass"),
         (("cite", "ssf"), "@inproceedings"),
+        (("cite", str(EXPORTED)), "@"),
     ],
 )
 def test_what_there_is_is_listed_without_the_searching_libraries(

@@ -1,5 +1,7 @@
 """Which known method a design is nearest to, and which papers it uses."""
 
+from dataclasses import replace
+
 import pytest
 
 from utuning_search.designs.design import Design, Placement
@@ -86,3 +88,25 @@ def test_papers_of_exactly_what_is_used() -> None:
     assert keys(*Design.preset("adapter-plus", rank=2).placements)[0] == "steitz2024adapters"
     assert "jiang2023restuning" in keys(*Design.preset("res-tuning-bypass").placements)
     assert "mao2022unipelt" in keys(Placement("mlp", AdapterConfig(2), "sequential", "gate"))
+
+
+def changed(design: Design) -> list[Design]:
+    """A design with one of its placements in other blocks, with another scale, or left out."""
+    found = []
+    for i, placement in enumerate(design.placements):
+        others = (*design.placements[:i], *design.placements[i + 1 :])
+        found.append(Design(others))
+        if not placement.tuner.once:
+            found.append(Design((*others, replace(placement, blocks=(1, 2)))))
+        if placement.tuner.scalable and placement.scale != "gate":
+            found.append(Design((*others, replace(placement, scale="gate"))))
+    return found
+
+
+@pytest.mark.parametrize("known", PRESETS, ids=lambda p: p.name)
+def test_a_method_is_cited_by_its_own_paper_only_where_nothing_but_sizes_differs(known: Preset) -> None:
+    exact = Design(known.placements()).resolve(DEPTH)
+    for design in (exact, *changed(exact)):
+        nearest = nearest_preset(design, DEPTH)
+        own = nearest.preset.references if not nearest.differences and not nearest.is_new else ()
+        assert references(design, DEPTH) == tuple(dict.fromkeys((*own, *design.references)))

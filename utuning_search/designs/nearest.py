@@ -1,5 +1,6 @@
 """Which known method a design is nearest to, and what differs: "Adapter+ r=8, but parallel at attention"."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -17,6 +18,7 @@ OTHER_KIND = 2 * ALONE  # so that both are rather alone
 READING, OPERATION, FORM, SCALE, BLOCKS, OPTION = 4, 3, 3, 1, 1, 1
 NEW = 0.55  # share of the cost of having nothing in common at which a design is called new
 SIZES = ("rank", "length")
+NAMED = (*SIZES, "reading", "depthwise")  # options that sizes and labels tell
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,17 @@ def nearest_preset(design: Design, depth: int) -> Nearest:
 
 def references(design: Design, depth: int) -> tuple[Reference, ...]:
     """The papers of exactly the methods that a design uses: of the known method it is, then of its tuners."""
-    nearest = nearest_preset(design, depth)
-    own = () if nearest.differences or nearest.is_new else nearest.preset.references
+    wanted = Counter(map(_signature, design.resolve(depth).placements))
+    known = (p for p in PRESETS if Counter(map(_signature, Design(p.placements()).resolve(depth).placements)) == wanted)
+    own = next((p.references for p in known), ())
     return tuple(dict.fromkeys((*own, *design.references)))
+
+
+def _signature(placement: Placement) -> tuple[object, ...]:
+    """What placements have in common that differ in size at most."""
+    options = {n: v for n, v in placement.tuner.options().items() if n not in NAMED}
+    tuner = placement.tuner.kind, placement.tuner.label, tuple(sorted(options.items()))
+    return tuner, placement.operation, placement.form, placement.scale, placement.blocks
 
 
 def _compare(known: Preset, design: Design, depth: int) -> Nearest:
@@ -113,9 +123,7 @@ def _options(ours: Placement, theirs: Placement) -> list[str]:
     """Options besides sizes and readings that differ, with our values."""
     names = {f.name for f in fields(ours.tuner)} & {f.name for f in fields(theirs.tuner)}
     mine, other = ours.tuner.options(), theirs.tuner.options()
-    return [
-        f"{name} {mine[name]}" for name in sorted(names - {*SIZES, "reading", "depthwise"}) if mine[name] != other[name]
-    ]
+    return [f"{name} {mine[name]}" for name in sorted(names - {*NAMED}) if mine[name] != other[name]]
 
 
 def _changes(pairs: Sequence[tuple[Placement, Placement]], depth: int) -> list[str]:
