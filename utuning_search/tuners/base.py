@@ -210,7 +210,10 @@ class Tuner(nn.Module, ABC):
         raise TypeError(f"{type(self).__name__} shares nothing with {type(shared).__name__}")
 
     def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
-        """(M, c) with U(x) = x Mᵀ + c, M of (out_dim, in_dim), c of (out_dim,); None if U is not affine."""
+        """(M, c) with U(x) = x Mᵀ + c, M of (out_dim, in_dim), c of (out_dim,); None if U is not affine.
+
+        Where the tuner is legal at a norm, M is diagonal: a norm's weight is.
+        """
         return None
 
 
