@@ -3,12 +3,14 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
+from xdist.scheduler import WorkStealingScheduling
 
 from utuning_search.backbones.loading import freeze
 
@@ -22,6 +24,12 @@ torch.set_num_threads(1)
 # A shell starts what runs in the background with SIGINT ignored; tests of Ctrl-C would wait for ever.
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WorkStealingScheduling:
+    """An idle process takes over what a busy one has not begun: a few tests take half a minute each."""
+    return WorkStealingScheduling(config, log)
 
 
 @pytest.fixture

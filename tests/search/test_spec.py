@@ -38,6 +38,8 @@ def test_what_says_nothing_is_left_out() -> None:
     written = PretendStudy().spec.to_dict()
     assert set(written) == {"format", "seed", "sampler", "precision", "data", "pruner", "task", "space"}
     assert written["sampler"] == "random"
+    assert NSGA2Sampler(50).to_raw() == "nsga2"
+    assert NSGA2Sampler(8).to_raw() == {"kind": "nsga2", "population": 8}
     assert written["pruner"] == {"kind": "pareto", "ahead": 3, "share": 1 / 3}
 
 

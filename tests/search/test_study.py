@@ -256,8 +256,10 @@ def test_the_pruner_asks_three_and_a_third_of_no_more_parameters(
         found = np.array(points).reshape(-1, 2)
         return Peers(found[:, :1], -found[:, 1:])
 
-    peers = rows(*[(0.9, 100.0)] * better, *[(0.5, 50.0)] * worse, *[(0.99, 101.0)] * larger)
-    assert ParetoPruner().prunes(replace(rung_of(0.6), own=rows((0.6, 100.0)), peers=peers)) == prunes
+    own, peers = rows((0.6, 100.0)), rows(*[(0.9, 100.0)] * better, *[(0.5, 50.0)] * worse, *[(0.99, 101.0)] * larger)
+    assert ParetoPruner().prunes(replace(rung_of(0.6), own=own, peers=peers)) == prunes
+    equal = rows(*[(0.6, 100.0)] * 5)
+    assert not ParetoPruner().prunes(replace(rung_of(0.6), own=own, peers=equal)), "nobody is ahead"
 
 
 def test_the_front_is_not_dominated(finished: Study) -> None:
