@@ -68,6 +68,29 @@ class LaterAdapter(AdapterConfig):
     dropout: float = 0.0
 
 
+@dataclass(frozen=True)
+class LaterPlacement(Placement):
+    """The placement of a later version, with a field more."""
+
+    stochastic_depth: float = 0.0
+
+
+@dataclass(frozen=True)
+class LaterDesign(Design):
+    """The design of a later version, with a field more."""
+
+    proximal: float = 0.0
+
+
+def test_placements_and_designs_that_gain_a_field_keep_their_keys() -> None:
+    place = ("mlp", AdapterConfig(8), "parallel", "none", (1, 2))
+    now = Design((Placement(*place),), 0.01)
+    assert Design((LaterPlacement(*place),), 0.01).key == now.key
+    assert Design((LaterPlacement(*place, stochastic_depth=0.1),), 0.01).key != now.key
+    assert LaterDesign(now.placements, 0.01).key == now.key
+    assert LaterDesign(now.placements, 0.01, proximal=0.5).key != now.key
+
+
 def test_a_tuner_that_gains_an_option_keeps_the_keys_of_its_designs() -> None:
     now = Design((Placement("mlp", AdapterConfig(8), "parallel", blocks=(1, 2)),))
     later = Design((Placement("mlp", LaterAdapter(8), "parallel", blocks=(1, 2)),))

@@ -64,7 +64,7 @@ class Design:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that are equal for equal designs, in this version and in later ones."""
-        return keys.key(self.placements, self.learning_rate)
+        return keys.key(self)
 
     @property
     def starts_as_backbone(self) -> bool:

@@ -1,16 +1,17 @@
 """Keys of designs: what training seeds, reuse and finals hang on, so equal designs keep theirs over versions.
 
-Scheme 1 hashes a design's table, each placement with its operation, tuner, form, scale, blocks and options. Options
-that came after the scheme are left out at their default: a tuner that gains one gives no design another key. Those
-with a default that were there before are written out in full, as they always were; so no recorded key, and no seed
-that was derived from one, ever changes, and changing a default later cannot give two different designs one key.
+Scheme 1 hashes a design's table, each placement with its operation, tuner, form, scale, blocks and options. What
+came after the scheme, an option of a tuner or a field of placements or designs, is left out at its default: who gains
+one gives no design another key. What has a default and was there before is written out in full, as it always was; so
+no recorded key, and no seed that was derived from one, ever changes, and changing a default later cannot give two
+different designs one key.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, Protocol
 
 from utuning_search.designs.placement import Placement
 from utuning_search.tuners import TunerConfig
@@ -28,32 +29,44 @@ WRITTEN: Mapping[str, frozenset[str]] = {
 }
 # What scheme 1 writes of a placement besides the tuner's options.
 PLACED = ("operation", "tuner", "form", "scale", "blocks")
+# What it writes of a design: both in their own way.
+DESIGNED = ("placements", "learning_rate")
 
 
-def key(placements: Iterable[Placement], learning_rate: float | None) -> str:
-    """Twelve hexadecimal digits of a design that are equal for equal designs, in this version and in later ones.
+class Keyed(Protocol):
+    """A design, in canonical form."""
 
-    Args:
-        placements: In canonical form.
-        learning_rate: The design's, or None where it leaves that to the task.
-    """
-    table: dict[str, Any] = {"placements": [_hashed(p) for p in placements]}
-    if learning_rate is not None:
-        table["learning_rate"] = learning_rate
+    @property
+    def placements(self) -> tuple[Placement, ...]: ...
+
+    @property
+    def learning_rate(self) -> float | None: ...
+
+
+def key(design: Keyed) -> str:
+    """Twelve hexadecimal digits that are equal for equal designs, in this version and in later ones."""
+    table: dict[str, Any] = {"placements": [_hashed(p) for p in design.placements], **_later(design, DESIGNED)}
+    if design.learning_rate is not None:
+        table["learning_rate"] = design.learning_rate
     canonical = json.dumps(table, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]
 
 
 def _hashed(placement: Placement) -> dict[str, Any]:
     table = placement.to_dict()
-    return {**{name: table[name] for name in PLACED}, **_options(placement.tuner)}
+    return {**{name: table[name] for name in PLACED}, **_options(placement.tuner), **_later(placement, PLACED)}
+
+
+def _later(value: Any, written: Collection[str]) -> dict[str, Any]:
+    """The fields of a dataclass that scheme 1 does not write, where they differ from their default."""
+    found = {}
+    for field in fields(value):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if field.name not in written and getattr(value, field.name) != default:
+            found[field.name] = getattr(value, field.name)
+    return found
 
 
 def _options(tuner: TunerConfig) -> dict[str, Any]:
     written = WRITTEN.get(tuner.kind, frozenset())
-    options = tuner.options()
-    for field in fields(tuner):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        if default is not MISSING and field.name not in written and options[field.name] == default:
-            del options[field.name]
-    return options
+    return {**{n: v for n, v in tuner.options().items() if n in written}, **_later(tuner, written)}

@@ -12,6 +12,7 @@ import torch
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.seeds import derive_seed
+from utuning_search.designs import keys
 from utuning_search.designs.nearest import references
 from utuning_search.results.card import TRAINED_ON, card
 from utuning_search.results.exported import FORMAT, README, TUNER_TOML, TUNER_WEIGHTS
@@ -97,6 +98,7 @@ def tuner_table(study: Study, record: TrialRecord, backbone_digest: str, *, conf
             "space": study.spec.space.name,
             "trial": record.number,
             "key": record.key,
+            "key_scheme": keys.SCHEME,
             "preset": record.preset,
             "seed": study.spec.seed,
             "trained_on": TRAINED_ON[confirmed],
