@@ -117,28 +117,41 @@ def test_help_and_mistakes_are_answered_at_once(
     assert not command_modules(done)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("spaces",), "Explain one: utuning-search spaces full"),
-        (("spaces", "full"), "Tried first: linear-probe"),
-        (("tasks",), "digits"),
-        (("tasks", "digits"), 'name = "digits"'),
-        (("presets",), "u-tuning-dual"),
-        (("presets", "--sizes"), "(666,964)"),
-        (("presets", "convpass"), "jie2022convpass"),
-        (("cite", "ssf"), "@inproceedings"),
-        (("cite", str(EXPORTED)), "@"),
-    ],
+LISTINGS = (
+    (("tasks",), "digits"),
+    (("tasks", "digits"), 'name = "digits"'),
+    (("spaces",), "Explain one: utuning-search spaces full"),
+    (("spaces", "full"), "Tried first: linear-probe"),
+    (("presets",), "u-tuning-dual"),
+    (("presets", "--sizes"), "(666,964)"),
+    (("presets", "convpass"), "jie2022convpass"),
+    (("cite", "ssf"), "@inproceedings"),
+    (("cite", str(EXPORTED)), "@"),
 )
-def test_what_there_is_is_listed_without_the_searching_libraries(
-    arguments: tuple[str, ...], said: str, tmp_path: Path
-) -> None:
-    done = command(*arguments, folder=tmp_path)
+ONE_AFTER_ANOTHER = """
+import json, sys
+from utuning_search.cli import main
+for arguments in {listings!r}:
+    code = main(arguments)
+    print("\\n@@", json.dumps([code, sorted(sys.modules)]))
+"""
+
+
+def test_what_there_is_is_listed_without_the_searching_libraries(tmp_path: Path) -> None:
+    """One process for all, since torch takes seconds: what a command imports is there after each later one too."""
+    done = run(ONE_AFTER_ANOTHER.format(listings=[arguments for arguments, _ in LISTINGS]), tmp_path)
     assert done.code == 0
-    assert said in done.said
-    assert not done.modules & BEYOND_TORCH
-    assert command_modules(done) == {module_of(arguments[0])}
+    first, *marked = done.said.split("\n@@ ")
+    told = [mark.split("\n", 1) for mark in marked]
+    used: set[str] = set()
+    for (arguments, said), shown, (after, _) in zip(LISTINGS, (first, *(rest for _, rest in told)), told, strict=False):
+        code, modules = json.loads(after)
+        assert code == 0, arguments
+        assert said in shown, arguments
+        assert not set(modules) & BEYOND_TORCH, arguments
+        used.add(module_of(arguments[0]))
+        assert {module_of(name) for name in COMMANDS} & set(modules) == used, arguments
+    assert len(told) == len(LISTINGS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
