@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from utuning_search.search.objectives.base import Direction, MeasuredObjective, Setting
+from utuning_search.training.loop import accuracy_of
 from utuning_search.training.measurement import Measurement
 
 
@@ -23,8 +24,7 @@ class Accuracy(_Share):
     label: ClassVar[str] = "validation accuracy"
 
     def measure(self, measured: Measurement) -> float:
-        hits = measured.logits.argmax(dim=1) == measured.labels
-        return int(hits.sum()) / len(hits)
+        return accuracy_of(measured.logits, measured.labels)
 
 
 class BalancedAccuracy(_Share):
