@@ -1,43 +1,19 @@
 """Slots: a placement with sets where values would be, the part that a space is made of."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast
 
 from utuning_search.designs import block_sets
-from utuning_search.designs.spaces.domains import Choice, Domain, Value
-from utuning_search.tuners import Form, Operation, Scale, TunerConfig, tuner_class, tuner_config
+from utuning_search.designs.spaces.domains import Choice, Value
+from utuning_search.designs.spaces.offers import Group, Offer
+from utuning_search.designs.spaces.variants import Leaf, Variant
+from utuning_search.tuners import TunerConfig
 
-NONE = "none"
 EACH = "each"  # one slot a block
 ANY = "any"  # one tuner, and a switch a block
 ALONE = (EACH, ANY)
 OWN_LEAVES = ("operation", "tuner", "blocks", "form", "scale")
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A set of values, and the name of the search variable that chooses from it."""
-
-    variable: str
-    domain: Domain
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One alternative of a slot: a tuner kind, some options fixed, the rest chosen; kind None places nothing."""
-
-    kind: str | None
-    fixed: tuple[tuple[str, Value], ...] = ()
-
-    @property
-    def label(self) -> str:
-        """The value of the slot's `tuner` variable, such as "prefix-exact"."""
-        return NONE if self.kind is None else "-".join([self.kind, *(str(v) for _, v in self.fixed)])
-
-    def to_raw(self) -> object:
-        return {"kind": self.kind, **dict(self.fixed)} if self.fixed else self.label
 
 
 @dataclass(frozen=True)
@@ -56,7 +32,7 @@ class Slot:
 
     name: str
     variants: tuple[Variant, ...]
-    operations: tuple[tuple[Operation, ...], ...]
+    operations: tuple[Group, ...]
     blocks: tuple[str, ...]
     blocks_variable: str
     leaves: Mapping[str, Leaf]
@@ -71,11 +47,29 @@ class Slot:
         """Whether the variables that choose its blocks are those of other slots too."""
         return self.blocks_variable == "blocks"
 
+    @cached_property
+    def tuner(self) -> Leaf:
+        """The choice of a variant."""
+        return Leaf(f"{self.name}.tuner", Choice(tuple(v.label for v in self.variants)))
+
+    @cached_property
+    def none(self) -> Variant | None:
+        """The variant that places nothing, if it has one."""
+        return next((v for v in self.variants if v.kind is None), None)
+
+    @cached_property
+    def has_bypass(self) -> bool:
+        """Whether it can place a side network, beside which other slots place nothing."""
+        return any(v.is_bypass for v in self.variants)
+
+    @cached_property
+    def offers(self) -> dict[str, Offer]:
+        """The variants that place something, by label, each with what is left to choose."""
+        placing = (v for v in self.variants if v.kind is not None)
+        return {v.label: Offer(self.name, v, self.operations, self.leaves) for v in placing}
+
     def variant(self, label: str) -> Variant:
         return next(v for v in self.variants if v.label == label)
-
-    def operation_labels(self) -> tuple[str, ...]:
-        return tuple("+".join(group) for group in self.operations)
 
     def at_block(self, block: int) -> "Slot":
         """The slot of one block, where `blocks` is "each"."""
@@ -86,24 +80,6 @@ class Slot:
         }
         return replace(self, name=name, blocks=(str(block),), blocks_variable=f"{name}.blocks", leaves=leaves)
 
-    def option_leaves(self, variant: Variant) -> dict[str, Leaf]:
-        """The tuner's options that are chosen rather than fixed or left at their default."""
-        names = {f.name for f in fields(tuner_class(variant.kind, self.name))} - {k for k, _ in variant.fixed}
-        return {name: leaf for name, leaf in self.leaves.items() if name in names}
-
-    def forms(self, config: TunerConfig) -> tuple[Form, ...]:
-        """The legal forms that the slot allows for a tuner."""
-        if len(config.forms) == 1 or "form" not in self.leaves:
-            return config.forms[:1]
-        domain = cast(Choice, self.leaves["form"].domain)
-        return tuple(f for f in config.forms if f in domain.values)
-
-    def scales(self, config: TunerConfig) -> tuple[Scale, ...]:
-        """The scales that the slot allows for a tuner."""
-        if not config.scalable or "scale" not in self.leaves:
-            return ("none",)
-        return cast(tuple[Scale, ...], cast(Choice, self.leaves["scale"].domain).values)
-
     def patterns(self, config: TunerConfig) -> tuple[str, ...]:
         """The patterns of blocks to choose from.
 
@@ -113,43 +89,24 @@ class Slot:
             return self.blocks
         return tuple(dict.fromkeys(p if block_sets.names_one(p) else "first 1" for p in self.blocks))
 
-    def smallest(self, variant: Variant) -> TunerConfig:
-        """The variant's config at some legal size: legality never depends on the size."""
-        options: dict[str, Value] = dict(variant.fixed)
-        for name, leaf in self.option_leaves(variant).items():
-            domain = leaf.domain
-            options[name] = domain.values[0] if isinstance(domain, Choice) else domain.low
-        return tuner_config(variant.kind, options, f"slot '{self.name}'")
-
-    def choices(self, variant: Variant, depth: int) -> Mapping[str, Leaf]:
-        """What is chosen under a variant that places something, by key, in the order of choosing.
+    def choices(self, offer: Offer, operation: str, depth: int) -> Mapping[str, Leaf]:
+        """What is chosen of a variant once its operation is, by key, in the order of choosing.
 
         Patterns that name no block of a backbone of `depth` blocks, or the same ones as an earlier pattern,
-        are no choices. Keys are "operation", the tuner's free options, "form", "scale" and "blocks", or instead of
-        that one "block_01" a block; a leaf of one value is no search variable.
+        are no choices. Keys are the tuner's free options, "form", "scale" and "blocks", or instead of that one
+        "block_01" a block; a leaf of one value is no search variable.
         """
-        known = self._choices.get((variant.label, depth))
-        if known is not None:
-            return known
-        config = self.smallest(variant)
-        found = {"operation": Leaf(f"{self.name}.operation", Choice(self.operation_labels()))}
-        found.update(self.option_leaves(variant))
-        forms, form = self.forms(config), self.leaves.get("form")
-        variable = form.variable if form is not None else f"{self.name}.form"
-        if form is not None and form.domain.size != len(forms) > 1:
-            variable = f"{variable}.{variant.label}"  # Optuna wants one set of choices a name
-        found["form"] = Leaf(variable, Choice(forms))
-        scales = Choice(cast(tuple[Value, ...], self.scales(config)))
-        found["scale"] = Leaf(self.leaves["scale"].variable if "scale" in self.leaves else f"{self.name}.scale", scales)
-        found.update(self.switches(depth) if self.switched else {"blocks": self._pattern_leaf(variant, config, depth)})
-        self._choices[variant.label, depth] = found
-        return found
+        cell = (offer.variant.label, operation, depth)
+        if cell not in self._choices:
+            blocks = self.switches(depth) if self.switched else {"blocks": self._pattern_leaf(offer, depth)}
+            self._choices[cell] = {**offer.choices(operation), **blocks}
+        return self._choices[cell]
 
-    def _pattern_leaf(self, variant: Variant, config: TunerConfig, depth: int) -> Leaf:
+    def _pattern_leaf(self, offer: Offer, depth: int) -> Leaf:
         where, variable = f"slot '{self.name}', blocks", self.blocks_variable
-        patterns = block_sets.distinct(self.patterns(config), depth, where)
-        if config.once and patterns != block_sets.distinct(self.blocks, depth, where):
-            variable = f"{variable}.{variant.label}"
+        patterns = block_sets.distinct(self.patterns(offer.config), depth, where)
+        if offer.config.once and patterns != block_sets.distinct(self.blocks, depth, where):
+            variable = f"{variable}.{offer.variant.label}"
         return Leaf(variable, Choice(patterns))
 
     def switches(self, depth: int) -> dict[str, Leaf]:
@@ -166,13 +123,37 @@ class Slot:
             return str(chosen["blocks"])
         return tuple(b for b in range(1, depth + 1) if chosen[block_sets.label(b)])
 
+    def reach(self, offer: Offer, depth: int) -> frozenset[int]:
+        """The blocks in which a variant can stand."""
+        return frozenset(range(1, depth + 1)) if self.switched else self._named(offer, depth)[1]
+
+    def naming(self, offer: Offer, blocks: Collection[int], depth: int) -> dict[str, Value] | None:
+        """The choices by which a variant stands in just these blocks; None where there are none."""
+        if self.switched:
+            return {key: block in blocks for block, key in enumerate(self.switches(depth), start=1)}
+        pattern = self._named(offer, depth)[0].get(frozenset(blocks))
+        return None if pattern is None else {"blocks": pattern}
+
+    def _named(self, offer: Offer, depth: int) -> tuple[dict[frozenset[int], str], frozenset[int]]:
+        """The patterns of a variant by the blocks that they name, and all these blocks."""
+        cell = (offer.variant.label, depth)
+        if cell not in self._patterns:
+            patterns = block_sets.distinct(self.patterns(offer.config), depth, self.name)
+            named = {frozenset(block_sets.resolve(p, depth, self.name)): p for p in patterns}
+            self._patterns[cell] = named, frozenset().union(*named)
+        return self._patterns[cell]
+
     @cached_property
-    def _choices(self) -> dict[tuple[str, int], Mapping[str, Leaf]]:
-        """What `choices` found, by variant and depth: a study asks for it with every trial."""
+    def _choices(self) -> dict[tuple[str, str, int], Mapping[str, Leaf]]:
+        """What `choices` found, by variant, operation and depth: a study asks for it with every trial."""
         return {}
 
-    def placements(self) -> Iterator[tuple[Variant, TunerConfig]]:
-        """The variants that place something, each with a config."""
-        for variant in self.variants:
-            if variant.kind is not None:
-                yield variant, self.smallest(variant)
+    @cached_property
+    def _patterns(self) -> dict[tuple[str, int], tuple[dict[frozenset[int], str], frozenset[int]]]:
+        """What `_named` found, by variant and depth."""
+        return {}
+
+
+def side_slot(slots: Iterable[Slot]) -> Slot | None:
+    """The one slot that can place a bypass; its tuner is chosen first."""
+    return next((slot for slot in slots if slot.has_bypass), None)

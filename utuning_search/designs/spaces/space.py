@@ -13,29 +13,23 @@ from utuning_search.common.errors import InputError, nearest, refuse_unknown_key
 from utuning_search.common.toml import read_toml
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.presets import Preset, preset
+from utuning_search.designs.spaces.checks import refuse_bypasses, refuse_equal_tuners
 from utuning_search.designs.spaces.domains import Choice, Domain, Suggester, Value
 from utuning_search.designs.spaces.encoding import explain
 from utuning_search.designs.spaces.learning_rates import parse_rates, rounded
-from utuning_search.designs.spaces.parsing import parse_leaf, parse_slot, refuse_equal_tuners
+from utuning_search.designs.spaces.offers import Offer
+from utuning_search.designs.spaces.parsing import parse_leaf, parse_slot
 from utuning_search.designs.spaces.sizing import number_of_designs
-from utuning_search.designs.spaces.slot import EACH, Leaf, Slot, Variant
+from utuning_search.designs.spaces.slot import EACH, Slot, side_slot
+from utuning_search.designs.spaces.variables import Variable, search_variables
+from utuning_search.designs.spaces.variants import Leaf
 from utuning_search.tuners import Form, Reference, Scale, tuner_config
 from utuning_search.tuners import references as papers
 
 KEYS = ("name", "description", "reference", "presets", "learning_rate", "shared", "slots")
 TELLING = ("description", "reference")  # what decides nothing
-ALWAYS = "always"
 SHARED_KEYS = ("blocks", "form", "scale", "rank", "length", "activation")
 PAPERS = {paper.arxiv: paper for paper in vars(papers).values() if isinstance(paper, Reference)}
-
-
-@dataclass(frozen=True)
-class Variable:
-    """One search variable, as Optuna sees it."""
-
-    name: str
-    domain: Domain
-    exists_if: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +85,7 @@ class Space:
         if not slots or len(set(names)) < len(names):
             raise InputError(where, "it has slots, each with a name of its own", names or "none")
         refuse_equal_tuners(slots, where)
+        refuse_bypasses(slots, where)
         return cls(
             name=name,
             description=str(raw.get("description", "")),
@@ -133,12 +128,16 @@ class Space:
         def choose(leaf: Leaf) -> Value:
             return leaf.domain.suggest(trial, leaf.variable)
 
+        slots = self.slots_at(depth)
+        side = side_slot(slots)
+        first = None if side is None else str(choose(side.tuner))
+        if side is not None and side.variant(str(first)).is_bypass:
+            slots = (side,)  # it stands alone: nothing is chosen elsewhere
         placements: list[Placement] = []
-        for slot in self.slots_at(depth):
-            labels = tuple(v.label for v in slot.variants)
-            variant = slot.variant(str(choose(Leaf(f"{slot.name}.tuner", Choice(labels)))))
-            if variant.kind is not None:
-                placements += [p.resolve(depth) for p in _place(slot, variant, depth, choose)]
+        for slot in slots:
+            offer = slot.offers.get(str(first if slot is side else choose(slot.tuner)))
+            if offer is not None:
+                placements += [p.resolve(depth) for p in _place(slot, offer, depth, choose)]
         if self.learning_rate is not None:
             chosen = float(choose(Leaf("learning_rate", self.learning_rate)))
             learning_rate = rounded(chosen, self.learning_rate)
@@ -176,26 +175,7 @@ class Space:
 
     def variables(self, depth: int) -> tuple[Variable, ...]:
         """Every search variable that can exist for a backbone of `depth` blocks, with the condition for it."""
-        found: dict[str, tuple[Domain, list[str]]] = {}
-
-        def note(name: str, domain: Domain, condition: str) -> None:
-            if domain.size != 1:
-                conditions = found.setdefault(name, (domain, []))[1]
-                if condition not in conditions:
-                    conditions.append(condition)
-
-        for slot in self.slots_at(depth):
-            note(f"{slot.name}.tuner", Choice(tuple(v.label for v in slot.variants)), ALWAYS)
-            for variant, _ in slot.placements():
-                condition = ALWAYS if len(slot.variants) == 1 else f"{slot.name}.tuner = {variant.label}"
-                for leaf in slot.choices(variant, depth).values():
-                    note(leaf.variable, leaf.domain, condition)
-        if self.learning_rate is not None:
-            note("learning_rate", self.learning_rate, ALWAYS)
-        return tuple(
-            Variable(name, domain, ALWAYS if ALWAYS in conditions else "; ".join(conditions))
-            for name, (domain, conditions) in found.items()
-        )
+        return search_variables(self.slots_at(depth), depth, self.learning_rate)
 
     def size(self, depth: int) -> int:
         """Exact number of designs for a backbone of `depth` blocks, learning rates apart.
@@ -206,14 +186,14 @@ class Space:
         return number_of_designs(self.slots_at(depth), depth)
 
 
-def _place(slot: Slot, variant: Variant, depth: int, choose: Callable[[Leaf], Value]) -> list[Placement]:
-    chosen = {key: choose(leaf) for key, leaf in slot.choices(variant, depth).items()}
-    options = {**dict(variant.fixed), **{k: chosen[k] for k in slot.option_leaves(variant)}}
-    config = tuner_config(variant.kind, options, f"slot '{slot.name}'")
-    group = slot.operations[slot.operation_labels().index(str(chosen["operation"]))]
+def _place(slot: Slot, offer: Offer, depth: int, choose: Callable[[Leaf], Value]) -> list[Placement]:
+    operation = str(choose(offer.operation))
+    chosen = {key: choose(leaf) for key, leaf in slot.choices(offer, operation, depth).items()}
+    options = {**dict(offer.variant.fixed), **{k: chosen[k] for k in offer.options}}
+    config = tuner_config(offer.variant.kind, options, f"slot '{slot.name}'")
     form, scale = cast(Form, chosen["form"]), cast(Scale, chosen["scale"])
     blocks = slot.standing(chosen, depth)
-    return [Placement(operation, config, form, scale, blocks) for operation in group] if blocks else []
+    return [Placement(at, config, form, scale, blocks) for at in offer.group(operation)] if blocks else []
 
 
 def _parse_reference(raw: object, where: str) -> Reference | None:
