@@ -59,7 +59,8 @@ class Design:
 
     def resolve(self, depth: int) -> "Design":
         """The same design with every pattern of blocks replaced by numbers."""
-        return replace(self, placements=tuple(p.resolve(depth) for p in self.placements))
+        resolved = tuple(p.resolve(depth) for p in self.placements)
+        return self if resolved == self.placements else replace(self, placements=resolved)
 
     @property
     def key(self) -> str:
@@ -117,5 +118,6 @@ def _canonical(placements: Iterable[Placement]) -> tuple[Placement, ...]:
         if len(set(numbers)) < len(numbers):
             todo = "Join them, or give one a larger size."
             raise InputError("design", "equal tuners at one operation are placed in a block once", str(group[-1]), todo)
-        joined += group if group[0].tuner.once else [replace(group[0], blocks=tuple(numbers))]
+        alone = len(group) == 1 or group[0].tuner.once
+        joined += group if alone else [replace(group[0], blocks=tuple(numbers))]
     return tuple(sorted(joined, key=lambda p: (OPERATIONS.index(p.operation), str(p), json.dumps(p.to_dict()))))

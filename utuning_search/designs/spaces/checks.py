@@ -104,7 +104,8 @@ def _refuse_illegal(slot: Slot, offer: Offer, where: str) -> None:
     legal = [o for o in config.operations if form is None or form in config.forms_at(o)]
     groups = ["+".join(group) for group in slot.operations]
     if any(set(group) <= set(legal) for group in slot.operations):
-        forms = dict.fromkeys(f for o in legal for f in config.forms_at(o))
+        here = {operation for group in slot.operations for operation in group}
+        forms = dict.fromkeys(f for o in legal if o in here for f in config.forms_at(o))
         raise InputError(f"{where}, form", f"{config.named} has one of the forms listed", tuple(forms))
     got = ", ".join(f"'{group}'" for group in groups)
     raise InputError(f"{where}, operation", f"tuner '{label}' is legal at: {', '.join(legal) or 'no operation'}", got)

@@ -80,7 +80,7 @@ def _placed(slot: Slot, left: Sequence[Part], depth: int) -> list[tuple[Offer, i
     return [
         (offer, i, here)
         for i, (placement, blocks) in enumerate(left)
-        for offer in slot.offers.values()
+        for offer in slot.offers_of(placement.tuner.kind)
         if offer.fits(placement) and (here := blocks & slot.reach(offer, depth))
     ]
 

@@ -91,11 +91,10 @@ class Offer:
         return {**self.options, "form": self._form(operation), "scale": Leaf(scale, scales)}
 
     def fits(self, placement: Placement) -> bool:
-        """Whether it can place this tuner in this form and scale at this operation, in whatever blocks."""
+        """Whether it can place a tuner of its kind in this form and scale at this operation, in whatever blocks."""
         tuner = placement.tuner
         return (
-            tuner.kind == self.config.kind
-            and placement.form in self.forms_at.get(placement.operation, ())
+            placement.form in self.forms_at.get(placement.operation, ())
             and placement.scale in self.scales
             and all(getattr(tuner, name) == value for name, value in self._fixed)
             and all(leaf.domain.contains(getattr(tuner, name)) for name, leaf in self.options.items())

@@ -1,6 +1,6 @@
 """Slots: a placement with sets where values would be, the part that a space is made of."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -68,6 +68,10 @@ class Slot:
         placing = (v for v in self.variants if v.kind is not None)
         return {v.label: Offer(self.name, v, self.operations, self.leaves) for v in placing}
 
+    def offers_of(self, kind: str) -> Sequence[Offer]:
+        """Those of one kind of tuner."""
+        return self._by_kind.get(kind, ())
+
     def variant(self, label: str) -> Variant:
         return next(v for v in self.variants if v.label == label)
 
@@ -117,10 +121,10 @@ class Slot:
         labels = (block_sets.label(b) for b in range(1, depth + 1))
         return {label: Leaf(f"{prefix}{label}", Choice((False, True))) for label in labels}
 
-    def standing(self, chosen: Mapping[str, Value], depth: int) -> str | tuple[int, ...]:
-        """The blocks that chosen values name: a pattern, or the numbers of those switched on."""
+    def standing(self, chosen: Mapping[str, Value], depth: int) -> tuple[int, ...]:
+        """The numbers of the blocks that chosen values name: those of a pattern, or those switched on."""
         if not self.switched:
-            return str(chosen["blocks"])
+            return block_sets.resolve(str(chosen["blocks"]), depth, self.name)
         return tuple(b for b in range(1, depth + 1) if chosen[block_sets.label(b)])
 
     def reach(self, offer: Offer, depth: int) -> frozenset[int]:
@@ -142,6 +146,13 @@ class Slot:
             named = {frozenset(block_sets.resolve(p, depth, self.name)): p for p in patterns}
             self._patterns[cell] = named, frozenset().union(*named)
         return self._patterns[cell]
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Offer]]:
+        found: dict[str, list[Offer]] = {}
+        for offer in self.offers.values():
+            found.setdefault(offer.config.kind, []).append(offer)
+        return found
 
     @cached_property
     def _choices(self) -> dict[tuple[str, str, int], Mapping[str, Leaf]]:

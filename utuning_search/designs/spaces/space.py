@@ -137,7 +137,7 @@ class Space:
         for slot in slots:
             offer = slot.offers.get(str(first if slot is side else choose(slot.tuner)))
             if offer is not None:
-                placements += [p.resolve(depth) for p in _place(slot, offer, depth, choose)]
+                placements += _place(slot, offer, depth, choose)
         if self.learning_rate is not None:
             chosen = float(choose(Leaf("learning_rate", self.learning_rate)))
             learning_rate = rounded(chosen, self.learning_rate)
