@@ -177,8 +177,7 @@ class Scheduler:
         running.measured[report.epoch] = report.values
         for name, value in rung_attributes(report.epoch, report.values).items():
             running.trial.set_user_attr(name, value)
-        # Known methods are what a front is read against, so they are always measured in full.
-        if report.epoch >= self.spec.task.recipe.epochs or running.preset:
+        if report.epoch >= self.spec.task.recipe.epochs:
             return True
         history = self.recent
         rung = Rung(
@@ -189,6 +188,9 @@ class Scheduler:
             peers=history.peers(report.epoch, but=running.number),
             history=history.records,
             objectives=self.spec.objectives,
+            setting=self.setting,
+            recipe=self.spec.task.recipe,
+            validation=self.spec.task.data.validation,
         )
         return not self.spec.pruner.prunes(rung)
 
@@ -250,7 +252,8 @@ class Scheduler:
                 space=self.spec.space,
                 objectives=self.spec.objectives,
                 setting=self.setting,
-                learning_rate=self.spec.task.recipe.learning_rate,
+                recipe=self.spec.task.recipe,
+                validation=self.spec.task.data.validation,
                 seed=self._proposal_seed(index),
                 history=history.records,
                 limits=dict(self.spec.limits),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tomli_w
@@ -11,6 +11,7 @@ import tomli_w
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.designs.design import Design
 from utuning_search.designs.presets import parse_presets
+from utuning_search.designs.rates import rate_factor
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.defaults import OBJECTIVES as DEFAULT
 from utuning_search.search.objectives.base import ExactObjective, Setting
@@ -22,6 +23,7 @@ from utuning_search.search.samplers.registry import sampler
 from utuning_search.training.task import Task
 
 FORMAT = 1
+OWN, OLD = "own", "task"  # learning rates of known methods, and what they were before there was a choice
 RESTORE = "Put it back as it was written, or start a new study."
 
 
@@ -41,6 +43,8 @@ class StudySpec:
             `presets.parse_presets`.
         limits: (exact objective, largest value) pairs: designs beyond one are proposed but never trained.
         objectives: What a front weighs.
+        rates: Learning rates of known methods: "own", each one that suits it (`rates.rate_factor`), or "task", as in
+            older studies, the task's for all.
     """
 
     space: Space
@@ -53,6 +57,7 @@ class StudySpec:
     presets: tuple[str, ...] = ()
     limits: tuple[tuple[str, float], ...] = ()
     objectives: Objectives = USUAL
+    rates: str = OWN
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limits", tuple(sorted(self.limits)))
@@ -69,13 +74,16 @@ class StudySpec:
         return int(dict(self.limits).get("parameters", 0))
 
     def preset_designs(self, depth: int) -> dict[str, Design]:
-        """What is tried first, by label, all at one learning rate: the space's presets, then the others."""
-        rate = self.task.recipe.learning_rate
-        found = self.space.preset_designs(depth, rate)
+        """What is tried first, by label: the space's presets, then the others."""
+        found = {p.name: p.placements() for p in self.space.presets}
         for text in self.presets:
             for label, placements in parse_presets(text).items():
-                found.setdefault(label, Design(placements, self.space.preset_rate(rate)).resolve(depth))
-        return found
+                found.setdefault(label, placements)
+        return {label: self._at_rate(Design(placements).resolve(depth), depth) for label, placements in found.items()}
+
+    def _at_rate(self, design: Design, depth: int) -> Design:
+        factor = rate_factor(design, depth) if self.rates == OWN else 1.0
+        return replace(design, learning_rate=self.space.preset_rate(factor * self.task.recipe.learning_rate))
 
     def beyond(self, design: Design, setting: Setting) -> str:
         """Why a design is larger than the study allows, such as "more than 50,000 parameters"; or empty."""
@@ -101,6 +109,8 @@ class StudySpec:
         others = {name: value for name, value in self.limits if name != "parameters"}
         if others:
             head["limits"] = others
+        if self.rates != OLD:
+            head["rates"] = self.rates
         if self.objectives.names != DEFAULT:
             head["objectives"] = list(self.objectives.names)
         return {**head, "pruner": self.pruner.to_dict(), "task": self.task.to_dict(), "space": dict(self.space.raw)}
@@ -132,6 +142,7 @@ class StudySpec:
                 presets=tuple(table.get("presets", ())),
                 limits=tuple(limits.items()),
                 objectives=Objectives(tuple(table.get("objectives", DEFAULT))),
+                rates=table.get("rates", OLD),
             )
         except KeyError as error:
             raise StudyError(where, f"it has {error}", "nothing", RESTORE) from None

@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from utuning_search.search.history import Peers
+from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.trials import TrialRecord
+from utuning_search.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class Rung:
         peers: The other trials at this rung, pruned and running ones among them.
         history: All trials by number, this one included.
         objectives: Of the study.
+        setting: Of the backbone and the task.
+        recipe: Of the task.
+        validation: Images that quality is measured on.
     """
 
     epoch: int
@@ -35,6 +40,9 @@ class Rung:
     peers: Peers
     history: Sequence[TrialRecord]
     objectives: Objectives
+    setting: Setting
+    recipe: Recipe
+    validation: int
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from utuning_search.designs.spaces.space import Space
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.trials import TrialRecord
+from utuning_search.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Request:
         space: What is searched.
         objectives: What a front weighs.
         setting: Of the backbone and the task; `setting.shape.depth` is the number of blocks to resolve designs for.
-        learning_rate: Of the task, where the space has no rates of its own.
+        recipe: Of the task: its learning rate, where the space has no rates of its own, and its epochs.
+        validation: Images that quality is measured on.
         seed: Of this proposal, in [0, 2^31): another for each.
         history: All trials by number, with those that are still running.
         limits: The largest value of exact objectives by name that is trained; what is larger is refused.
@@ -34,7 +36,8 @@ class Request:
     space: Space
     objectives: Objectives
     setting: Setting
-    learning_rate: float
+    recipe: Recipe
+    validation: int
     seed: int
     history: Sequence[TrialRecord]
     limits: Mapping[str, float]

@@ -1,0 +1,192 @@
+"""Designs of a space near others: fresh draws, edits of a design, crossovers of two.
+
+Each works on the values of the space's variables, so whatever comes out lies in the space, however that is written.
+What a changed value brings into play is drawn afresh, and what it puts out of play is dropped.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from utuning_search.designs.design import Design
+from utuning_search.designs.spaces.domains import Choice, Domain, IntRange, Value
+from utuning_search.designs.spaces.variants import NONE
+from utuning_search.designs.spaces.space import Space
+
+Values = Mapping[str, Value]
+RATE = "learning_rate"
+LEAST, MOST = 1.25, 3.0  # factors that one edit changes a size or a rate by
+
+
+class Guided:
+    """Stands in for an Optuna trial: gives the values it was told where they are legal, and draws the others."""
+
+    def __init__(self, rng: np.random.Generator, told: Values) -> None:
+        self._rng, self._told = rng, told
+        self._given: dict[str, Value] = {}  # slots may share a variable, which then has one value
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        told = self._given.get(name, self._told.get(name))
+        if told is None or not Choice(tuple(choices)).contains(told):
+            told = choices[int(self._rng.integers(len(choices)))]
+        return self._given.setdefault(name, told)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        told = self._given.get(name, self._told.get(name))
+        if not isinstance(told, int) or isinstance(told, bool) or not low <= told <= high:
+            drawn = self._uniform(low - 0.5, high + 0.5, log)
+            told = min(max(round(drawn), low), high)
+        self._given[name] = told
+        return told
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        told = self._given.get(name, self._told.get(name))
+        if not isinstance(told, (int, float)) or not low <= told <= high:
+            told = min(max(self._uniform(low, high, log), low), high)
+        self._given[name] = float(told)
+        return float(told)
+
+    def _uniform(self, low: float, high: float, log: bool) -> float:
+        if not log:
+            return float(self._rng.uniform(low, high))
+        return math.exp(self._rng.uniform(math.log(low), math.log(high)))
+
+
+@dataclass(frozen=True)
+class Neighbourhoods:
+    """Draws from a space, and steps within it, for a backbone of some depth.
+
+    Args:
+        space: Where all designs come from.
+        depth: Number of blocks.
+        learning_rate: The task's, where the space has no rates of its own.
+    """
+
+    space: Space
+    depth: int
+    learning_rate: float
+
+    def draw(self, rng: np.random.Generator) -> Design:
+        """A design with few tuners: one slot as often as not, and each further one more rarely.
+
+        Every slot by itself at random would place something in nearly all of them, and most good designs are simple.
+        """
+        optional = [name for name, alternatives in self._tuners.items() if NONE in alternatives]
+        weights = 1 / np.arange(1, len(optional) + 1)
+        count = int(rng.choice(len(optional), p=weights / weights.sum())) + 1 if optional else 0
+        chosen = {optional[i] for i in rng.permutation(len(optional))[:count]}
+        told: dict[str, Value] = {}
+        for name in optional:
+            others = [v for v in self._tuners[name] if v != NONE]
+            told[f"{name}.tuner"] = others[int(rng.integers(len(others)))] if name in chosen else NONE
+        return self._suggest(rng, told)
+
+    def edit(self, design: Design, rng: np.random.Generator) -> Design | None:
+        """The design with one thing changed: a size, the rate, blocks, form, scale, operation, an option, the kind of
+        a tuner, or one more or fewer. Which of these is drawn first, so that none is rare because few variables
+        choose it.
+
+        Returns None where the space does not hold the design, or has nothing to change.
+        """
+        values = self.space.params_of(design, self.depth)
+        if not values:
+            return None
+        changes: dict[str, list[tuple[str, Value | None]]] = {}
+        for name, value in values.items():
+            kind = self._kind(name)
+            if kind != "tuner":
+                changes.setdefault(kind, []).append((name, None))
+                continue
+            others = [v for v in self._domain(name).values if v != value]
+            for other in others:
+                step = "add" if value == NONE else "drop" if other == NONE else "tuner"
+                changes.setdefault(step, []).append((name, other))
+        kinds = sorted(changes)
+        options = changes[kinds[int(rng.integers(len(kinds)))]]
+        name, wanted = options[int(rng.integers(len(options)))]
+        if wanted is None:
+            wanted = self._step(self._domains[name], values[name], rng)
+        found = self._suggest(rng, {**values, name: wanted})
+        return None if found == design else found
+
+    def cross(self, one: Design, other: Design, rng: np.random.Generator) -> Design | None:
+        """A design with each slot as in one of two others, and each shared variable too."""
+        both = [self.space.params_of(d, self.depth) for d in (one, other)]
+        if both[0] is None or both[1] is None:
+            return None
+        names = sorted(both[0].keys() | both[1].keys())
+        parents = {group: int(rng.integers(2)) for group in dict.fromkeys(map(self._slot, names))}
+        told = {n: v for n in names if (v := both[parents[self._slot(n)]].get(n)) is not None}
+        found = self._suggest(rng, told)
+        return None if found in (one, other) else found
+
+    def at_rate(self, design: Design, rate: float) -> Design:
+        """The design at the rate of the space nearest to `rate`; as it is where the space has none."""
+        if self.space.learning_rate is None:
+            return design
+        return Design(design.placements, self.space.preset_rate(rate))
+
+    def _suggest(self, rng: np.random.Generator, told: Values) -> Design:
+        return self.space.suggest(Guided(rng, told), self.depth, self.learning_rate)
+
+    def _step(self, domain: Domain, value: Value, rng: np.random.Generator) -> Value:
+        """Another value of a domain: of numbers one that is larger or smaller by a factor, else any."""
+        if isinstance(domain, Choice):
+            others = [v for v in domain.values if v != value]
+            if len(others) > 2 and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in others):
+                others = sorted(others, key=lambda v: abs(math.log((float(v) + 1e-9) / (float(value) + 1e-9))))[:2]
+            return others[int(rng.integers(len(others)))]
+        factor = math.exp(rng.uniform(math.log(LEAST), math.log(MOST)))
+        up = bool(rng.integers(2))
+        for _ in range(2):
+            moved = float(value) * (factor if up else 1 / factor)
+            moved = min(max(moved, domain.low), domain.high)
+            if isinstance(domain, IntRange):
+                whole = round(moved)
+                moved = min(max(whole if whole != value else whole + (1 if up else -1), domain.low), domain.high)
+            if moved != value:
+                break
+            up = not up
+        return moved
+
+    @cached_property
+    def _domains(self) -> dict[str, Domain]:
+        return {v.name: v.domain for v in self.space.variables(self.depth)}
+
+    def _domain(self, name: str) -> Choice:
+        domain = self._domains[name]
+        assert isinstance(domain, Choice)
+        return domain
+
+    @cached_property
+    def _tuners(self) -> dict[str, tuple[str, ...]]:
+        """Alternatives of each slot's tuner where there are several, by the slot's name."""
+        slots = self.space.slots_at(self.depth)
+        return {s.name: tuple(v.label for v in s.variants) for s in slots if len(s.variants) > 1}
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[str, str]]:
+        """Slot and kind of change of each variable; shared ones are slots of their own."""
+        names = sorted((s.name for s in self.space.slots_at(self.depth)), key=len, reverse=True)
+        found = {}
+        for name, domain in self._domains.items():
+            slot = next((s for s in names if name.startswith(f"{s}.")), "")
+            field = name.removeprefix(f"{slot}.").split(".")[0]
+            kind = "blocks" if field.startswith("block") else field
+            if name == RATE or kind in ("tuner", "operation", "form", "scale", "blocks"):
+                pass
+            elif not isinstance(domain, Choice) or all(type(v) is int for v in domain.values):
+                kind = "size"
+            else:
+                kind = "option"
+            found[name] = (slot or name, kind)
+        return found
+
+    def _kind(self, name: str) -> str:
+        return self._places[name][1]
+
+    def _slot(self, name: str) -> str:
+        return self._places[name][0]

@@ -1,0 +1,101 @@
+"""Candidates for a proposal: edits of good designs and of known methods, crossovers of them, and fresh draws."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from utuning_search.designs.design import Design
+from utuning_search.designs.known_methods import PRESETS
+from utuning_search.designs.rates import rate_factor
+from utuning_search.designs.spaces.edits import Neighbourhoods
+
+FRESH, CROSSED, KNOWN = 0.15, 0.1, 0.2  # shares of candidates; the others are edits of good designs
+TWICE = 0.3  # share of edits that are followed by another one
+TURNED = 0.3  # standard deviation of a fresh rate around a good one, in factors of e
+TRIES = 4  # for each candidate that is wanted, before small spaces are left with fewer
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Makes designs that were not tried yet.
+
+    Args:
+        near: The space.
+        learning_rate: Of the task.
+        rng: The one source of chance.
+        tried: Keys that are not wanted.
+        allowed: Whether a design is small enough.
+    """
+
+    near: Neighbourhoods
+    rng: np.random.Generator
+    tried: Collection[str]
+    allowed: Callable[[Design], bool]
+
+    def around(self, parents: Sequence[Design], count: int) -> list[Design]:
+        """Up to so many different designs, near parents most of them."""
+        return self._collect(lambda: self._any(parents), count, set())
+
+    def edits(self, parents: Sequence[Design], each: int, but: Collection[str]) -> list[Design]:
+        """Edits of each parent, all different, without those of some keys."""
+        found: list[Design] = []
+        seen = set(but)
+        for parent in parents:
+            found += self._collect(lambda p=parent: self._edited(p), each, seen)
+        return found
+
+    def at_good_rate(self, design: Design, turned: float = 0.0) -> Design:
+        """The design at a rate that suits it, times e to the power of `turned`."""
+        rate = self.near.learning_rate * rate_factor(design, self.near.depth)
+        return self.near.at_rate(design, rate * float(np.exp(turned)))
+
+    def _collect(self, make: Callable[[], Design | None], count: int, seen: set[str]) -> list[Design]:
+        found: list[Design] = []
+        for _ in range(TRIES * count):
+            if len(found) == count:
+                break
+            design = make()
+            if design is None:
+                continue
+            key = design.key
+            if key not in seen and key not in self.tried and self.allowed(design):
+                seen.add(key)
+                found.append(design)
+        return found
+
+    def _any(self, parents: Sequence[Design]) -> Design | None:
+        chance = self.rng.random()
+        if chance < FRESH or not parents:
+            drawn = self.near.draw(self.rng)
+            return self.at_good_rate(drawn, self.rng.normal(0, TURNED))
+        if chance < FRESH + CROSSED:
+            one, other = (parents[int(i)] for i in self.rng.integers(len(parents), size=2))
+            crossed = self.near.cross(one, other, self.rng)
+            return None if crossed is None else self.at_good_rate(crossed, self.rng.normal(0, TURNED))
+        if chance < FRESH + CROSSED + KNOWN and self._known:
+            return self._edited(self._known[int(self.rng.integers(len(self._known)))])
+        return self._edited(parents[int(self.rng.integers(len(parents)))])
+
+    def _edited(self, design: Design) -> Design | None:
+        found = self._edit(design)
+        if found is not None and self.rng.random() < TWICE:
+            found = self._edit(found) or found
+        return found
+
+    def _edit(self, design: Design) -> Design | None:
+        """One edit; where it changes the tuners, the rate follows by as much as a good one does."""
+        found = self.near.edit(design, self.rng)
+        if found is None or found.placements == design.placements or design.learning_rate is None:
+            return found
+        depth = self.near.depth
+        factor = rate_factor(found, depth) / rate_factor(design, depth)
+        return self.near.at_rate(found, design.learning_rate * factor)
+
+    @cached_property
+    def _known(self) -> list[Design]:
+        """The known methods that lie in the space, each at a rate that suits it."""
+        depth = self.near.depth
+        found = [self.at_good_rate(Design(p.placements()).resolve(depth)) for p in PRESETS]
+        return [d for d in found if self.near.space.contains(d, depth)]

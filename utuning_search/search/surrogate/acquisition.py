@@ -1,0 +1,44 @@
+"""What a design is expected to add to a front."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+Floats = npt.NDArray[np.float64]
+
+
+def expected_gain(mean: Floats, sd: Floats, place: Floats, front: Floats) -> Floats:
+    """Expected hypervolume improvement of candidates whose cost is known and whose quality is normal (EHVI in closed
+    form, Emmerich et al., 2005, where one of two objectives is certain).
+
+    The gain of a candidate of quality q at place c is the integral over u from 0 to c of max(0, q - h(u)), where h(u)
+    is the best quality of the front at places of at least u; so its expectation is a sum of expected improvements, one
+    a step of the front.
+
+    Args:
+        mean, sd: (candidates,) of the quality.
+        place: (candidates,) of the cost's goodness: 0 is the worst that counts, 1 the best.
+        front: (points, 2) quality and place of each point.
+
+    Returns:
+        (candidates,) in units of quality times goodness.
+    """
+    points = front[np.argsort(front[:, 1])]
+    points = points[points[:, 1] > 0]
+    edges = np.concatenate([[0.0], points[:, 1], [np.inf]])
+    # Best quality among the points that lie at an edge or beyond; nothing lies beyond the last.
+    best = np.maximum.accumulate(points[::-1, 0])[::-1] if len(points) else np.zeros(0)
+    heights = np.concatenate([best, [-np.inf]])
+    widths = np.clip(np.minimum(place[:, None], edges[None, 1:]) - edges[None, :-1], 0.0, None)
+    floor = min(0.0, float(mean.min())) if len(mean) else 0.0
+    gains = np.stack([expected_improvement(mean, sd, max(h, floor)) for h in heights], axis=1)
+    found: Floats = (widths * gains).sum(axis=1)
+    return found
+
+
+def expected_improvement(mean: Floats, sd: Floats, best: float) -> Floats:
+    """E max(0, q - best) of normal q."""
+    z = (mean - best) / sd
+    density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+    found: Floats = sd * (z * ndtr(z) + density)
+    return found

@@ -1,0 +1,125 @@
+"""Designs as vectors that a model of accuracy learns from: what is where, how large, in which form, at which rate."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from utuning_search.designs.design import Design
+from utuning_search.designs.placement import Placement
+from utuning_search.designs.rates import rate_factor
+from utuning_search.tuners import BackboneShape
+
+Floats = npt.NDArray[np.float64]
+# Places with much in common, for few trials tell little about each of fourteen operations.
+PLACES = {
+    "attention": ("attention", "mhsa"),
+    "mlp": ("mlp", "ffn"),
+    "block": ("block",),
+    "norm": ("norm1", "norm2"),
+    "qkv": ("qkv", "q", "k", "v"),
+    "proj": ("proj",),
+    "fc1": ("fc1",),
+    "fc2": ("fc2",),
+}
+LABELS = (
+    "adapter",
+    "conv",
+    "prefix exact",
+    "prefix parallel",
+    "prompt parallel",
+    "prompt deep",
+    "prompt shallow",
+    "scale_shift",
+    "bias",
+    "norm",
+    "lora",
+    "experts",
+    "fact",
+    "other",
+)
+FORMS = ("parallel", "sequential", "mixed", "inside", "bypass")
+SCALES = ("none", "scalar", "channel", "gate", "small", "large")
+PARTS = 3  # of the depth
+SIZES = 5.0  # decades of parameters that are told apart
+
+
+def features(design: Design, shape: BackboneShape, learning_rate: float) -> Floats:
+    """A vector of a design that is resolved for a backbone.
+
+    Args:
+        design: Any.
+        shape: Of the backbone.
+        learning_rate: Of the task, where the design has none.
+    """
+    kinds, covered = dict.fromkeys(LABELS, 0), dict.fromkeys(LABELS, 0.0)
+    places, where = dict.fromkeys(PLACES, 0), dict.fromkeys(PLACES, 0.0)
+    parts, forms, scales = [0.0] * PARTS, dict.fromkeys(FORMS, 0.0), dict.fromkeys(SCALES, 0.0)
+    for placement in design.placements:
+        blocks, label = placement.block_numbers(), _label(placement)
+        reached = range(blocks[0], shape.depth + 1) if placement.tuner.once else blocks
+        share, size = len(reached) / shape.depth, placement.num_parameters(shape)
+        place = next(name for name, operations in PLACES.items() if placement.operation in operations)
+        kinds[label] += size
+        places[place] += size
+        covered[label], where[place] = max(covered[label], share), max(where[place], share)
+        for block in reached:
+            parts[(block - 1) * PARTS // shape.depth] += size / len(reached)
+        forms[str(placement.form)], scales[_scale(placement)] = 1.0, 1.0
+    total = design.num_parameters(shape)
+    rate = design.learning_rate or learning_rate
+    return np.array(
+        [
+            *map(_decades, kinds.values()),
+            *covered.values(),
+            *map(_decades, places.values()),
+            *where.values(),
+            *map(_decades, parts),
+            *forms.values(),
+            *scales.values(),
+            _decades(total),
+            len(design.placements) / 6,
+            math.log10(rate / (learning_rate * rate_factor(design, shape.depth))),
+        ]
+    )
+
+
+GROUPS = (len(LABELS), len(LABELS), len(PLACES), len(PLACES), PARTS, len(FORMS), len(SCALES), 1, 1, 1)
+
+
+def feature_names() -> tuple[str, ...]:
+    """Of the columns of `features`."""
+    return (
+        *(f"size of {n}" for n in LABELS),
+        *(f"depth of {n}" for n in LABELS),
+        *(f"size at {n}" for n in PLACES),
+        *(f"depth at {n}" for n in PLACES),
+        *(f"size in part {i + 1} of {PARTS}" for i in range(PARTS)),
+        *FORMS,
+        *(f"scale {n}" for n in SCALES),
+        "size",
+        "placements",
+        "rate",
+    )
+
+
+def matrix(designs: Iterable[Design], shape: BackboneShape, learning_rate: float) -> Floats:
+    """(designs, features)."""
+    rows: Sequence[Floats] = [features(d, shape, learning_rate) for d in designs]
+    return np.stack(rows) if rows else np.zeros((0, len(feature_names())))
+
+
+def _decades(size: float) -> float:
+    return math.log10(1 + size) / SIZES
+
+
+def _label(placement: Placement) -> str:
+    reading = placement.tuner.options().get("reading")
+    label = placement.tuner.kind if reading is None else f"{placement.tuner.kind} {reading}"
+    return label if label in LABELS else "other"
+
+
+def _scale(placement: Placement) -> str:
+    scale = placement.scale
+    return ("small" if abs(scale) < 1 else "large") if isinstance(scale, float) else str(scale)
