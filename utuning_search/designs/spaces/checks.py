@@ -95,7 +95,9 @@ def _check_blocks(slot: Slot, offer: Offer, where: str) -> None:
         raise InputError(f"{where}, blocks", rule, f"'{ANY}'", todo)
     if offer.variant.is_bypass and slot.blocks in ((ANY,), (EACH,)):
         todo = 'Give its slot blocks of its own, such as blocks = "all".'
-        raise InputError(f"{where}, blocks", "patterns say where a bypass stands", f"'{slot.blocks[0]}'", todo)
+        raise InputError(
+            f"{where}, blocks", "patterns say where a bypass stands", ", ".join(map(repr, slot.blocks)), todo
+        )
 
 
 def _refuse_illegal(slot: Slot, offer: Offer, where: str) -> None:
