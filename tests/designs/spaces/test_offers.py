@@ -294,6 +294,16 @@ def test_what_is_nowhere_legal_or_cannot_stand_alone_is_refused(raw: dict[str, A
         assert part in message, message
 
 
+def test_values_of_an_option_are_legal_in_the_same_forms_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forms_at(self: AdapterConfig, operation: Operation) -> tuple[Form, ...]:
+        return ("parallel",) if (self.activation, operation) == ("relu", "ffn") else ("parallel", "mixed")
+
+    raw = one_slot(operation="mlp", tuner="adapter", rank=1, activation=["gelu", "relu"])
+    assert Space.from_dict(raw).size(1) == 2
+    monkeypatch.setattr(AdapterConfig, "forms_at", forms_at)
+    assert "activation to choose from are legal at the same places and in the same forms" in refusal(raw)
+
+
 def test_a_slot_that_places_nothing_may_name_any_operation() -> None:
     assert Space.from_dict(one_slot(operation=["mlp", "qkv"], tuner="none")).size(DEPTH) == 1
 
