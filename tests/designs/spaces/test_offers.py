@@ -255,15 +255,21 @@ SIDE_1 = {"operation": "block", "tuner": ["none", BYPASS], "rank": 1}
     [
         (
             one_slot(operation=["mlp", "norm1"], tuner="lora", rank=1),
-            ("operation", "'lora' is legal at: qkv", "'norm1'"),
+            ("tuner 'lora'", "LoRA is legal at: qkv", "'norm1'"),
         ),
-        (one_slot(operation="qkv+k", tuner="bias"), ("'bias' is legal at: attention", "got 'qkv+k'")),
+        (one_slot(operation="qkv+k", tuner="bias"), ("a bias is legal at: attention", "got 'qkv+k'")),
         (
             one_slot(operation=["qkv", "qkv+k", "k"], tuner=["none", "bias"]),
             ("slot 'a', operation", "one of the tuners is legal", "(bias)", "got 'qkv+k'"),
         ),
-        (one_slot(operation="mlp", tuner=BYPASS, rank=1), ("'adapter-bypass' is legal at: block", "got 'mlp'")),
-        (one_slot(operation="mlp", tuner={"kind": "norm", "form": "mixed"}), ("legal at: no operation",)),
+        (
+            one_slot(operation="mlp", tuner=BYPASS, rank=1),
+            ("an adapter in form bypass is legal at: block", "got 'mlp'"),
+        ),
+        (
+            one_slot(operation="mlp", tuner={"kind": "norm", "form": "mixed"}),
+            ("a norm in form mixed is legal at: no operation",),
+        ),
         (
             one_slot(operation="mhsa", **ADAPTER_1, form="sequential"),
             ("form", "one of the forms listed", "('parallel',)"),
