@@ -100,7 +100,7 @@ class Placement:
 
     def resolve(self, depth: int) -> "Placement":
         """The same placement with block numbers instead of a pattern, checked against a depth."""
-        if not isinstance(self.blocks, str) and self.blocks[-1] <= depth:
+        if not isinstance(self.blocks, str) and max(self.blocks) <= depth:
             return self
         where = f"placement of '{self.tuner.kind}' at '{self.operation}'"
         pattern = self.blocks if isinstance(self.blocks, str) else block_sets.text(self.blocks)

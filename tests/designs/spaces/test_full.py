@@ -1,7 +1,9 @@
 """`full` holds everything: every known method, and every tuner at every operation in every form."""
 
+import random
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import optuna
@@ -10,6 +12,7 @@ import pytest
 from utuning_search.common.bundled import bundled
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.presets import PRESETS, Preset
+from utuning_search.designs.spaces.domains import Value
 from utuning_search.designs.spaces.space import Space
 from utuning_search.tuners import (
     FORMS,
@@ -82,6 +85,12 @@ def test_every_tuner_lies_in_it_wherever_and_however_it_is_legal(tuner: type[Tun
                     assert_inside(design, 12)
 
 
+def test_sorts_name_every_tuner_and_option() -> None:
+    assert SORTS.keys() == {tuner.kind for tuner in OURS}
+    for tuner in OURS:
+        assert all(options.keys() == {f.name for f in fields(tuner)} for options in SORTS[tuner.kind])
+
+
 def test_its_forms_are_all_there_are() -> None:
     reached = {form for kind in OURS for options in SORTS[kind.kind] for _, form in legal(kind(**options))}
     assert reached == set(FORMS)
@@ -126,6 +135,38 @@ def test_tuners_stand_beside_each_other(name: str, depth: int) -> None:
 def test_slots_share_no_variable() -> None:
     slots = {slot.name for slot in FULL.slots}
     assert {v.name.split(".")[0] for v in FULL.variables(12)} == slots | {"learning_rate"}
+
+
+class Once:
+    """A suggester with a random value for each variable that is asked for, which must be but once."""
+
+    def __init__(self, seed: int) -> None:
+        self.random, self.asked = random.Random(seed), set[str]()
+
+    def _ask(self, name: str) -> None:
+        assert name not in self.asked
+        self.asked.add(name)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        self._ask(name)
+        return self.random.choice(choices)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:  # noqa: ARG002  # of the protocol
+        self._ask(name)
+        return self.random.randint(low, high)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:  # noqa: ARG002  # of the protocol
+        self._ask(name)
+        return self.random.uniform(low, high)
+
+
+def test_no_variable_is_asked_for_twice() -> None:
+    """So that a suggester need not remember what it gave."""
+    for seed in range(100):
+        trial = Once(seed)
+        params = FULL.params_of(FULL.suggest(trial, 12, RATE), 12)
+        assert params is not None
+        assert params.keys() == trial.asked
 
 
 def test_what_the_header_says_is_left_out_is() -> None:

@@ -255,15 +255,21 @@ SIDE_1 = {"operation": "block", "tuner": ["none", BYPASS], "rank": 1}
     [
         (
             one_slot(operation=["mlp", "norm1"], tuner="lora", rank=1),
-            ("operation", "'lora' is legal at: qkv", "'norm1'"),
+            ("tuner 'lora'", "LoRA is legal at: qkv", "'norm1'"),
         ),
-        (one_slot(operation="qkv+k", tuner="bias"), ("'bias' is legal at: attention", "got 'qkv+k'")),
+        (one_slot(operation="qkv+k", tuner="bias"), ("a bias is legal at: attention", "got 'qkv+k'")),
         (
             one_slot(operation=["qkv", "qkv+k", "k"], tuner=["none", "bias"]),
             ("slot 'a', operation", "one of the tuners is legal", "(bias)", "got 'qkv+k'"),
         ),
-        (one_slot(operation="mlp", tuner=BYPASS, rank=1), ("'adapter-bypass' is legal at: block", "got 'mlp'")),
-        (one_slot(operation="mlp", tuner={"kind": "norm", "form": "mixed"}), ("legal at: no operation",)),
+        (
+            one_slot(operation="mlp", tuner=BYPASS, rank=1),
+            ("an adapter in form bypass is legal at: block", "got 'mlp'"),
+        ),
+        (
+            one_slot(operation="mlp", tuner={"kind": "norm", "form": "mixed"}),
+            ("a norm in form mixed is legal at: no operation",),
+        ),
         (
             one_slot(operation="mhsa", **ADAPTER_1, form="sequential"),
             ("form", "one of the forms listed", "('parallel',)"),
@@ -292,6 +298,16 @@ def test_what_is_nowhere_legal_or_cannot_stand_alone_is_refused(raw: dict[str, A
     message = refusal(raw)
     for part in parts:
         assert part in message, message
+
+
+def test_values_of_an_option_are_legal_in_the_same_forms_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forms_at(self: AdapterConfig, operation: Operation) -> tuple[Form, ...]:
+        return ("parallel",) if (self.activation, operation) == ("relu", "ffn") else ("parallel", "mixed")
+
+    raw = one_slot(operation="mlp", tuner="adapter", rank=1, activation=["gelu", "relu"])
+    assert Space.from_dict(raw).size(1) == 2
+    monkeypatch.setattr(AdapterConfig, "forms_at", forms_at)
+    assert "activation to choose from are legal at the same places and in the same forms" in refusal(raw)
 
 
 def test_a_slot_that_places_nothing_may_name_any_operation() -> None:

@@ -95,20 +95,22 @@ def _check_blocks(slot: Slot, offer: Offer, where: str) -> None:
         raise InputError(f"{where}, blocks", rule, f"'{ANY}'", todo)
     if offer.variant.is_bypass and slot.blocks in ((ANY,), (EACH,)):
         todo = 'Give its slot blocks of its own, such as blocks = "all".'
-        raise InputError(f"{where}, blocks", "patterns say where a bypass stands", f"'{slot.blocks[0]}'", todo)
+        raise InputError(
+            f"{where}, blocks", "patterns say where a bypass stands", ", ".join(map(repr, slot.blocks)), todo
+        )
 
 
 def _refuse_illegal(slot: Slot, offer: Offer, where: str) -> None:
     """Say why a variant is legal nowhere in its slot."""
-    config, label, form = offer.config, offer.variant.label, offer.variant.form
+    config, form = offer.config, offer.variant.form
     legal = [o for o in config.operations if form is None or form in config.forms_at(o)]
-    groups = ["+".join(group) for group in slot.operations]
     if any(set(group) <= set(legal) for group in slot.operations):
         here = {operation for group in slot.operations for operation in group}
         forms = dict.fromkeys(f for o in legal if o in here for f in config.forms_at(o))
         raise InputError(f"{where}, form", f"{config.named} has one of the forms listed", tuple(forms))
-    got = ", ".join(f"'{group}'" for group in groups)
-    raise InputError(f"{where}, operation", f"tuner '{label}' is legal at: {', '.join(legal) or 'no operation'}", got)
+    got = ", ".join(f"'{'+'.join(group)}'" for group in slot.operations)
+    rule = f"{config.named}{f' in form {form}' if form else ''} is legal at: {', '.join(legal) or 'no operation'}"
+    raise InputError(f"{where}, tuner '{offer.variant.label}'", rule, got)
 
 
 def _check_ends(offer: Offer, where: str) -> None:
