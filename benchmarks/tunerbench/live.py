@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from tunerbench.tasks import TASKS
-
 from utuning_search.common.errors import TrainingError
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design

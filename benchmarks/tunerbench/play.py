@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import optuna
-from tunerbench.live import ENDED, Curve, Curves
 
+from tunerbench.live import ENDED, Curve, Curves
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.objectives.base import Setting
@@ -107,7 +107,7 @@ def play(
     spec = StudySpec(space, task, seed, sampler, pruner, "fp32", "none", (), limits, rates=rates)
     storage = optuna.storages.InMemoryStorage()
     study = optuna.create_study(study_name="play", storage=storage, directions=USUAL.directions)
-    scheduler = Scheduler(study, storage, spec, SETTING, "owner", lambda number, weights: None)
+    scheduler = Scheduler(study, storage, spec, SETTING, "owner", lambda *_: None)
     found, idle = Played(), 0
     while found.epochs < budget and idle < STUCK:
         running, step = scheduler.ask()

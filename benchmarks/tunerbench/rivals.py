@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import optuna
+
 from tunerbench.live import Curves
 from tunerbench.play import Played, play
-
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.pruners.none import NoPruner
-from utuning_search.search.pruners.pareto import ParetoPruner
 from utuning_search.search.pruners.predicted import PredictedPruner
 from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.ehvi import EHVISampler

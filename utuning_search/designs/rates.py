@@ -6,6 +6,8 @@ it least. On short schedules this decides more than the design does, so designs 
 compared by their rates. The rule was fitted on TunerBench (benchmarks/tunerbench), known methods at six rates.
 """
 
+import math
+
 from utuning_search.designs.design import Design
 from utuning_search.designs.placement import Placement
 
@@ -24,7 +26,7 @@ def rate_factor(design: Design, depth: int) -> float:
         depth: Number of blocks.
     """
     total = sum(_effective(p) * len(p.block_numbers()) / depth for p in design.placements)
-    return max(FASTEST * (1 + total / HALF) ** -POWER, SLOWEST)
+    return max(FASTEST / math.pow(1 + total / HALF, POWER), SLOWEST)
 
 
 def _effective(placement: Placement) -> float:

@@ -4,9 +4,9 @@ Without imports, because the command line's help shows it.
 """
 
 TRIALS = 48
-SAMPLERS = ("tpe", "random", "nsga2")
+SAMPLERS = ("ehvi", "tpe", "random", "nsga2")
 SAMPLER = SAMPLERS[0]
-PRUNERS = ("pareto", "none", "median", "asha")
+PRUNERS = ("pareto", "predicted", "none", "median", "asha")
 PRUNER = PRUNERS[0]
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "parameters", "flops", "latency")
 OBJECTIVES = ("accuracy", "parameters")

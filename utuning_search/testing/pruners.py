@@ -2,15 +2,16 @@
 
 import pickle
 import re
-from dataclasses import replace
 
 import numpy as np
 
 from utuning_search.common.configured import from_table
+from utuning_search.designs.design import Design
 from utuning_search.search.history import Peers
 from utuning_search.search.objectives.registry import USUAL, Objectives
 from utuning_search.search.pruners.base import Pruner, Rung
-from utuning_search.testing.pretend import PretendStudy
+from utuning_search.search.trials import TrialRecord
+from utuning_search.testing.pretend import SETTING, PretendStudy
 from utuning_search.testing.samplers import played
 
 TRIALS = 24
@@ -71,5 +72,33 @@ def rung_of(accuracy: float, *, played_by: Pruner | None = None) -> Rung:
     history = [] if played_by is None else study.play(TRIALS)
     peers = study.scheduler.history.peers(epoch, but=len(history))
     own = Peers(*(np.array([row]) for row in study.scheduler.history.gains({"accuracy": accuracy}, PARAMETERS)))
-    rung = Rung(epoch, len(history), {epoch: {"accuracy": accuracy}}, own, peers, history, USUAL)
-    return replace(rung, history=tuple(rung.history))
+    measured = {epoch: {"accuracy": accuracy}}
+    design = Design(learning_rate=0.004)
+    trial = TrialRecord(
+        number=len(history),
+        state="running",
+        key=design.key,
+        design=design,
+        preset="",
+        parameters=int(PARAMETERS["parameters"]),
+        accuracy=accuracy,
+        epochs=0,
+        seconds=0.0,
+        rungs={epoch: accuracy},
+        reused=None,
+        reason="",
+        measured=measured,
+    )
+    spec = study.spec
+    return Rung(
+        epoch=epoch,
+        number=trial.number,
+        measured=measured,
+        own=own,
+        peers=peers,
+        history=(*history, trial),
+        objectives=USUAL,
+        setting=SETTING,
+        recipe=spec.task.recipe,
+        validation=spec.task.data.validation,
+    )

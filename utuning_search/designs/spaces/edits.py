@@ -13,8 +13,8 @@ import numpy as np
 
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.domains import Choice, Domain, IntRange, Value
-from utuning_search.designs.spaces.variants import NONE
 from utuning_search.designs.spaces.space import Space
+from utuning_search.designs.spaces.variants import NONE
 
 Values = Mapping[str, Value]
 RATE = "learning_rate"
@@ -114,14 +114,14 @@ class Neighbourhoods:
 
     def cross(self, one: Design, other: Design, rng: np.random.Generator) -> Design | None:
         """A design with each slot as in one of two others, and each shared variable too."""
-        both = [self.space.params_of(d, self.depth) for d in (one, other)]
-        if both[0] is None or both[1] is None:
+        both = [found for d in (one, other) if (found := self.space.params_of(d, self.depth)) is not None]
+        if len(both) < 2:
             return None
         names = sorted(both[0].keys() | both[1].keys())
         parents = {group: int(rng.integers(2)) for group in dict.fromkeys(map(self._slot, names))}
         told = {n: v for n in names if (v := both[parents[self._slot(n)]].get(n)) is not None}
-        found = self._suggest(rng, told)
-        return None if found in (one, other) else found
+        child = self._suggest(rng, told)
+        return None if child in (one, other) else child
 
     def at_rate(self, design: Design, rate: float) -> Design:
         """The design at the rate of the space nearest to `rate`; as it is where the space has none."""

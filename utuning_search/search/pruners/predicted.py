@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from scipy.special import ndtr
-
 from utuning_search.common.errors import InputError
 from utuning_search.search.pruners.base import Pruner, Rung
-from utuning_search.search.surrogate.knowledge import Knowledge
+from utuning_search.search.surrogate.acquisition import chance_above
+from utuning_search.search.surrogate.knowledge import Circumstances, Knowledge
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class PredictedPruner(Pruner):
         startup: Complete trials before which nothing is pruned.
     """
 
-    chance: float = 0.2
+    chance: float = 0.3
     startup: int = 3
 
     kind: ClassVar[str] = "predicted"
@@ -38,6 +36,6 @@ class PredictedPruner(Pruner):
         complete = sum(r.state == "complete" and r.reused is None for r in rung.history)
         if own.design is None or complete < self.startup:
             return False
-        known = Knowledge(rung.history, rung.objectives, rung.setting, rung.recipe, rung.validation)
-        mean, sd, height = known.prospects(rung.number)
-        return bool(ndtr((mean - height) / sd) < self.chance)
+        given = Circumstances(rung.objectives, rung.setting, rung.recipe, rung.validation)
+        mean, sd, height = Knowledge(rung.history, given).prospects(rung.number)
+        return chance_above(mean, sd, height) < self.chance

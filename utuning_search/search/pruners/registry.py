@@ -5,9 +5,10 @@ from utuning_search.common.plugins import Registry
 from utuning_search.search.pruners.base import Pruner
 from utuning_search.search.pruners.none import NoPruner
 from utuning_search.search.pruners.pareto import ParetoPruner
+from utuning_search.search.pruners.predicted import PredictedPruner
 from utuning_search.search.pruners.wrapped import HalvingPruner, MedianPruner
 
-OURS: tuple[type[Pruner], ...] = (ParetoPruner, NoPruner, MedianPruner, HalvingPruner)
+OURS: tuple[type[Pruner], ...] = (ParetoPruner, PredictedPruner, NoPruner, MedianPruner, HalvingPruner)
 PRUNERS = Registry(
     "utuning_search.pruners",
     OURS,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -35,15 +35,18 @@ class Candidates:
     allowed: Callable[[Design], bool]
 
     def around(self, parents: Sequence[Design], count: int) -> list[Design]:
-        """Up to so many different designs, near parents most of them."""
-        return self._collect(lambda: self._any(parents), count, set())
+        """The known methods that were not tried, and up to so many other designs, near parents most of them."""
+        seen: set[str] = set()
+        known = iter(self._known)
+        found = self._collect(lambda: next(known, None), len(self._known), seen)
+        return found + self._collect(lambda: self._any(parents), count, seen)
 
     def edits(self, parents: Sequence[Design], each: int, but: Collection[str]) -> list[Design]:
         """Edits of each parent, all different, without those of some keys."""
         found: list[Design] = []
         seen = set(but)
         for parent in parents:
-            found += self._collect(lambda p=parent: self._edited(p), each, seen)
+            found += self._collect(partial(self._edited, parent), each, seen)
         return found
 
     def at_good_rate(self, design: Design, turned: float = 0.0) -> Design:

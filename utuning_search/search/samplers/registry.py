@@ -3,9 +3,10 @@
 from utuning_search.common.configured import from_table
 from utuning_search.common.plugins import Registry
 from utuning_search.search.samplers.base import Sampler
+from utuning_search.search.samplers.ehvi import EHVISampler
 from utuning_search.search.samplers.wrapped import NSGA2Sampler, RandomSampler, TPESampler
 
-OURS: tuple[type[Sampler], ...] = (TPESampler, RandomSampler, NSGA2Sampler)
+OURS: tuple[type[Sampler], ...] = (EHVISampler, TPESampler, RandomSampler, NSGA2Sampler)
 SAMPLERS = Registry(
     "utuning_search.samplers",
     OURS,

@@ -1,10 +1,12 @@
 """What a design is expected to add to a front."""
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtr
 
-Floats = npt.NDArray[np.float64]
+from utuning_search.search.pareto import hypervolume
+from utuning_search.search.surrogate.features import Floats
+
+DRAWS = 16
 
 
 def expected_gain(mean: Floats, sd: Floats, place: Floats, front: Floats) -> Floats:
@@ -36,9 +38,36 @@ def expected_gain(mean: Floats, sd: Floats, place: Floats, front: Floats) -> Flo
     return found
 
 
+def chance_above(mean: float, sd: float, height: float) -> float:
+    """Probability that a normal quality is above a height."""
+    return float(ndtr((mean - height) / sd))
+
+
 def expected_improvement(mean: Floats, sd: Floats, best: float) -> Floats:
     """E max(0, q - best) of normal q."""
     z = (mean - best) / sd
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
     found: Floats = sd * (z * ndtr(z) + density)
     return found
+
+
+def sampled_gain(mean: Floats, sd: Floats, places: Floats, front: Floats, rng: np.random.Generator) -> Floats:
+    """The same with any number of measured and exact objectives, by draws of the measured ones.
+
+    Args:
+        mean, sd: (candidates, measured) in terms of goodness.
+        places: (candidates, exact), likewise.
+        front: (points, measured + exact).
+        rng: Of the draws; all candidates share them, so that they are compared and not their luck.
+
+    Returns:
+        (candidates,) share of the box between the bounds.
+    """
+    draws = rng.standard_normal((DRAWS, mean.shape[1]))
+    now = hypervolume(front)
+    found = np.zeros(len(mean))
+    for i in range(len(mean)):
+        for draw in draws:
+            point = np.concatenate([mean[i] + sd[i] * draw, places[i]])
+            found[i] += hypervolume(np.vstack([front, point])) - now
+    return found / DRAWS

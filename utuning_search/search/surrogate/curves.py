@@ -1,54 +1,74 @@
-"""From a rung to the end: what trials that were trained to the end say of those that were not."""
+"""From a rung to the end: what an unfinished training says of its final quality, in the light of finished ones.
+
+Read the wrong way round, as a regression of the end on the rung, an early rung of every trial would say much the same,
+the mean of finished trials, and count as an observation of it. So the rung is regressed on the end: x = a + b q + c z
++ e, with z the logarithm of the learning rate, for a high rate is ahead early and for no good reason. Then a rung is an
+observation (x - a - c z) / b of q with the noise e / b, and an early one hardly counts.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-SLOPE, SLOPE_PAIRS = 0.6, 4.0  # believed before any trial is complete, and as firmly as so many pairs
-SPREAD, SPREAD_PAIRS = 0.03, 3.0  # of what is predicted after no epoch at all, likewise; it falls to 0 at the end
-GAIN = 0.5  # share of what is missing to 1 that is believed to be won after a first rung
+from utuning_search.search.surrogate.features import Floats
+
+# As found on TunerBench; each counts as much as a few finished trials of the study at hand.
+SLOPE, LEAST_SLOPE = 1.2, 0.5
+AHEAD = 0.0035  # that twice the learning rate is ahead at a quarter of the epochs; falls with their square
+NOISE, FALLS = 0.014, 0.85  # at half of the epochs, and the power of the share that it falls with
+PAIRS = 5.0
 
 
 @dataclass(frozen=True)
-class Extrapolation:
-    """Final quality from that of a rung: a straight line, its slope held near a usual one while trials are few.
+class RungModel:
+    """What a rung says of the end.
 
     Args:
-        rung: (trials,) quality at the rung.
-        final: (trials,) of the same trials at the end.
+        rung: (trials,) quality at the rung of trials that were finished.
+        final: (trials,) at the end.
+        rates: (trials,) logarithms to base 2 of their learning rates.
         share: Of the epochs that are trained by then.
     """
 
-    rung: Sequence[float]
-    final: Sequence[float]
+    rung: Floats
+    final: Floats
+    rates: Floats
     share: float
 
-    def predict(self, value: float) -> tuple[float, float]:
-        """Mean and standard deviation of the end, where the rung says `value`."""
-        believed = SPREAD * (1 - self.share**0.5)
-        if not self.rung:
-            return value + GAIN * max(1 - value, 0.0), 2 * believed + 0.02
-        x, y = np.array(self.rung), np.array(self.final)
-        spread = x.std() + 1e-3
-        prior = SLOPE_PAIRS * spread**2
-        slope = (((x - x.mean()) * (y - y.mean())).sum() + SLOPE * prior) / (((x - x.mean()) ** 2).sum() + prior)
-        left = y - y.mean() - slope * (x - x.mean())
-        variance = ((left**2).sum() + SPREAD_PAIRS * believed**2) / (len(x) + SPREAD_PAIRS)
-        far = 1 + 1 / len(x) + ((value - x.mean()) / spread) ** 2 / (len(x) + SLOPE_PAIRS)
-        return float(y.mean() + slope * (value - x.mean())), float(np.sqrt(variance * far))
+    def observe(self, value: float, rate: float) -> tuple[float, float]:
+        """Final quality and its standard deviation, where a trial of such a rate is measured at `value`."""
+        noise = NOISE * (2 * self.share) ** -FALLS
+        slope, ahead = SLOPE, AHEAD / (4 * self.share) ** 2
+        count = len(self.rung)
+        if not count:
+            return value, 1.0
+        q, z = self.final - self.final.mean(), self.rates - self.rates.mean()
+        x = self.rung - self.rung.mean()
+        # Ridge regression towards the usual coefficients, in units of a usual spread of each.
+        design = np.stack([q, z], axis=1)
+        prior = np.array([slope, ahead])
+        weight = PAIRS * np.array([0.015**2, 1.0])
+        slope, ahead = prior + np.linalg.solve(design.T @ design + np.diag(weight), design.T @ (x - design @ prior))
+        slope = max(float(slope), LEAST_SLOPE)
+        left = x - design @ np.array([slope, ahead])
+        variance = (float((left**2).sum()) + PAIRS * noise**2) / (count + PAIRS)
+        found = self.final.mean() + (value - self.rung.mean() - ahead * (rate - self.rates.mean())) / slope
+        return float(found), float(np.sqrt(variance * (1 + 1 / count)) / slope)
 
 
-def ends(measured: Sequence[Mapping[int, float]], last: int) -> list[tuple[float, float] | None]:
-    """Mean and standard deviation of the quality at the last epoch, of trials given by their quality at each rung.
+def ends(curves: Sequence[Mapping[int, float]], rates: Sequence[float], last: int) -> list[tuple[float, float] | None]:
+    """Final quality and its standard deviation, 0 where it was measured, of trials given by their quality at rungs.
 
     Args:
-        measured: By epoch; empty for a trial that was never measured, which gets None.
+        curves: By epoch; of a trial that was never measured nothing is known: None.
+        rates: Learning rates.
         last: Epoch.
     """
     found: list[tuple[float, float] | None] = []
-    lines: dict[int, Extrapolation] = {}
-    for curve in measured:
+    logs = np.log2(np.array(rates, dtype=np.float64))
+    models: dict[int, RungModel] = {}
+    for curve, rate in zip(curves, logs, strict=True):
         if not curve:
             found.append(None)
             continue
@@ -56,8 +76,9 @@ def ends(measured: Sequence[Mapping[int, float]], last: int) -> list[tuple[float
         if epoch == last:
             found.append((curve[last], 0.0))
             continue
-        if epoch not in lines:
-            pairs = [(c[epoch], c[last]) for c in measured if epoch in c and last in c]
-            lines[epoch] = Extrapolation([a for a, _ in pairs], [b for _, b in pairs], epoch / last)
-        found.append(lines[epoch].predict(curve[epoch]))
+        if epoch not in models:
+            rows = [i for i, c in enumerate(curves) if epoch in c and last in c]
+            rung, final = (np.array([curves[i][e] for i in rows]) for e in (epoch, last))
+            models[epoch] = RungModel(rung, final, logs[rows], epoch / last)
+        found.append(models[epoch].observe(curve[epoch], float(rate)))
     return found

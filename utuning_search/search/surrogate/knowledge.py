@@ -1,108 +1,156 @@
 """What a history says of designs: those that were trained, and those that were not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from utuning_search.designs.design import Design
-from utuning_search.search.objectives.base import Setting
+from utuning_search.search.objectives.base import MeasuredObjective, Setting
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.pareto import front
-from utuning_search.search.surrogate.acquisition import expected_gain
+from utuning_search.search.surrogate.acquisition import expected_gain, sampled_gain
 from utuning_search.search.surrogate.curves import ends
-from utuning_search.search.surrogate.features import Floats
-from utuning_search.search.surrogate.model import Model, Observed
+from utuning_search.search.surrogate.features import Floats, matrix
+from utuning_search.search.surrogate.model import Model
 from utuning_search.search.trials import TrialRecord
 from utuning_search.training.recipe import Recipe
 
 TRAINED = ("complete", "pruned", "failed", "running")
 TRAINING_NOISE = 0.006  # standard deviation of a final accuracy over seeds of its training
+FAILURE = 0.05  # standard deviation of what a failed training stands for, the worst that was measured
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the worth of a design depends on besides the history.
+
+    Attributes:
+        objectives: Of the study.
+        setting: Of the backbone and the task.
+        recipe: Of the task.
+        validation: Images that quality is measured on.
+    """
+
+    objectives: Objectives
+    setting: Setting
+    recipe: Recipe
+    validation: int
 
 
 class Knowledge:
-    """What a history says of designs."""
+    """A model of each measured objective, and the front as it would be if training were not noisy.
 
-    def __init__(
-        self,
-        history: Sequence[TrialRecord],
-        objectives: Objectives,
-        setting: Setting,
-        recipe: Recipe,
-        validation: int,
-    ) -> None:
-        self._objectives, self._setting, self._recipe, self._validation = objectives, setting, recipe, validation
-        quality = objectives.quality.name
-        records = [r for r in history if r.design is not None and r.reused is None and r.state in TRAINED]
-        curves = [_curve(r, quality, recipe.epochs) for r in records]
-        lowest = min((v for c in curves for v in c.values()), default=0.0)
-        kept = []
-        for record, end in zip(records, ends(curves, recipe.epochs), strict=True):
-            if end is None and record.state == "failed":
-                end = (lowest, 0.05)
-            if end is not None:
-                kept.append((record, end))
-        self._records = [r for r, _ in kept]
-        self._quality, self._sd = np.array([e[0] for _, e in kept]), np.array([e[1] for _, e in kept])
+    One training is one noisy draw, so the front is one of posterior means, not of lucky maxima. Everything is in terms
+    of goodness (`Objective.goodness`): 0 is the worst that counts, 1 the best.
+
+    Args:
+        history: All trials by number; those of no use are left out.
+        given: See `Circumstances`.
+    """
+
+    def __init__(self, history: Sequence[TrialRecord], given: Circumstances) -> None:
+        self._given = given
+        usable = [r for r in history if r.design is not None and r.reused is None and r.state in TRAINED]
+        quality = given.objectives.quality
+        assert isinstance(quality, MeasuredObjective)
+        self._quality = quality
+        ended = self._ends(usable, quality)
+        self._records = [r for r, end in zip(usable, ended, strict=True) if end is not None]
+        self._ended = np.array([end for end in ended if end is not None]).reshape(-1, 2)
 
     @cached_property
-    def _designs(self) -> list[Design]:
+    def designs(self) -> list[Design]:
+        """Of the trials that something is known of."""
         return [r.design for r in self._records if r.design is not None]
 
     @cached_property
-    def _model(self) -> Model | None:
+    def parents(self) -> list[Design]:
+        """Designs of the front, twice, and of the front without them."""
         if not self._records:
-            return None
-        top = float(np.max(self._quality))
-        noise = np.sqrt(TRAINING_NOISE**2 + max(top * (1 - top), 0.01) / self._validation)
-        observed = Observed(self._designs, self._quality, self._sd)
-        return Model(observed, self._setting.shape, self._recipe.learning_rate, float(noise))
+            return []
+        first = front(self._points)
+        rest = [i for i in range(len(self._points)) if i not in set(first)]
+        second = [rest[i] for i in front(self._points[rest])] if rest else []
+        return [self.designs[i] for i in (*first, *first, *second)]
+
+    def gains(self, designs: Sequence[Design], rng: np.random.Generator) -> Floats:
+        """Expected gain of hypervolume of designs that were not tried: (designs,)."""
+        exact, measured = self._given.objectives.exact, self._given.objectives.measured
+        places = self._places(designs)
+        if not self._records:
+            return np.asarray(places.sum(axis=1))  # nothing is known but the cost
+        stands = self._points[[r.state in ("complete", "running") for r in self._records]]
+        raw = self._features(designs)
+        if len(exact) == len(measured) == 1:
+            mean, sd = self._models[self._quality.name].predict(raw)
+            return expected_gain(mean, sd, places[:, 0], stands)
+        found = [self._models[o.name].predict(raw) for o in measured]
+        mean, sd = (np.stack([f[i] for f in found], axis=1) for i in range(2))
+        return sampled_gain(mean, sd, places, stands, rng)
+
+    def prospects(self, number: int) -> tuple[float, float, float]:
+        """Of a trial: mean and standard deviation of its quality at the end, and how high the other complete trials
+        that cost no more stand; -inf where there are none. All in terms of goodness.
+        """
+        row = next(i for i, r in enumerate(self._records) if r.number == number)
+        mean, sd = self._models[self._quality.name].predict(self._raw[[row]])
+        places = self._points[:, len(self._given.objectives.measured) :]
+        cheap = (places >= places[row]).all(axis=1)
+        rivals = [i for i, r in enumerate(self._records) if cheap[i] and r.state == "complete" and r.number != number]
+        column = [o.name for o in self._given.objectives.measured].index(self._quality.name)
+        return float(mean[0]), float(sd[0]), float(self._points[rivals, column].max()) if rivals else -np.inf
 
     @cached_property
     def _points(self) -> Floats:
-        """(trials, 2): posterior mean and place of each trial."""
-        assert self._model is not None
-        mean, _ = self._model.predict(self._designs)
-        return np.stack([mean, self._places(self._designs)], axis=1)
+        """(trials, objectives): posterior means of the measured ones, then the exact ones."""
+        means = [self._models[o.name].predict(self._raw)[0] for o in self._given.objectives.measured]
+        return np.concatenate([np.stack(means, axis=1), self._places(self.designs)], axis=1)
 
     @cached_property
-    def parents(self) -> list[Design]:
-        """Designs of the front of posterior means, twice, and of the one behind it."""
-        if not self._records:
-            return []
-        indices = list(range(len(self._points)))
-        first = front(self._points)
-        rest = [i for i in indices if i not in set(first)]
-        second = [rest[i] for i in front(self._points[rest])] if rest else []
-        return [self._designs[i] for i in (*first, *first, *second)]
+    def _raw(self) -> Floats:
+        return self._features(self.designs)
 
-    def gains(self, designs: Sequence[Design]) -> Floats:
-        """Expected gain of hypervolume of designs that were not tried."""
-        places = self._places(designs)
-        if self._model is None:
-            return places
-        mean, sd = self._model.predict(designs)
-        stands = np.array([r.state in ("complete", "running") for r in self._records])
-        return expected_gain(mean, sd, places, self._points[stands])
+    @cached_property
+    def _models(self) -> Mapping[str, Model]:
+        found = {}
+        for objective in self._given.objectives.measured:
+            ended = self._ended if objective is self._quality else self._others(objective)
+            known = ~np.isnan(ended[:, 0])
+            goodness = ended[known, 0]
+            best = float(goodness.max()) if len(goodness) else 0.5
+            noise = np.sqrt(TRAINING_NOISE**2 + max(best * (1 - best), 0.01) / self._given.validation)
+            found[objective.name] = Model(self._raw[known], goodness, ended[known, 1], float(noise))
+        return found
 
-    def prospects(self, number: int) -> tuple[float, float, float]:
-        """Of a trial that was measured: mean and standard deviation of its end, and how high the front of the other
-        complete trials stands at its cost.
-        """
-        assert self._model is not None
-        row = next(i for i, r in enumerate(self._records) if r.number == number)
-        mean, sd = self._model.predict([self._designs[row]])
-        place = self._points[row, 1]
-        others = np.array([r.state == "complete" and r.number != number for r in self._records])
-        rivals = self._points[others & (self._points[:, 1] >= place)]
-        height = float(rivals[:, 0].max()) if len(rivals) else -np.inf
-        return float(mean[0]), float(sd[0]), height
+    def _others(self, objective: MeasuredObjective) -> Floats:
+        ended = self._ends(self._records, objective)
+        return np.array([(np.nan, 0.0) if end is None else end for end in ended]).reshape(-1, 2)
+
+    def _ends(self, records: Sequence[TrialRecord], objective: MeasuredObjective) -> list[tuple[float, float] | None]:
+        """Goodness at the end and its standard deviation; None where nothing was measured."""
+        recipe = self._given.recipe
+        curves = [self._curve(r, objective) for r in records]
+        rates = [(r.design and r.design.learning_rate) or recipe.learning_rate for r in records]
+        lowest = min((v for c in curves for v in c.values()), default=0.0)
+        found = ends(curves, rates, recipe.epochs)
+        return [
+            (lowest, FAILURE) if end is None and record.state == "failed" else end
+            for record, end in zip(records, found, strict=True)
+        ]
+
+    def _curve(self, record: TrialRecord, objective: MeasuredObjective) -> dict[int, float]:
+        name = objective.name
+        curve = {epoch: values[name] for epoch, values in record.measured.items() if name in values}
+        if record.state == "complete" and name in record.values:
+            curve[self._given.recipe.epochs] = record.values[name]
+        return dict(zip(curve, objective.goodness(list(curve.values()), self._given.setting).tolist(), strict=True))
 
     def _places(self, designs: Sequence[Design]) -> Floats:
-        cost, setting = self._objectives.exact[0], self._setting
-        return cost.goodness([cost.value(d, setting) for d in designs], setting)
+        setting, exact = self._given.setting, self._given.objectives.exact
+        columns = [o.goodness([o.value(d, setting) for d in designs], setting) for o in exact]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(designs), 0))
 
-
-def _curve(record: TrialRecord, quality: str, last: int) -> dict[int, float]:
-    curve = {epoch: values[quality] for epoch, values in record.measured.items() if quality in values}
-    return {**curve, last: record.values[quality]} if record.state == "complete" else curve
+    def _features(self, designs: Sequence[Design]) -> Floats:
+        return matrix(designs, self._given.setting.shape, self._given.recipe.learning_rate)
