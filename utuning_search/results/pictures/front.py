@@ -90,18 +90,26 @@ def _draw(
     _scatter(axes, dominated, x, y, f"dominated ({len(dominated)})", color=OTHER, alpha=0.45, s=26)
     label = f"within the front's sampling error ({len(near)})"
     _scatter(axes, near, x, y, label, facecolors="none", edgecolors=FRONT, alpha=0.5, linewidths=0.8, s=52, zorder=3)
-    if objectives.quality.name == "accuracy":
-        for record in best:
-            ends = interval_of(record, images)
-            if ends is not None:
-                axes.plot([x(record)] * 2, [100 * e for e in ends], color=FRONT, alpha=0.25, linewidth=3, zorder=1)
+    ends = _intervals(best, objectives, images)
+    if ends:
+        lows, highs = zip(*ends, strict=True)
+        places, label = [x(r) for r in best], "95% over validation images"
+        axes.vlines(places, lows, highs, colors=FRONT, alpha=0.25, linewidth=3, zorder=1, label=label)
     if best:
         if len(objectives) == 2:  # of more, no line separates the front from the rest
             axes.step([x(r) for r in best], [y(r) for r in best], where="post", color=FRONT, linewidth=1.6, zorder=3)
         _scatter(axes, best, x, y, f"Pareto front ({len(best)})", color=FRONT, s=42, zorder=4)
     presets = [r for r in complete if r.preset]
     _scatter(axes, presets, x, y, "known methods", marker="D", facecolors="none", edgecolors=PRESET, s=58, zorder=5)
-    _zoom(axes, [y(r) for r in complete], share=not objectives.quality.unit)
+    _zoom(axes, [*(y(r) for r in complete), *(end for pair in ends for end in pair)], share=not objectives.quality.unit)
+
+
+def _intervals(best: Sequence[TrialRecord], objectives: Objectives, images: int | None) -> list[tuple[float, float]]:
+    """Of the front's accuracies, in per cent; none where another objective is drawn, or their images are not known."""
+    if objectives.quality.name != "accuracy":
+        return []
+    known = [interval_of(r, images) for r in best]
+    return [(100 * pair[0], 100 * pair[1]) for pair in known if pair is not None]
 
 
 def _name(axes: Axes, records: Sequence[TrialRecord], objectives: Objectives, x: Value, y: Value) -> None:
@@ -116,7 +124,7 @@ def _scatter(axes: Axes, records: Sequence[TrialRecord], x: Value, y: Value, lab
 
 
 def _zoom(axes: Axes, values: Sequence[float], *, share: bool) -> None:
-    """Show the finished trials whole; trials pruned far below them may leave the picture."""
+    """Show the finished trials and the front's intervals whole; trials pruned far below them may leave the picture."""
     if values and max(values) > min(values):
         span = max(values) - min(values)
         low = min(values) - 0.35 * span
