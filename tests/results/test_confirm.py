@@ -40,6 +40,7 @@ from utuning_search.results.predictions import read_labels
 from utuning_search.results.remeasure import Again, flattery, remeasure
 from utuning_search.results.statistics.paired import Comparison
 from utuning_search.results.tables import finals_table, write_finals
+from utuning_search.results.verdicts import kept_advice
 from utuning_search.results.words import advice, against, compared, readings, resolution, rival, smallest_equal
 from utuning_search.search.budget import Budget
 from utuning_search.search.layout import IMAGES
@@ -625,7 +626,8 @@ def test_with_one_seed_nothing_is_beaten_and_it_says_why() -> None:
     found = confirmation(answered(100, range(100)), answered(200, range(700)), answered(300, range(700), preset="ssf"))
     assert all(f.survives for f in found.finals)
     assert {(c.verdict, c.p, c.corrected) for c in found.comparisons} == {("training noise unknown", None, None)}
-    (said,) = readings(found)
+    own_, said = readings(found)
+    assert own_.startswith("trial 200 is not compared with trial 100: "), "there is no known method so small"
     assert said.startswith("ssf is not compared with trial 100: with one seed each, training noise is not counted (")
     assert resolution(found.comparisons) is None
 
@@ -822,6 +824,10 @@ def test_the_command_writes_a_table_a_picture_and_the_next_commands(own: Path) -
     assert "luck" not in out
     assert "Selection bias" not in out
     assert f"of {min(2, len(study.front()))} designs of the search's front survive" in out
+    assert re.search(r"36 images and 2 seeds tell differences of about \d+\.\d points", out)
+    assert re.search(r"(is (better|worse) than|cannot be told apart from) \S+.*\(.*95%: ", out.replace("\n", " "))
+    assert {p.name.split("_")[1] for p in (study.folder / "finals").glob("*.png")} == {"confusion.png"}
+    assert (study.folder / "finals" / "comparisons.csv").exists()
     assert f"[{2 * len(keys)}/{2 * len(keys)}] " in out
     again = [line.strip() for line in out.splitlines() if line.strip().startswith("utuning-search ")]
     more = f"utuning-search confirm s --top 2 --seeds 4 --epochs 1 --workers 0 --studies-dir {studies}"
@@ -877,6 +883,30 @@ def test_an_export_carries_its_finals(own: Path) -> None:
     assert kept.name == f"{records[-1].key}_2epochs_seed0.safetensors"
     assert (own / "after" / "tuner.safetensors").read_bytes() == kept.read_bytes()
     assert kept.read_bytes() != study.weights_file(records[-1].number).read_bytes()
+
+
+def test_an_export_says_what_is_better_and_no_larger(own: Path) -> None:
+    study = load(own)
+    best = study.front()[-1]
+    assert best.design is not None
+    assert kept_advice(study.folder, best.key) == "", "before finals"
+    beaten = answered(900, range(400), range(404))
+    beaten = replace(beaten, finalist=replace(beaten.finalist, design=best.design))
+    found = confirmation(answered(100, range(200), range(204), preset="ssf"), beaten, answered(950, range(9), range(9)))
+    (study.folder / "finals").mkdir()
+    write_finals(study, found)
+    said = kept_advice(study.folder, best.key)
+    assert re.fullmatch(
+        r"it is worse than ssf by 20\.0 points \(95%: 1\d\.\d to 2\d\.\d\), which is no larger: rather take that", said
+    )
+    assert kept_advice(study.folder, found.finals[0].key) == "", "what beats it is larger"
+    place = ("--studies-dir", str(own / "studies"), "--out", str(own / "out"))
+    code, out, _ = command("export", "s", "--pick", f"trial={best.number}", *place)
+    assert code == 0
+    assert f"Note: on the test images {said}." in out
+    assert f"- On the test images {said}\n" in (own / "out" / "README.md").read_text()
+    (study.folder / "finals.csv").write_text(f"key,luck\n{best.key},0.1\n")
+    assert kept_advice(study.folder, best.key) == "", "of an older version"
 
 
 def test_finals_without_weights_leave_the_trial_s_to_the_export(own: Path) -> None:

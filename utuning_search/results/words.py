@@ -36,16 +36,16 @@ def against(found: Confirmation, a: Final, b: Final) -> str:
 def rival(found: Confirmation, final: Final) -> Final | None:
     """What a final is read against: the most accurate one of the other kind that is no larger; None without any.
 
-    The two kinds are known methods and the search's own designs. Of equally accurate ones the smaller is taken.
+    The two kinds are known methods and the search's own designs; where the other kind has none so small, a final is
+    read against its own. Of equally accurate ones the smaller is taken.
     """
-    others = [
+    smaller = [
         f
         for f in found.finals
-        if bool(f.finalist.preset) != bool(final.finalist.preset)
-        and f.finalist.parameters <= final.finalist.parameters
-        and f.mean is not None
+        if f is not final and f.finalist.parameters <= final.finalist.parameters and f.mean is not None
     ]
-    return max(others, key=lambda f: (f.mean or 0.0, -f.finalist.parameters), default=None)
+    others = [f for f in smaller if bool(f.finalist.preset) != bool(final.finalist.preset)]
+    return max(others or smaller, key=lambda f: (f.mean or 0.0, -f.finalist.parameters), default=None)
 
 
 def readings(found: Confirmation) -> Iterator[str]:
