@@ -93,8 +93,8 @@ def _lines(found: Confirmation) -> Iterator[RenderableType]:
     pairs = len(found.comparisons)
     corrected = f", corrected for {pairs} comparisons" if pairs > 1 else ""
     yield Text(
-        f"{standing} of {len(found.front)} designs of the search's front survive, and {others} others: no design of at "
-        f"most their size is better beyond doubt (p below {DOUBT:.2f}{corrected})."
+        f"{standing} of {len(found.front)} designs of the search's front survive, and {others} besides: no design of "
+        f"at most their size is better beyond doubt (p below {DOUBT:.2f}{corrected})."
     )
     told = resolution(found.comparisons)
     if told is not None:
@@ -140,11 +140,11 @@ def _table(found: Confirmation) -> Table:
 def _remeasured(found: Confirmation) -> Iterator[str]:
     """How much validation accuracies were flattered, of what the search chose and, beside it, of the others."""
     others = [f for f in found.finals if not f.finalist.on_front]
-    for whose, finals in (("the front's", found.front), ("other", others)):
+    for whose, finals in (("of the front", found.front), ("besides", others)):
         known = [f for f in finals if f.flattered is not None]
         bias = flattery(known)
         if bias is not None:
-            designs = f"{len(known)} {whose} {'design' if len(known) == 1 else 'designs'}"
+            designs = f"{len(known)} {'design' if len(known) == 1 else 'designs'} {whose}"
             yield (
                 f"Selection bias on validation: {100 * bias:+.1f} points on average "
                 f"({designs} x {len(known[0].remeasured)} fresh seeds)"

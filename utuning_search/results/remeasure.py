@@ -24,6 +24,7 @@ from utuning_search.results.outcomes import FINALS
 from utuning_search.search.layout import IMAGES
 from utuning_search.search.study import Study
 from utuning_search.training.context import load_search
+from utuning_search.training.measuring import threads
 from utuning_search.training.proxy import ProxyTrainer, Result
 from utuning_search.training.run_each import run_each
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, runtimes
@@ -165,12 +166,13 @@ def _in_process(slot: int, job: _Job) -> Iterator[Again]:
 
 
 def _train(trainer: ProxyTrainer, slot: int, job: _Job) -> Iterator[Again]:
-    del slot  # the trainer has its runtime
+    """Each training of a job."""
     for seed in job.seeds:
         again = Again(job.design.key, seed, "")
         own = derive_seed(job.study_seed, f"again {job.design.key} {seed}")
         try:
-            *_, last = trainer.evaluate(job.design, own)
+            with threads(job.runtimes[slot].threads):
+                *_, last = trainer.evaluate(job.design, own)
         except TrainingError as error:  # it would fail again
             yield replace(again, reason=str(error))
         else:

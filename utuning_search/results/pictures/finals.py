@@ -10,15 +10,19 @@ from utuning_search.results.pictures.labels import name_presets
 
 
 def draw_finals(found: Confirmation, title: str) -> Figure:
-    """Mean test accuracy over seeds, with its 95% interval, against trainable parameters; survivors joined.
+    """Mean test accuracy over seeds, with its 95% interval, against trainable parameters.
 
+    A line joins the survivors whose means are above those of all smaller ones; the others are not known to be worse.
     An interval is of one design alone, over images and seeds; whether two can be told apart is decided pair by pair on
     the same images, and is narrower. Without predictions a bar is the standard deviation over seeds. A small dash is
     what the search read on its validation images.
     """
     figure, (axes,) = empty()
     measured = [f for f in found.finals if f.mean is not None]
-    best = [f for f in measured if f.survives]
+    best: list[Final] = []
+    for final in measured:
+        if final.survives and (not best or (final.mean or 0) > (best[-1].mean or 0)):
+            best.append(final)
     if best:
         x, y = [f.finalist.parameters for f in best], [100 * (f.mean or 0) for f in best]
         axes.plot(x, y, color=FRONT, linewidth=1.6, zorder=3)

@@ -101,7 +101,7 @@ def _draw(
         _scatter(axes, best, x, y, f"Pareto front ({len(best)})", color=FRONT, s=42, zorder=4)
     presets = [r for r in complete if r.preset]
     _scatter(axes, presets, x, y, "known methods", marker="D", facecolors="none", edgecolors=PRESET, s=58, zorder=5)
-    _zoom(axes, [*(y(r) for r in complete), *(end for pair in ends for end in pair)], share=not objectives.quality.unit)
+    _zoom(axes, [y(r) for r in complete], [end for pair in ends for end in pair], share=not objectives.quality.unit)
 
 
 def _intervals(best: Sequence[TrialRecord], objectives: Objectives, images: int | None) -> list[tuple[float, float]]:
@@ -123,9 +123,9 @@ def _scatter(axes: Axes, records: Sequence[TrialRecord], x: Value, y: Value, lab
         axes.scatter(*places, label=label, **style)  # type: ignore[arg-type]  # style is scatter's own keywords
 
 
-def _zoom(axes: Axes, values: Sequence[float], *, share: bool) -> None:
-    """Show the finished trials and the front's intervals whole; trials pruned far below them may leave the picture."""
+def _zoom(axes: Axes, values: Sequence[float], ends: Sequence[float], *, share: bool) -> None:
+    """Show finished trials and the front's intervals whole; trials pruned far below them may leave the picture."""
     if values and max(values) > min(values):
         span = max(values) - min(values)
-        low = min(values) - 0.35 * span
-        axes.set_ylim(max(low, -3) if share else low, max(values) + 0.12 * span)
+        low = min([min(values) - 0.35 * span, *(end - 0.05 * span for end in ends)])
+        axes.set_ylim(max(low, -3) if share else low, max([*values, *ends]) + 0.12 * span)
