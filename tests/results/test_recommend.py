@@ -343,7 +343,8 @@ def test_trainings_that_took_longer_than_expected_count_as_measured() -> None:
 def test_time_is_left_to_the_export_which_loads_everything_again() -> None:
     assert played(ABC, 40) == [("a", 0), ("b", 0), ("c", 0)]
     assert played(ABC, 40, loading=1) == [("a", 0), ("b", 0)]
-    assert played(ABC, 42, loading=1) == [("a", 0), ("b", 0), ("c", 0)]
+    assert played(ABC, 42, loading=1) == [("a", 0), ("b", 0)]
+    assert played(ABC, 43, loading=1) == [("a", 0), ("b", 0), ("c", 0)], "once before and twice after"
 
 
 def test_what_is_kept_or_failed_has_no_further_turn() -> None:

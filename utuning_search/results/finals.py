@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -100,6 +100,37 @@ class Final:
         values = [v for v in (getattr(o, name) for o in self.outcomes) if v is not None]
         return statistics.median(values) if values else None
 
+    def to_dict(self, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The row of finals.csv; with `names` of designs by key it names what beats it."""
+        who, (low, high) = self.finalist, self.interval or (None, None)
+        return {
+            "key": self.key,
+            "design": str(who.design),
+            "preset": who.preset,
+            "nearest": who.nearest,
+            "parameters": who.parameters,
+            "tuner_parameters": who.tuner_parameters,
+            "test_mean": self.mean,
+            "test_sd": self.sd,
+            "test_se": self.se,
+            "test_low": low,
+            "test_high": high,
+            **{f"test_{name}": self.mean_of(name) for name in self.outcomes[0].others},
+            "seeds": sum(o.accuracy is not None for o in self.outcomes),
+            "validation": who.validation,
+            "test_minus_validation": self.test_minus_validation,
+            "validation_again": statistics.fmean(self.remeasured) if self.remeasured else None,
+            "seconds": self.middle("seconds"),
+            "memory_mb": self.memory_mb,
+            "inference_ratio": self.middle("inference_ratio"),
+            "survives": self.survives,
+            "beaten_by": "; ".join((names or {}).get(key, key) for key in self.beaten_by),
+            "merged_ratio": self.middle("merged_ratio"),
+            "front": who.on_front,
+            "trial": who.trial,
+            "reason": self.reason,
+        }
+
 
 @dataclass(frozen=True)
 class Confirmation:
@@ -168,35 +199,3 @@ def _beating(final: Final, finals: Sequence[Final], comparisons: Sequence[Compar
     sizes = {f.key: f.finalist.parameters for f in finals}
     seen = [c.seen_from(final.key) for c in comparisons if final.key in (c.a, c.b)]
     return tuple(c.b for c in seen if c.verdict == "worse" and sizes[c.b] <= sizes[final.key])
-
-
-def row(final: Final, names: dict[str, str]) -> dict[str, Any]:
-    """The row of finals.csv; `names` of designs by key."""
-    who, (low, high) = final.finalist, final.interval or (None, None)
-    return {
-        "key": final.key,
-        "design": str(who.design),
-        "preset": who.preset,
-        "nearest": who.nearest,
-        "parameters": who.parameters,
-        "tuner_parameters": who.tuner_parameters,
-        "test_mean": final.mean,
-        "test_sd": final.sd,
-        "test_se": final.se,
-        "test_low": low,
-        "test_high": high,
-        **{f"test_{name}": final.mean_of(name) for name in final.outcomes[0].others},
-        "seeds": sum(o.accuracy is not None for o in final.outcomes),
-        "validation": who.validation,
-        "test_minus_validation": final.test_minus_validation,
-        "validation_again": statistics.fmean(final.remeasured) if final.remeasured else None,
-        "seconds": final.middle("seconds"),
-        "memory_mb": final.memory_mb,
-        "inference_ratio": final.middle("inference_ratio"),
-        "survives": final.survives,
-        "beaten_by": "; ".join(names[key] for key in final.beaten_by),
-        "merged_ratio": final.middle("merged_ratio"),
-        "front": who.on_front,
-        "trial": who.trial,
-        "reason": final.reason,
-    }

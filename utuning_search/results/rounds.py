@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from utuning_search.results.outcomes import Outcome
 
+AFTER = 2  # times what loading takes is left to what comes after finals
+
 
 class Rounds:
     """Says which training comes next, and that there is no time for another.
@@ -39,8 +41,8 @@ class Rounds:
             kept: Outcomes by key and seed; it grows as trainings end. A design of which one failed has no further turn.
             seeds: Trainings a design at most.
         """
-        # Backbone and images have been loaded by now; an export loads them again, so as much time is left to it.
-        end = self._began + self._seconds - (self._clock() - self._began)
+        # Backbone and images have been loaded by now. An export loads them again, and tables and pictures take time.
+        end = self._began + self._seconds - AFTER * (self._clock() - self._began)
         first = (self.keys[0], 0)
         for seed in range(seeds):
             for key in self.keys:

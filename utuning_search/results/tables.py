@@ -8,7 +8,7 @@ import pandas as pd
 from utuning_search.common.files import write_atomically
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.results.classes import per_class
-from utuning_search.results.finals import Confirmation, row
+from utuning_search.results.finals import Confirmation
 from utuning_search.results.outcomes import FINALS
 from utuning_search.results.sampling_error import interval_of, validation_images
 from utuning_search.search.objectives.registry import USUAL, Objectives
@@ -75,9 +75,9 @@ def write_tables(study: Study) -> None:
 
 
 def finals_table(found: Confirmation) -> pd.DataFrame:
-    """One row a confirmed design, by parameters ascending; see `finals.row`."""
+    """One row a confirmed design, by parameters ascending; see `finals.Final.to_dict`."""
     names = {f.key: f.finalist.name for f in found.finals}
-    frame = pd.DataFrame([row(f, names) for f in found.finals])
+    frame = pd.DataFrame([f.to_dict(names) for f in found.finals])
     frame["trial"] = frame["trial"].astype("Int64")
     measured = [c for c in frame.columns if c.startswith(("test_", "validation")) or c in FINAL_DIGITS]
     frame[measured] = frame[measured].astype(float)  # what nobody measured is empty
