@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import optuna
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -23,6 +25,7 @@ from utuning_search import confirm
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.cli.main import main
 from utuning_search.common.errors import DataError, StudyError
+from utuning_search.common.seeds import derive_seed
 from utuning_search.data.digits import TEST as DIGITS_TEST
 from utuning_search.data.loading import FinalData
 from utuning_search.designs.design import Design
@@ -31,8 +34,14 @@ from utuning_search.results.export import export_trial
 from utuning_search.results.finalists import Finalist, choose, strongest_presets
 from utuning_search.results.finals import Confirmation, Final, judge
 from utuning_search.results.outcomes import Outcome, confirmed_metrics, read_outcome
+from utuning_search.results.pictures.confusion import draw_confusion, save_confusion
 from utuning_search.results.pictures.finals import draw_finals, save_finals
+from utuning_search.results.predictions import read_labels
+from utuning_search.results.remeasure import Again, flattery, remeasure
+from utuning_search.results.statistics.paired import Comparison
 from utuning_search.results.tables import finals_table, write_finals
+from utuning_search.results.verdicts import kept_advice
+from utuning_search.results.words import advice, against, compared, readings, resolution, rival, smallest_equal
 from utuning_search.search.budget import Budget
 from utuning_search.search.layout import IMAGES
 from utuning_search.search.objectives.base import Setting
@@ -83,13 +92,17 @@ COLUMNS = [
     "test_mean",
     "test_sd",
     "test_se",
+    "test_low",
+    "test_high",
     "seeds",
     "validation",
-    "luck",
+    "test_minus_validation",
+    "validation_again",
     "seconds",
     "memory_mb",
     "inference_ratio",
     "survives",
+    "beaten_by",
 ]
 
 
@@ -229,7 +242,7 @@ def test_costs_are_measured(whole: tuple[Study, Confirmation]) -> None:
             assert (final.middle(name) or 0) > 0
     assert by_preset["linear-probe"].finalist.tuner_parameters == 0
     assert by_preset[PRESET].finalist.validation is None  # the search did not try it
-    assert by_preset[PRESET].luck is None
+    assert by_preset[PRESET].test_minus_validation is None
     assert by_preset["adapter-plus:rank=1"].finalist.validation is not None
 
 
@@ -290,9 +303,10 @@ def test_lost_trainings_are_refused_and_the_others_kept(own: Path, monkeypatch: 
     module = importlib.import_module("utuning_search.results.confirm")
     real = module.run_each
 
-    def run(work: object, items: list[object], workers: int) -> object:
+    def run(work: object, items: Iterator[object], workers: int) -> object:
+        _, *rest = items
         yield 0, Lost("its worker process was killed by SIGKILL (out of memory?)")
-        yield from ((i + 1, found) for i, found in real(work, items[1:], workers))
+        yield from ((i + 1, found) for i, found in real(work, rest, workers))
 
     monkeypatch.setattr(module, "run_each", run)
     with pytest.raises(StudyError, match=r"1 not; .*SIGKILL.*fewer --workers"):
@@ -304,6 +318,187 @@ def test_lost_trainings_are_refused_and_the_others_kept(own: Path, monkeypatch: 
     confirm(study, top=2, seeds=1, workers=0, on_progress=said.append)
     assert len(said) == 1
     assert kept.items() < measured(study.folder).items()
+
+
+# What each training answered
+
+
+def test_predictions_are_those_of_the_accuracies_and_lie_beside_them(whole: tuple[Study, Confirmation]) -> None:
+    study, found = whole
+    labels = read_labels(study.folder)
+    assert labels is not None
+    assert np.bincount(labels).tolist() == [TEST] * len(CLASSES)
+    for final_ in found.finals:
+        correct = final_.correct
+        assert correct is not None
+        assert correct.mean(axis=1).tolist() == pytest.approx([o.accuracy for o in final_.outcomes])
+        assert (final_.interval or (1, 0))[0] <= (final_.mean or 0) <= (final_.interval or (1, 0))[1]
+    kept = sorted((study.folder / "finals").glob("*_seed*.npy"))
+    assert [p.with_suffix(".json").exists() for p in kept] == [True] * 2 * len(found.finals)
+    assert {np.load(p, allow_pickle=False).dtype for p in kept} == {np.dtype("uint16")}
+    sizes = dict(combinations_of(found))
+    assert {frozenset((c.a, c.b)) for c in found.comparisons} == sizes.keys()
+
+
+def combinations_of(found: Confirmation) -> Iterator[tuple[frozenset[str], int]]:
+    for i, a in enumerate(found.finals):
+        for b in found.finals[i + 1 :]:
+            yield frozenset((a.key, b.key)), 1
+
+
+def test_no_outcome_is_kept_without_its_predictions(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed between the two leaves predictions, never an outcome alone."""
+    study = load(own)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("utuning_search.results.confirm"), "keep_outcome", killed)
+    with pytest.raises(KeyboardInterrupt):
+        confirm(study, top=1, seeds=1, workers=0)
+    finals = study.folder / "finals"
+    assert len(list(finals.glob("*_seed0.npy"))) == 1
+    assert not list(finals.glob("*.json"))
+    assert (finals / "test_labels.npy").exists()
+
+
+def test_finals_of_older_versions_are_read_and_not_compared(own: Path) -> None:
+    study = load(own)
+    before = confirm(study, top=3, seeds=2, workers=0)
+    for path in (study.folder / "finals").glob("*.npy"):
+        path.unlink()
+    said: list[Progress] = []
+    found = confirm(study, top=3, seeds=2, workers=0, on_progress=said.append)
+    assert not said
+    assert [f.mean for f in found.finals] == [f.mean for f in before.finals]
+    assert before.comparisons
+    assert found.comparisons == ()
+    assert all(f.survives and f.correct is None for f in found.finals)
+    write_finals(study, found)
+    assert "test_low" in (study.folder / "finals.csv").read_text()
+    assert (study.folder / "finals" / "comparisons.csv").read_text().splitlines() == [
+        "a,b,difference,low,high,p,p_corrected,verdict,a_key,b_key"
+    ]
+    first = found.finals[0]
+    for path in (study.folder / "finals").glob(f"{first.key}_*.json"):
+        path.unlink()  # as it says
+    again = confirm(study, top=3, seeds=2, workers=0)
+    assert again.named(first.key).correct is not None
+
+
+@pytest.mark.parametrize(
+    "spoilt", [b"no array", np.zeros(4, dtype=np.float64), np.zeros(5, dtype=np.uint16), np.array([{}], dtype=object)]
+)
+def test_damaged_predictions_are_refused(spoilt: object, own: Path) -> None:
+    study = load(own)
+    confirm(study, top=1, seeds=1, workers=0)
+    path = next((study.folder / "finals").glob("*_seed0.npy"))
+    if isinstance(spoilt, bytes):
+        path.write_bytes(spoilt)
+    else:
+        np.save(path, spoilt, allow_pickle=True)  # type: ignore[arg-type]  # arrays
+    with pytest.raises(StudyError, match=r"file .*_seed0\.npy: it holds the number of a class .* Remove it and the"):
+        confirm(study, top=1, seeds=1, workers=0)
+
+
+def test_tables_say_which_classes_are_confused(whole: tuple[Study, Confirmation], tmp_path: Path) -> None:
+    study, found = whole
+    write_finals(study, found)
+    finals = study.folder / "finals"
+    for final_ in found.finals:
+        each = pd.read_csv(finals / f"{final_.key}_classes.csv")
+        assert each["class"].astype(str).tolist() == [str(c) for c in CLASSES]
+        assert each["support"].tolist() == [TEST] * len(CLASSES)
+        assert each["recall"].mean() == pytest.approx(final_.mean)  # classes are of one size
+        confusion = pd.read_csv(finals / f"{final_.key}_confusion.csv", index_col=0).to_numpy()
+        assert confusion.sum(axis=1).tolist() == [2 * TEST] * len(CLASSES)  # of both seeds
+        assert np.trace(confusion) / confusion.sum() == pytest.approx(final_.mean)
+        precision = np.diag(confusion) / np.maximum(confusion.sum(axis=0), 1)
+        assert each["precision"].tolist() == pytest.approx(precision.tolist())
+    figure = draw_confusion(confusion, list(map(str, CLASSES)), "a design")
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == [str(c) for c in CLASSES]
+    save_confusion(np.eye(100, dtype=np.int64), [f"class {i}" for i in range(100)], "many", tmp_path / "many.png")
+    assert (tmp_path / "many.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_of_comparisons_is_what_was_compared(whole: tuple[Study, Confirmation]) -> None:
+    study, found = whole
+    write_finals(study, found)
+    frame = pd.read_csv(study.folder / "finals" / "comparisons.csv", keep_default_na=False)
+    assert len(frame) == len(found.comparisons) == len(found.finals) * (len(found.finals) - 1) // 2
+    sizes = {f.key: f.finalist.parameters for f in found.finals}
+    for row, comparison in zip(frame.to_dict("records"), found.comparisons, strict=True):
+        assert (row["a_key"], row["b_key"], row["verdict"]) == (comparison.a, comparison.b, comparison.verdict)
+        assert row["difference"] == pytest.approx(comparison.difference)
+        assert row["a"] == found.named(comparison.a).finalist.name
+        assert sizes[row["a_key"]] <= sizes[row["b_key"]]
+
+
+# Selection, measured
+
+
+def test_selection_bias_is_measured_by_fresh_trainings_on_the_proxy_split(own: Path) -> None:
+    study = load(own)
+    found = confirm(study, top=2, seeds=1, presets=[PRESET], workers=0)
+    for path in (own / "photos" / "test").rglob("*.png"):
+        path.write_bytes(b"no image")  # it reads none
+    said: list[float | None] = []
+
+    def stop(_: Finalist, again: Again) -> None:
+        said.append(again.validation)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        remeasure(study, found, 2, workers=0, on_progress=stop)
+    measured_ = remeasure(study, found, 2, workers=0, on_progress=lambda _, again: said.append(again.validation))
+    tried = [f for f in measured_.finals if f.finalist.validation is not None]
+    assert len(said) == 2 * len(tried), "what was finished was trained again"
+    assert [f.remeasured for f in measured_.finals if f.finalist.preset == PRESET] == [()]
+    assert {len(f.remeasured) for f in tried} == {2}
+    assert sorted(v for f in tried for v in f.remeasured) == sorted(said)  # type: ignore[type-var]
+    by_hand = [f.finalist.validation - sum(f.remeasured) / 2 for f in tried]  # type: ignore[operator]
+    assert flattery(measured_.finals) == pytest.approx(sum(by_hand) / len(by_hand))
+    assert flattery(found.finals) is None
+    one = tried[0]
+    for path in (study.folder / "finals").glob("validation_*.json"):
+        if one.key in path.name:
+            path.unlink()
+    elsewhere = remeasure(study, found, 2, workers=1)  # in another process
+    assert elsewhere.named(one.key).remeasured == one.remeasured
+    assert finals_table(measured_)["validation_again"].notna().sum() == len(tried)
+    assert len(confirm_files(study)) == len(found.finals), "they are no outcomes of finals"
+
+
+def confirm_files(study: Study) -> list[Outcome]:
+    return [read_outcome(p) for p in (study.folder / "finals").glob("*_seed*.json") if "validation" not in p.name]
+
+
+def test_a_fresh_training_is_none_of_the_trial(own: Path) -> None:
+    """But for its seed it is the same: with the trial's own seed it gives the trial's accuracy."""
+    study = load(own)
+    found = confirm(study, trials=[study.front()[-1].number], seeds=1, workers=0)
+    module = importlib.import_module("utuning_search.results.remeasure")
+    with pytest.MonkeyPatch.context() as patch:
+        key = found.finals[0].key
+        patch.setattr(module, "derive_seed", lambda seed, _: derive_seed(seed, f"training {key}"))
+        (same,) = remeasure(study, found, 1, workers=0).finals
+    assert same.remeasured == (found.finals[0].finalist.validation,)
+    assert same.flattered == 0
+
+
+def test_the_command_reports_selection_bias_only_where_it_was_measured(own: Path) -> None:
+    load(own)
+    options = ("--top", "2", "--seeds", "1", "--epochs", "1", "--workers", "0", "--studies-dir", str(own / "studies"))
+    code, out, err = command("confirm", "s", "--remeasure", "2", *options)
+    assert (code, err) == (0, "")
+    assert re.search(
+        r"Selection bias on validation: [+-]\d+\.\d points on average \(\d designs? of the front x 2 ", out
+    )
+    assert "fresh seed 1" in out
+    assert "--remeasure 2" in out.splitlines()[-1]
+    code, out, _ = command("confirm", "s", *options)
+    assert code == 0
+    assert "Selection bias" not in out
 
 
 # Short memory
@@ -349,9 +544,11 @@ def test_outcomes_of_earlier_versions_are_read(whole: tuple[Study, Confirmation]
 # What the numbers say
 
 
-def final(parameters: int, *accuracies: float | None, validation: float | None = None, front: bool = True) -> Final:
-    design = Design(learning_rate=parameters / 1e4)
-    who = Finalist(design, parameters, parameters - 30, "", "", validation, 0, front)
+def final(
+    parameters: int, *accuracies: float | None, validation: float | None = None, front: bool = True, preset: str = ""
+) -> Final:
+    design = Design(learning_rate=parameters / 1e6)
+    who = Finalist(design, parameters, parameters - 30, preset, "", validation, parameters, front)
     made = tuple(
         Outcome(design.key, {}, i, 1, True, "", 10, "cpu", "fp32", a, reason="" if a is not None else "not finite")
         for i, a in enumerate(accuracies)
@@ -359,65 +556,129 @@ def final(parameters: int, *accuracies: float | None, validation: float | None =
     return Final(who, made)
 
 
+IMAGES_TESTED = 1000
+
+
+def answered(parameters: int, *wrong: range, preset: str = "", validation: float | None = None) -> Final:
+    """A final that gets all of 1,000 images right but some, one range of them a seed."""
+    predictions = np.zeros((len(wrong), IMAGES_TESTED), dtype=np.int64)
+    for row, missed in zip(predictions, wrong, strict=True):
+        row[list(missed)] = 1
+    accuracies = (1 - predictions.mean(axis=1)).tolist()
+    made = final(parameters, *accuracies, preset=preset, validation=validation)
+    return replace(made, predictions=predictions, labels=np.zeros(IMAGES_TESTED, dtype=np.int64))
+
+
+def confirmation(*finals: Final) -> Confirmation:
+    judged, comparisons = judge(finals)
+    return Confirmation(judged, 1, True, IMAGES_TESTED, ("right", "wrong"), comparisons)
+
+
 def test_statistics_equal_those_by_hand() -> None:
     one = final(100, 0.90, 0.92, 0.94, validation=0.95)
     assert one.mean == pytest.approx(0.92)
     assert one.sd == pytest.approx(0.02)  # sqrt((0.02² + 0 + 0.02²) / 2)
     assert one.se == pytest.approx(0.02 / math.sqrt(3))
-    assert one.luck == pytest.approx(0.03)
+    assert one.test_minus_validation == pytest.approx(-0.03)
     alone = final(100, 0.9)
-    assert (alone.mean, alone.sd, alone.se, alone.luck) == (0.9, None, None, None)
+    assert (alone.mean, alone.sd, alone.se, alone.test_minus_validation) == (0.9, None, None, None)
     grown = replace(
         one, outcomes=tuple(replace(o, memory_mb=m) for o, m in zip(one.outcomes, (60.0, None, 9.0), strict=True))
     )
     assert (one.memory_mb, grown.memory_mb) == (None, 60.0)
-    failed = final(100, 0.9, None)
-    assert (failed.mean, failed.sd, failed.luck, failed.reason) == (None, None, None, "not finite")
+    failed = final(100, 0.9, None, validation=0.9)
+    assert (failed.mean, failed.sd, failed.test_minus_validation, failed.reason) == (None, None, None, "not finite")
 
 
-def test_a_design_survives_unless_a_smaller_one_is_better_by_a_standard_error() -> None:
-    finals = (
-        final(100, 0.80, 0.82),  # mean .81, se .01
-        final(200, 0.90, 0.92),  # .91, se .01
-        final(300, 0.89, 0.91),  # .90: behind by .01, less than hypot(.01, .01) = .0141
-        final(400, 0.87, 0.91),  # .89, se .02: behind by .02, less than hypot(.01, .02) = .0224
-        final(500, 0.88, 0.90),  # .89, se .01: behind by .02, more than .0141
-        final(200, 0.87, 0.89),  # as large as a better one
+def test_a_design_survives_unless_one_no_larger_is_better_beyond_doubt() -> None:
+    """Of seeds that differ by 2 images: whoever is larger and 10 points worse is beaten."""
+    a, b = (answered(n, range(100), range(102)) for n in (300, 200))
+    found = confirmation(
+        answered(100, range(200), range(202)),
+        a,
+        b,
+        answered(400, range(201), range(203)),
         final(600, 0.99, None),
     )
-    judged = judge(reversed(finals))
-    assert [f.finalist.parameters for f in judged] == [100, 200, 200, 300, 400, 500, 600]
-    assert [f.survives for f in judged] == [True, True, False, True, True, False, False]
-
-
-def test_with_one_seed_and_among_equals_survival_is_plain_dominance() -> None:
-    judged = judge([final(100, 0.8), final(200, 0.8), final(300, 0.81), final(400, 0.8099)])
-    assert [f.survives for f in judged] == [True, False, True, False]
-
-
-def test_luck_is_averaged_over_the_front_alone() -> None:
-    found = Confirmation(
-        judge(
-            [
-                final(100, 0.80, 0.82, validation=0.85),  # .04
-                final(200, 0.90, 0.92, validation=0.90),  # -.01
-                final(300, 0.50, 0.50, validation=0.99, front=False),
-                final(400, 0.9, None, validation=0.99),
-            ]
-        ),
-        2,
-        1,
-        True,
-        10,
-    )
-    assert found.luck == pytest.approx(0.015)
-    assert [f.finalist.parameters for f in found.front] == [100, 200, 400]
-    assert [f.finalist.parameters for f in found.survivors] == [100, 200]
+    assert [f.finalist.parameters for f in found.finals] == [100, 200, 300, 400, 600]
+    assert [f.survives for f in found.finals] == [True, True, True, False, False]
+    assert found.finals[3].beaten_by == (b.key, a.key), "the smallest is not better"
+    assert [f.finalist.parameters for f in found.survivors] == [100, 200, 300]
+    assert len(found.comparisons) == 6
+    assert advice(found, found.finals[3]).startswith("it is worse than trial 200 by 10.1 points (95%: ")
+    assert advice(found, found.finals[3]).endswith("), which is smaller: rather take that")
+    assert advice(found, found.finals[2]) == ""
+    assert smallest_equal(found, found.named(a.key)).key == b.key
     frame = finals_table(found)
     assert list(frame.columns)[: len(COLUMNS)] == COLUMNS
-    assert frame["luck"].tolist()[:2] == pytest.approx([0.04, -0.01])
-    assert frame["seeds"].tolist() == [2, 2, 2, 1]
-    assert frame["test_mean"].isna().tolist() == [False, False, False, True]
+    assert frame["beaten_by"].tolist() == ["", "", "", "trial 200; trial 300", ""]
+    assert frame["seeds"].tolist() == [2, 2, 2, 2, 1]
+    assert frame["test_mean"].isna().tolist() == [False, False, False, False, True]
+    assert (frame["test_low"] < frame["test_mean"]).tolist() == [True, True, True, True, False]
+
+
+def test_small_differences_are_no_verdict() -> None:
+    """Half a point between seeds that differ by two."""
+    found = confirmation(answered(100, range(100), range(120)), answered(200, range(105), range(125)))
+    assert all(f.survives for f in found.finals)
+    assert {c.verdict for c in found.comparisons} == {"cannot be told apart"}
+
+
+def test_with_one_seed_nothing_is_beaten_and_it_says_why() -> None:
+    found = confirmation(answered(100, range(100)), answered(200, range(700)), answered(300, range(700), preset="ssf"))
+    assert all(f.survives for f in found.finals)
+    assert {(c.verdict, c.p, c.corrected) for c in found.comparisons} == {("training noise unknown", None, None)}
+    own_, said = readings(found)
+    assert own_.startswith("trial 200 is not compared with trial 100: "), "there is no known method so small"
+    assert said.startswith("ssf is not compared with trial 100: with one seed each, training noise is not counted (")
+    assert resolution(found.comparisons) is None
+
+
+def test_what_kept_no_predictions_is_not_compared_and_it_says_so() -> None:
+    found = confirmation(answered(100, range(10), range(12)), final(200, 0.3, 0.3, preset="old"), final(300, 0.3, None))
+    assert [f.survives for f in found.finals] == [True, True, False]
+    assert found.comparisons == ()
+    assert found.finals[1].interval is None
+    assert against(found, found.finals[1], found.finals[0]) == (
+        "not compared with trial 100: of old no predictions kept: remove its .json files in finals and confirm again "
+        "to compare"
+    )
+    assert against(found, found.finals[2], found.finals[0]) == (
+        "not compared with trial 100: a training of trial 300 failed"
+    )
+    assert finals_table(found)["test_low"].isna().tolist() == [False, True, True]
+
+
+def test_finals_are_read_against_the_best_of_the_other_kind_that_is_no_larger() -> None:
+    small, ssf, lora, own, large = (
+        answered(100, range(400), range(404)),
+        answered(200, range(200), range(204), preset="ssf"),
+        answered(300, range(300), range(304), preset="lora"),
+        answered(400, range(100), range(104)),
+        answered(500, range(50), range(54)),
+    )
+    found = confirmation(small, ssf, lora, own, large)
+    first, *_ = finals = found.finals
+    assert rival(found, first) is None
+    assert [rival(found, f).finalist.name for f in finals[1:]] == ["trial 100", "trial 100", "ssf", "ssf"]  # type: ignore[union-attr]
+    said = list(readings(found))
+    assert len(said) == 4
+    assert re.fullmatch(r"ssf is better than trial 100 by 20\.0 points \(95%: 1\d\.\d to 2\d\.\d\)", said[0])
+
+
+def test_words_are_signed_and_turned_with_their_verdict() -> None:
+    comparison = Comparison("a", "b", -0.012, -0.0204, -0.0036, 0.001, 0.01, "worse")
+    assert compared(comparison, "ssf") == "worse than ssf by 1.2 points (95%: 0.4 to 2.0)"
+    assert compared(comparison.seen_from("b"), "own") == "better than own by 1.2 points (95%: 0.4 to 2.0)"
+    open_ = Comparison("a", "b", 0.003, -0.006, 0.012, 0.3, 0.9, "cannot be told apart")
+    assert compared(open_, "ln-tuning") == (
+        "cannot be told apart from ln-tuning (difference 0.3 points, 95%: -0.6 to 1.2)"
+    )
+    assert (
+        compared(open_.seen_from("b"), "x") == "cannot be told apart from x (difference -0.3 points, 95%: -1.2 to 0.6)"
+    )
+    nearly = replace(open_, difference=-0.0004)
+    assert "difference 0.0 points" in compared(nearly, "x")
 
 
 def trial(number: int, parameters: int, accuracy: float, preset: str = "") -> TrialRecord:
@@ -490,6 +751,7 @@ def tree(root: Path) -> dict[Path, bytes]:
         (("s", "--seeds", "0"), "--seeds: it is at least 1; got 0."),
         (("s", "--top", "0"), "--top: it is at least 1; got 0."),
         (("s", "--epochs", "0"), "--epochs: it is at least 1; got 0."),
+        (("s", "--remeasure", "0"), "--remeasure: it is at least 1; got 0."),
         (("s", "--workers", "-1"), "--workers: it is at least 1, or 0 .* got -1."),
         (("s", "--preset", "adaptr"), "preset: .*'adaptr'.* Did you mean 'adapter'"),
         (("s", "--device", "tpu"), "--device: .*'tpu'"),
@@ -561,8 +823,13 @@ def test_the_command_writes_a_table_a_picture_and_the_next_commands(own: Path) -
     keys = {read_outcome(p).key for p in (study.folder / "finals").glob("*.json")}
     assert {row.split(",")[0] for row in rows[1:]} == keys
     assert (study.folder / "finals.png").read_bytes().startswith(b"\x89PNG")
-    assert "Selection luck: " in out
+    assert "luck" not in out
+    assert "Selection bias" not in out
     assert f"of {min(2, len(study.front()))} designs of the search's front survive" in out
+    assert re.search(r"36 images and 2 seeds tell differences of about \d+\.\d points", out)
+    assert re.search(r"(is (better|worse) than|cannot be told apart from) \S+.*\(.*95%: ", out.replace("\n", " "))
+    assert {p.name.split("_")[1] for p in (study.folder / "finals").glob("*.png")} == {"confusion.png"}
+    assert (study.folder / "finals" / "comparisons.csv").exists()
     assert f"[{2 * len(keys)}/{2 * len(keys)}] " in out
     again = [line.strip() for line in out.splitlines() if line.strip().startswith("utuning-search ")]
     more = f"utuning-search confirm s --top 2 --seeds 4 --epochs 1 --workers 0 --studies-dir {studies}"
@@ -620,6 +887,30 @@ def test_an_export_carries_its_finals(own: Path) -> None:
     assert kept.read_bytes() != study.weights_file(records[-1].number).read_bytes()
 
 
+def test_an_export_says_what_is_better_and_no_larger(own: Path) -> None:
+    study = load(own)
+    best = study.front()[-1]
+    assert best.design is not None
+    assert kept_advice(study.folder, best.key) == "", "before finals"
+    beaten = answered(900, range(400), range(404))
+    beaten = replace(beaten, finalist=replace(beaten.finalist, design=best.design))
+    found = confirmation(answered(100, range(200), range(204), preset="ssf"), beaten, answered(950, range(9), range(9)))
+    (study.folder / "finals").mkdir()
+    write_finals(study, found)
+    said = kept_advice(study.folder, best.key)
+    assert re.fullmatch(
+        r"it is worse than ssf by 20\.0 points \(95%: 1\d\.\d to 2\d\.\d\), which is no larger: rather take that", said
+    )
+    assert kept_advice(study.folder, found.finals[0].key) == "", "what beats it is larger"
+    place = ("--studies-dir", str(own / "studies"), "--out", str(own / "out"))
+    code, out, _ = command("export", "s", "--pick", f"trial={best.number}", *place)
+    assert code == 0
+    assert f"Note: on the test images {said}." in out
+    assert f"- On the test images {said}\n" in (own / "out" / "README.md").read_text()
+    (study.folder / "finals.csv").write_text(f"key,luck\n{best.key},0.1\n")
+    assert kept_advice(study.folder, best.key) == "", "of an older version"
+
+
 def test_finals_without_weights_leave_the_trial_s_to_the_export(own: Path) -> None:
     """As those of older versions are."""
     study = load(own)
@@ -667,13 +958,17 @@ def test_pictures_and_tables_show_failed_and_unmeasured_designs(
     whole: tuple[Study, Confirmation], tmp_path: Path
 ) -> None:
     study, found = whole
-    mixed = replace(found, finals=judge([*found.finals, final(9_000, None, None), final(5_000, 0.1)]))
+    judged, _ = judge([*found.finals, final(9_000, None, None), final(5_000, 0.1)])
+    mixed = replace(found, finals=judged)
     (axes,) = draw_finals(mixed, "finals").axes
     names = {text.get_text() for text in axes.texts}
     assert {"linear-probe", PRESET} <= names
     assert axes.get_xscale() == "log"
-    (line,) = [x for x in axes.lines if len(x.get_xdata()) == len(mixed.survivors) and x.get_linestyle() == "-"]  # type: ignore[arg-type]
-    assert list(line.get_xdata()) == [f.finalist.parameters for f in mixed.survivors]  # type: ignore[arg-type]
+    means = [f.mean or 0 for f in mixed.survivors]
+    rising = [f for i, f in enumerate(mixed.survivors) if means[i] > max(means[:i], default=-1)]
+    assert rising
+    (line,) = [x for x in axes.lines if x.get_linestyle() == "-" and x.get_linewidth() == 1.6]
+    assert list(line.get_xdata()) == [f.finalist.parameters for f in rising]  # type: ignore[arg-type]
     save_finals(replace(found, finals=()), "none", tmp_path / "none.png")
     write_finals(study, mixed)
     assert len((study.folder / "finals.csv").read_text().splitlines()) == len(mixed.finals) + 1

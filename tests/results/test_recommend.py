@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 import tomllib
 from collections import Counter
@@ -26,8 +27,10 @@ from utuning_search.common.errors import DataError, InputError
 from utuning_search.data.splits import apportion, hold_out_each, sample_each, split_each
 from utuning_search.data.survey import survey
 from utuning_search.designs.spaces.space import Space
-from utuning_search.results.recommend import prepare, search
-from utuning_search.results.recommend.plan import DESIGNS, FINALS_SHARE, SEEDS, Cost, plan_finals, plan_search
+from utuning_search.results.outcomes import Outcome
+from utuning_search.results.recommend import finish, prepare, search
+from utuning_search.results.recommend.plan import DESIGNS, FINALS_SHARE, Cost, plan_search
+from utuning_search.results.rounds import Rounds
 from utuning_search.search import budget
 from utuning_search.search.budget import Budget
 from utuning_search.search.runner import Snapshot
@@ -39,7 +42,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 MANY, SOME, FEW = 24, 12, 3
 CLASSES = {"zero": MANY, "one": SOME, "two": FEW, "three": 2, "four": 1}  # images of each
-LIMIT = 6_000
+LIMIT, SEEDS, MOST_SEEDS = 6_000, 2, 5
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,6 +52,7 @@ def _quick() -> Iterator[None]:
         patch.setattr(full_training, "MOST_ROUNDS", 2)
         patch.setattr(prepare, "image_seconds", lambda *_: (0.05, 0.02))
         patch.setattr(search, "MOST_DESIGNS", 6)
+        patch.setattr(finish, "MOST_SEEDS", SEEDS)
         yield
 
 
@@ -276,13 +280,78 @@ def test_more_time_makes_trials_larger_and_then_more_of_them() -> None:
     assert plans[3].limit == 0
 
 
-def test_what_is_recommended_is_always_confirmed_and_company_comes_before_seeds() -> None:
-    assert plan_finals([10.0] * 3, 1_000, 1) == (3, SEEDS)
-    assert plan_finals([10.0] * 3, 90, 1) == (3, 3)
-    assert plan_finals([10.0] * 3, 89, 1) == (2, 3)
-    assert plan_finals([10.0] * 3, 60, 2) == (3, 3)
-    assert plan_finals([10.0] * 3, 25, 1) == (1, 2)
-    assert plan_finals([10.0] * 3, -5, 1) == (1, 1)
+class Clock:
+    """Time passes where a training takes it."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def outcome(key: str, seed: int, accuracy: float | None = 0.5) -> Outcome:
+    return Outcome(key, {}, seed, 1, True, "", 10, "cpu", "fp32", accuracy)
+
+
+def played(
+    expected: dict[str, float],
+    seconds: float,
+    *,
+    real: float = 1.0,
+    loading: float = 0.0,
+    kept: dict[tuple[str, int], Outcome] | None = None,
+    failing: str = "",
+) -> list[tuple[str, int]]:
+    """Turns of trainings one after the other, each of which takes `real` times what is expected."""
+    clock, found = Clock(), dict(kept or {})
+    rounds = Rounds(expected, seconds, clock)
+    clock.now += loading
+    turns = []
+    for key, seed in rounds.turns(found, MOST_SEEDS):
+        clock.now += real * expected[key]
+        rounds.took(key, real * expected[key])
+        found[key, seed] = outcome(key, seed, None if key == failing else 0.5)
+        turns.append((key, seed))
+    return turns
+
+
+ABC = {"a": 10.0, "b": 10.0, "c": 20.0}
+
+
+def test_finals_go_in_rounds_as_long_as_the_next_one_fits() -> None:
+    rounds = [(key, seed) for seed in range(MOST_SEEDS) for key in ABC]
+    assert played(ABC, 10_000) == rounds
+    assert played(ABC, 99) == rounds[:7]  # 10 10 20, 10 10 20, 10; ten more would be over
+    assert played(ABC, 100) == rounds[:8]
+    assert played(ABC, 39) == rounds[:2], "not even a quicker one, out of its turn"
+
+
+def test_what_is_recommended_is_trained_once_in_any_case() -> None:
+    assert played(ABC, -5) == [("a", 0)]
+    assert played(ABC, 9) == [("a", 0)]
+    assert played(ABC, 9, kept={("a", 0): outcome("a", 0)}) == []
+
+
+def test_trainings_that_took_longer_than_expected_count_as_measured() -> None:
+    """Those of others too, before they were trained themselves."""
+    assert played(ABC, 100, real=2.0) == [("a", 0), ("b", 0), ("c", 0), ("a", 1)]
+    assert played(ABC, 79, real=2.0) == [("a", 0), ("b", 0)], "c will take 40 as well"
+    assert len(played(ABC, 99, real=0.5)) == 14
+
+
+def test_time_is_left_to_the_export_which_loads_everything_again() -> None:
+    assert played(ABC, 40) == [("a", 0), ("b", 0), ("c", 0)]
+    assert played(ABC, 40, loading=1) == [("a", 0), ("b", 0)]
+    assert played(ABC, 42, loading=1) == [("a", 0), ("b", 0)]
+    assert played(ABC, 43, loading=1) == [("a", 0), ("b", 0), ("c", 0)], "once before and twice after"
+
+
+def test_what_is_kept_or_failed_has_no_further_turn() -> None:
+    first = {("a", 0): outcome("a", 0), ("b", 0): outcome("b", 0), ("c", 0): outcome("c", 0)}
+    assert played(ABC, 25, kept=first) == [("a", 1), ("b", 1)]
+    assert ("b", 1) not in played(ABC, 10_000, failing="b")
+    assert ("c", 4) in played(ABC, 10_000, failing="b")
 
 
 # The command
@@ -323,8 +392,12 @@ def test_it_says_what_it_found_and_what_it_recommends(done: tuple[Path, str, str
     assert f"parameters  {best.parameters:,}, " in said
     metrics = tomllib.loads((out / "tuner.toml").read_text())["metrics"]
     assert f"test        {100 * metrics['test_accuracy_mean']:.2f}% ± {100 * metrics['test_accuracy_sd']:.2f}" in said
+    assert "\n[1] " in said, "how many there will be is not known"
     # The linear probe is beside it, unless that is what is recommended.
     assert ("linear probe: 325 parameters, test " in said) == (best.preset != "linear-probe")
+    if best.preset != "linear-probe":
+        words = r"    recommended (is (better|worse) than|cannot be told apart from) linear-probe .*points.*95%: "
+        assert re.search(words, said)
     assert f'load_tuned("{out}")' in said.replace("\n", "")
     assert "1 image that cannot be read was left out: zero/torn.png" in warned
 

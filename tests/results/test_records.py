@@ -208,6 +208,12 @@ def test_finals_are_of_its_trials_and_judged_as_they_stand(folder: Path) -> None
         assert (trial["parameters"], trial["accuracy"]) == (row["parameters"], row["validation"])
         assert row["front"] == (row["key"] in on_front)
         assert row["test_se"] == pytest.approx(row["test_sd"] / row["seeds"] ** 0.5)
+        if "beaten_by" in row:
+            assert row["test_minus_validation"] == pytest.approx(row["test_mean"] - row["validation"])
+            assert row["survives"] == pd.isna(row["beaten_by"])
+            assert row["test_low"] <= row["test_mean"] <= row["test_high"]
+            continue
+        # Of before predictions were kept: one standard error decided.
         assert row["luck"] == pytest.approx(row["validation"] - row["test_mean"])
         smaller = finals[finals["parameters"] <= row["parameters"]]
         error = (smaller["test_se"] ** 2 + row["test_se"] ** 2) ** 0.5

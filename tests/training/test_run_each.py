@@ -43,6 +43,25 @@ def test_each_item_has_a_process_and_a_slot_and_breaks_alone(monkeypatch: pytest
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_was_found_decides_whether_there_is_another_item(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    deeds = importlib.import_module("deeds")
+    found: list[object] = []
+
+    def items() -> Iterator[str]:
+        for number in range(9):
+            assert len(found) == number, "asked for before the one before it had ended"
+            if len(found) == 2:
+                return
+            yield "well"
+
+    for index, message in run_each(deeds.work, items(), workers):
+        if message[2] == "well is done":
+            found.append((index, message[2]))
+    assert found == [(0, "well is done"), (1, "well is done")]
+
+
 def test_a_process_that_is_killed_is_told() -> None:
     messages = run_each(itertools.repeat, [10**9], 1)  # yields its slot forever
     assert next(messages) == (0, 0)

@@ -83,6 +83,8 @@ def _confirm(parser: ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="of each training (default: the task's)")
     text = "train on the images as they are, without random crops and mirror images (8-pixel images have none)"
     parser.add_argument("--no-augment", action="store_true", help=text)
+    text = "train them N times on the search's own split too: how much its choice flattered them on validation"
+    parser.add_argument("--remeasure", type=int, metavar="N", help=text)
     parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or mps (default: the study's)")
     parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")

@@ -16,11 +16,16 @@ from utuning_search.cli.console import PLAIN, console
 from utuning_search.common.counts import short
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.results.confirm import Progress
+from utuning_search.results.finalists import Finalist
+from utuning_search.results.remeasure import Again
+from utuning_search.results.sampling_error import interval_of, near_front, validation_images
 from utuning_search.search.objectives.base import Objective
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.runner import Snapshot
 from utuning_search.search.study import Study
 from utuning_search.search.trials import OVERSIZED, TrialRecord, front_of
+
+SHOWN = 12  # trials named in one line
 
 
 class Display:
@@ -63,12 +68,30 @@ def say_progress(progress: Progress) -> None:
     got = f"{100 * outcome.accuracy:.2f}%" if outcome.accuracy is not None else f"failed: {outcome.reason}"
     took = "" if outcome.seconds is None else f" in {outcome.seconds:.0f}s"
     name = who.preset or str(who.design)
-    console.print(f"[{progress.done}/{progress.total}] {got} on test{took}  seed {outcome.seed}  {name}", **PLAIN)
+    total = "" if progress.total is None else f"/{progress.total}"
+    console.print(f"[{progress.done}{total}] {got} on test{took}  seed {outcome.seed}  {name}", **PLAIN)
+
+
+def say_again(finalist: Finalist, again: Again) -> None:
+    """One line a finished training on the search's own split."""
+    got = f"{100 * again.validation:.2f}%" if again.validation is not None else f"failed: {again.reason}"
+    before = "" if finalist.validation is None else f", {100 * finalist.validation:.2f}% in the search"
+    console.print(f"{got} on validation{before}  fresh seed {again.seed}  {finalist.name}", **PLAIN)
 
 
 def front_lines(study: Study, records: list[TrialRecord]) -> Iterator[RenderableType]:
-    """The table of the front, and a line that says what it took."""
+    """The table of the front, what stands within its sampling error, and a line that says what it took."""
+    images = validation_images(study)
     yield front_table(front_of(records, study.objectives), study)
+    near = near_front(records, images, study.objectives)
+    if near:
+        known = study.objectives
+        said = ", ".join(
+            f"{r.number}{f' ({r.preset})' if r.preset else ''} {known.quality.text(r.values[known.quality.name])}"
+            for r in near[:SHOWN]
+        )
+        more = f" and {len(near) - SHOWN} more" if near[SHOWN:] else ""
+        yield Text(f"Within the sampling error of the front, on {images:,} validation images: trials {said}{more}")
     states = Counter(r.state for r in records if r.settled and r.reused is None)
     reused = sum(r.reused is not None for r in records)
     epochs = sum(r.epochs for r in records)
@@ -90,16 +113,25 @@ def _box(study: Study) -> str:
 
 
 def front_table(best: list[TrialRecord], study: Study) -> Table:
-    """Trial, its objectives, the known method it is nearest to, design; the cheapest first."""
+    """Trial, its objectives, the known method it is nearest to, design; the cheapest first.
+
+    Beside an accuracy stands its 95% interval over the choice of validation images.
+    """
+    images = validation_images(study)
     first, *others = (o.label.split(",")[0] for o in study.objectives)
     labels = f"{first} against {' and '.join(others)}" if others else first
     table = Table(title=f"Pareto front: {labels}", title_justify="left")
     for name in ("trial", *study.objectives.names):
         table.add_column(name, justify="right", no_wrap=True)
+        if name == "accuracy":
+            table.add_column("95%", justify="right", no_wrap=True)
     table.add_column("nearest known method", overflow="fold", ratio=2)
     table.add_column("design", overflow="fold", ratio=3)
     for record in best:
-        values = (o.text(record.values[o.name]) for o in study.objectives)
+        values = [o.text(record.values[o.name]) for o in study.objectives]
+        if "accuracy" in study.objectives.names:
+            ends = interval_of(record, images) or ()
+            values.insert(study.objectives.names.index("accuracy") + 1, "-".join(f"{100 * e:.1f}" for e in ends))
         near = "" if record.design is None else str(nearest_preset(record.design, study.shape.depth))
         table.add_row(str(record.number), *values, near, str(record.design))
     return table

@@ -10,6 +10,7 @@ from utuning_search.common.errors import InputError
 from utuning_search.results.export import export_trial
 from utuning_search.results.export_peft import export_peft
 from utuning_search.results.pick import pick_trial
+from utuning_search.results.verdicts import kept_advice
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,6 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
         f"loaded again, its logits differ from the trial's by at most {difference:.1e}.",
         **PLAIN,
     )
+    better = kept_advice(study.folder, record.key)
+    if better:
+        console.print(f"Note: on the test images {better}.", **PLAIN)
     where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""
     print(f'\nfrom utuning_search import load_tuned\nmodel = load_tuned("{out}"{where})')
     print("logits = model(model.preprocess(images))  # uint8 images of (batch, channels, size, size)")

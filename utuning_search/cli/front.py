@@ -11,7 +11,8 @@ from utuning_search.cli.options import FORMATS
 from utuning_search.cli.studies import load_study, title_of
 from utuning_search.common.errors import InputError
 from utuning_search.results.pictures.front import save_front
-from utuning_search.results.tables import NEAREST, front_table, write_tables
+from utuning_search.results.sampling_error import validation_images
+from utuning_search.results.tables import HIGH, LOW, NEAREST, front_table, write_tables
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,17 +21,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.png and not Path(arguments.png).name:
         raise InputError("--png", "it names a file", f"'{arguments.png}'")
     study = load_study(arguments)
-    records = study.trials()
+    records, images = study.trials(), validation_images(study)
     write_tables(study)
     if arguments.png:
-        save_front(records, title_of(study), Path(arguments.png), study.objectives)
+        save_front(records, title_of(study), Path(arguments.png), study.objectives, images)
+    table = front_table(records, study.shape.depth, study.objectives, images)
     if arguments.format == "csv":
-        sys.stdout.write(front_table(records, study.shape.depth, study.objectives).to_csv(index=False))
+        sys.stdout.write(table.to_csv(index=False))
     elif arguments.format == "json":
-        nearest = front_table(records, study.shape.depth, study.objectives)[NEAREST]
+        added = table[[NEAREST, LOW, HIGH]].to_dict("records")
         rows = [
-            {**r.to_dict(), "design": r.design and r.design.to_dict(), NEAREST: near}
-            for r, near in zip(study.front(), nearest, strict=True)
+            {**r.to_dict(), "design": r.design and r.design.to_dict(), **more}
+            for r, more in zip(study.front(), added, strict=True)
         ]
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:

@@ -9,16 +9,15 @@ from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.display import Display, say_progress
 from utuning_search.cli.options import image_size, seconds, workers
 from utuning_search.cli.stopped import Stopped
-from utuning_search.cli.studies import FINALS_PNG, FRONT_PNG, title_of, warn_of_skipped, write_results
+from utuning_search.cli.studies import FINALS_PNG, FRONT_PNG, warn_of_skipped, write_confirmation, write_results
 from utuning_search.common.counts import parse_count
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.results.finals import Final
-from utuning_search.results.pictures.finals import save_finals
 from utuning_search.results.recommend.finish import Recommendation, finish
 from utuning_search.results.recommend.plan import FEWEST_DESIGNS
 from utuning_search.results.recommend.prepare import prepare
 from utuning_search.results.recommend.search import Search, search
-from utuning_search.results.tables import write_finals
+from utuning_search.results.words import advice, against
 from utuning_search.search.storage import quiet_optuna
 from utuning_search.training.runtime import resolve_device
 
@@ -75,8 +74,7 @@ def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace
         workers=arguments.workers,
         on_progress=None if arguments.quiet else say_progress,
     )
-    write_finals(study, found.confirmation)
-    save_finals(found.confirmation, f"{title_of(study)}: finals", study.folder / FINALS_PNG)
+    write_confirmation(study, found.confirmation)
     for line in _answer(prepared, found):
         console.print(line, **PLAIN)
     return 0
@@ -127,15 +125,12 @@ def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
         if other is not None and other is not final:
             what = "" if name == "linear probe" else f" {other.finalist.preset},"
             yield f"  {name}:{what} {other.finalist.parameters:,} parameters, test {_mean(other)}"
-    for other in found.confirmation.survivors:
-        if not final.survives and other.mean is not None and (final.mean is None or other.mean > final.mean):
-            yield (
-                f"  note: on the test images {other.finalist.preset or other.finalist.design} is no larger and better "
-                "by more than the spread: rather take that, or search longer."
-            )
-            break
-    if found.confirmation.seeds < 3 or found.probe is None:
-        yield "  There was no time for three trainings each of it, of the linear probe and of the best known method."
+            yield f"    recommended is {against(found.confirmation, final, other)}".replace(" is cannot", " cannot")
+    better = advice(found.confirmation, final)
+    if better:
+        yield f"  note: on the test images {better}, or search longer."
+    if found.confirmation.seeds == 1 or (found.probe is None and found.known is None):
+        yield "  There was no time for two trainings each of it, of the linear probe and of the best known method."
     yield f"\nPictures  {study.folder / FRONT_PNG}  {study.folder / FINALS_PNG}"
     yield f"Tuner     {found.folder} (loaded again, its logits differ by at most {found.difference:.1e})"
     where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""

@@ -4,14 +4,20 @@ import argparse
 import sys
 from typing import Any
 
+from utuning_search.results.classes import per_class
+from utuning_search.results.finals import Confirmation
+from utuning_search.results.outcomes import FINALS
+from utuning_search.results.pictures.confusion import MOST_CLASSES, save_confusion
+from utuning_search.results.pictures.finals import save_finals
 from utuning_search.results.pictures.front import save_front
-from utuning_search.results.tables import write_tables
+from utuning_search.results.sampling_error import validation_images
+from utuning_search.results.tables import write_finals, write_tables
 from utuning_search.search.layout import SPLITS
 from utuning_search.search.storage import quiet_optuna
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 
-FRONT_PNG, FINALS_PNG = "front.png", "finals.png"
+FRONT_PNG, FINALS_PNG, CONFUSION_PNG = "front.png", "finals.png", "_confusion.png"
 SHOWN = 3
 
 
@@ -35,7 +41,19 @@ def title_of(study: Study) -> str:
 def write_results(study: Study, records: list[TrialRecord]) -> None:
     """Tables and picture of its trials, into its folder."""
     write_tables(study)
-    save_front(records, title_of(study), study.folder / FRONT_PNG, study.objectives)
+    save_front(records, title_of(study), study.folder / FRONT_PNG, study.objectives, validation_images(study))
+
+
+def write_confirmation(study: Study, found: Confirmation) -> None:
+    """Tables and pictures of its finals: into its folder, and those of single finals into `finals` in it."""
+    write_finals(study, found)
+    save_finals(found, f"{title_of(study)}: finals", study.folder / FINALS_PNG)
+    for final in found.finals if len(found.classes) <= MOST_CLASSES else ():
+        each = per_class(final, len(found.classes))
+        if each is not None:
+            path = study.folder / FINALS / f"{final.key}{CONFUSION_PNG}"
+            seeds = "1 seed" if len(final.outcomes) == 1 else f"{len(final.outcomes)} seeds"
+            save_confusion(each.confusion, found.classes, f"{final.finalist.name} on test images, {seeds}", path)
 
 
 def warn_of_skipped(study: Study) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from utuning_search.results.verdicts import kept_advice
 from utuning_search.search.objectives.base import Objective
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
@@ -31,6 +32,7 @@ def card(study: Study, record: TrialRecord, table: dict[str, Any], folder: str) 
         f"- Validation accuracy: {record.accuracy:.4f} (it was chosen on these images: measure on your own)",
         *(f"- {o.label[0].upper()}{o.label[1:]}: {o.text(record.values[o.name])}" for o in _others(study)),
         *_confirmed(table["metrics"], table["provenance"]["trained_on"] == TRAINED_ON[True]),
+        *(f"- On the test images {text}" for text in (kept_advice(study.folder, record.key),) if text),
         f"- Trainable parameters: {record.parameters:,} with head, {table['metrics']['tuner_parameters']:,} without; "
         f"the frozen backbone has {size.parameters:,}",
         f"- Trial {record.number} of study `{study.name}` (digest {study.spec.digest})",

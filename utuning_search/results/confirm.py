@@ -4,9 +4,10 @@ The only module that reads the test split. A finalist's outcome is a function of
 as soon as it is there; so a confirmation killed at any moment and run again ends with the same numbers.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from utuning_search.data.permit import TestPermit
 from utuning_search.designs.design import Design
 from utuning_search.results.defaults import SEEDS, TOP
 from utuning_search.results.finalists import Finalist, select
-from utuning_search.results.finals import Confirmation, Final, judge
-from utuning_search.results.outcomes import EXPORTED_SEED, FINALS, Outcome, keep_outcome, outcome_file, read_outcome
+from utuning_search.results.finals import Confirmation, judge
+from utuning_search.results.kept import check_data, finals_of, kept_outcomes
+from utuning_search.results.outcomes import EXPORTED_SEED, FINALS, Outcome, keep_outcome
+from utuning_search.results.predictions import Classes, keep_labels, keep_predictions
+from utuning_search.results.rounds import Rounds
 from utuning_search.search.layout import IMAGES
 from utuning_search.search.objectives.registry import measures
 from utuning_search.search.study import Study
@@ -43,18 +47,18 @@ class Progress:
         finalist: Whose.
         outcome: What it gave.
         done: Trainings finished so far, those of earlier calls included.
-        total: Trainings in all.
+        total: Trainings in all; None where time decides.
     """
 
     finalist: Finalist
     outcome: Outcome
     done: int
-    total: int
+    total: int | None
 
 
 @dataclass(frozen=True)
 class _Job:
-    """The trainings that one process does: of one design, with the seeds that are missing."""
+    """The trainings that one process does: of one design, with some of the seeds that are missing."""
 
     task: Task
     recipe: Recipe
@@ -65,6 +69,15 @@ class _Job:
     runtimes: tuple[Runtime, ...]  # by slot
     images: Path  # decoded ones, see FinalData.save
     measures: tuple[Measure, ...]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What a process sends of a training: weights of the one that exports take, predictions unless it failed."""
+
+    outcome: Outcome
+    weights: bytes = b""
+    predictions: Classes | None = None
 
 
 def confirm(
@@ -79,6 +92,7 @@ def confirm(
     workers: int | None = None,
     device: str | None = None,
     data_dir: str | None = None,
+    rounds: Rounds | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Confirmation:
     """Train a study's front, and the known methods it is read against, in earnest, and measure them on the test split.
@@ -87,13 +101,14 @@ def confirm(
         study: With at least one complete trial.
         top: Designs of the front at most; see `finalists.choose`.
         trials: Numbers of the study's trials to train, instead of `top` of its front and the strongest known methods.
-        seeds: Trainings a design.
+        seeds: Trainings a design; with `rounds` at most.
         presets: Known methods besides the study's strongest, such as "adapter-plus:rank=4".
         epochs: Of the schedule; None takes the task's.
         augment: Whether training images are changed at random; see `training.augmentation`.
         workers: Processes, each for one design; None for one a core or GPU, 0 to train in this process.
         device: "auto", "cpu", "cuda" or "mps"; None for the study's own.
         data_dir: Where relative data paths are looked up; None for the study's own.
+        rounds: What fits into a time, for the designs of `trials`; None trains every design with all seeds.
         on_progress: Called after each training, in this process.
 
     Raises:
@@ -127,48 +142,52 @@ def confirm(
     data = load_final_data(study.spec.task.data, context.preprocessing, runtime.data_path, permit=TestPermit())
     make_folder(study.folder / FINALS)
     with locked(study.folder / FINALS, study.name, "confirms"):
-        kept = _kept(study, finalists, recipe.epochs, augment, seeds, data.digest)
+        kept = kept_outcomes(study, finalists, recipe.epochs, augment, seeds, data.digest)
+        keep_labels(study.folder, data.test.labels.numpy())
         count = default_workers(kind) if workers is None else workers
         decoded = study.folder / FINALS / IMAGES
-        jobs = [
-            _Job(
-                study.spec.task,
-                recipe,
-                f.design,
-                missing,
-                augment,
-                study.spec.seed,
-                runtimes(runtime, count),
-                decoded,
-                measures(study.objectives),
-            )
-            for f in finalists
-            if (missing := tuple(s for s in range(seeds) if (f.design.key, s) not in kept))
-        ]
-        work: Callable[[int, _Job], Iterator[tuple[Outcome, bytes]]] = _in_process
+        by_key = {f.design.key: f for f in finalists}
+        wanted = measures(study.objectives)
+        each = runtimes(runtime, count)
+
+        def job(key: str, *missing: int) -> _Job:
+            design = by_key[key].design
+            return _Job(study.spec.task, recipe, design, missing, augment, study.spec.seed, each, decoded, wanted)
+
+        missing = {key: tuple(s for s in range(seeds) if (key, s) not in kept) for key in by_key}
+        jobs: Iterator[_Job] = (job(key, *found) for key, found in missing.items() if found)
+        if rounds is not None:
+            jobs = (job(key, seed) for key, seed in rounds.turns(kept, seeds))
+        work: Callable[[int, _Job], Iterator[_Trained]] = _in_process
         if count == 0:
-            mirrored, wanted = study.spec.task.data.views > 1, measures(study.objectives)
+            mirrored = study.spec.task.data.views > 1
             trainer = FullTrainer(
                 context.backbone, context.preprocessing, data, runtime, mirrored=mirrored, measures=wanted
             )
             work = partial(_train, trainer, data.digest, len(data.test.labels))
-        elif jobs:  # not every process decodes them again
+        elif any(missing.values()):  # not every process decodes them again
             write_atomically(decoded, data.save)
         images, digest = len(data.test.labels), data.digest
         del context, data
-        by_key = {f.design.key: f for f in finalists}
+        total = len(finalists) * seeds if rounds is None else None
         lost: dict[str, str] = {}
+        begun: list[tuple[_Job, float]] = []
         try:
-            for index, found in run_each(work, jobs, count):
+            for index, found in run_each(work, _timed(jobs, begun), count):
+                begun_job, since = begun[index]
                 if isinstance(found, Lost):
-                    lost[str(jobs[index].design)] = found.reason
+                    lost[str(begun_job.design)] = found.reason
                     continue
-                outcome, weights = found
-                _check_data(study, outcome, digest)
-                keep_outcome(study.folder, outcome, weights)
+                outcome = found.outcome
+                check_data(study, outcome, digest)
+                if found.predictions is not None:
+                    keep_predictions(study.folder, outcome, found.predictions)
+                keep_outcome(study.folder, outcome, found.weights)
                 kept[outcome.key, outcome.seed] = outcome
+                if rounds is not None:
+                    rounds.took(outcome.key, time.monotonic() - since)
                 if on_progress is not None:
-                    on_progress(Progress(by_key[outcome.key], outcome, len(kept), len(finalists) * seeds))
+                    on_progress(Progress(by_key[outcome.key], outcome, len(kept), total))
         finally:
             with suppress(OSError):
                 decoded.unlink(missing_ok=True)
@@ -176,8 +195,15 @@ def confirm(
         design, reason = next(iter(lost.items()))
         todo = "What was finished is kept; try again, with fewer --workers if memory was short."
         raise StudyError("finalists", "each one is trained to its end", f"{len(lost)} not; {design}: {reason}", todo)
-    finals = [Final(f, tuple(kept[f.design.key, s] for s in range(seeds))) for f in finalists]
-    return Confirmation(judge(finals), seeds, recipe.epochs, augment, images)
+    finals, comparisons = judge(finals_of(study, finalists, kept))
+    return Confirmation(finals, recipe.epochs, augment, images, tuple(study.classes), comparisons)
+
+
+def _timed(jobs: Iterator[_Job], begun: list[tuple[_Job, float]]) -> Iterator[_Job]:
+    """The jobs, each noted with the time when it was asked for."""
+    for job in jobs:
+        begun.append((job, time.monotonic()))
+        yield job
 
 
 def _check(*, top: int, seeds: int, epochs: int | None, workers: int | None) -> None:
@@ -196,29 +222,7 @@ def _recipe(recipe: Recipe, epochs: int | None) -> Recipe:
     return replace(recipe, epochs=epochs, rungs=(), warmup_epochs=warmup)
 
 
-def _kept(
-    study: Study, finalists: list[Finalist], epochs: int, augment: bool, seeds: int, digest: str
-) -> dict[tuple[str, int], Outcome]:
-    """Outcomes of earlier calls, by key and seed."""
-    found = {}
-    for finalist in finalists:
-        for seed in range(seeds):
-            path = outcome_file(study.folder, finalist.design.key, epochs, augment, seed)
-            if path.exists():
-                outcome = read_outcome(path)
-                _check_data(study, outcome, digest)
-                found[finalist.design.key, seed] = outcome
-    return found
-
-
-def _check_data(study: Study, outcome: Outcome, digest: str) -> None:
-    if outcome.data != digest:
-        todo = f"Put the images back as they were, or remove {study.folder / FINALS} to train all finalists again."
-        rule = f"the digest of training and test images is {outcome.data}, as when finalists were trained"
-        raise StudyError(f"study '{study.name}', data", rule, digest, todo)
-
-
-def _in_process(slot: int, job: _Job) -> Iterator[tuple[Outcome, bytes]]:
+def _in_process(slot: int, job: _Job) -> Iterator[_Trained]:
     """What a process of its own does: load the task, train."""
     runtime = job.runtimes[slot]
     backbone, preprocessing = load_backbone(job.task, runtime.data_dir)
@@ -228,8 +232,8 @@ def _in_process(slot: int, job: _Job) -> Iterator[tuple[Outcome, bytes]]:
     yield from _train(trainer, data.digest, len(data.test.labels), slot, job)
 
 
-def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job) -> Iterator[tuple[Outcome, bytes]]:
-    """Each training's outcome and, for the one that exports take, its weights."""
+def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job) -> Iterator[_Trained]:
+    """Each training of a job."""
     runtime = job.runtimes[slot]
     for seed in job.seeds:
         about = Outcome(
@@ -247,8 +251,10 @@ def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job)
         try:
             trained = trainer.run(job.design, job.recipe, own, augmented=job.augmented)
         except TrainingError as error:  # it would fail again
-            yield replace(about, reason=str(error)), b""
+            yield _Trained(replace(about, reason=str(error)))
         else:
-            measured = {name: value for name, value in asdict(trained).items() if name != "weights"}
+            names = {f.name for f in fields(trained)} & {f.name for f in fields(about)}
             said = note(job.recipe.batch_size, trained.accumulation)
-            yield replace(about, **measured, reason=said), trained.weights if seed == EXPORTED_SEED else b""
+            outcome = replace(about, **{name: getattr(trained, name) for name in names}, reason=said)
+            weights = trained.weights if seed == EXPORTED_SEED else b""
+            yield _Trained(outcome, weights, trained.predictions.numpy())

@@ -41,6 +41,11 @@ class Finalist:
     trial: int | None
     on_front: bool
 
+    @property
+    def name(self) -> str:
+        """Short, for a line of text: the known method it is, or its trial, or its key."""
+        return self.preset or (self.design.key if self.trial is None else f"trial {self.trial}")
+
 
 def select(
     records: list[TrialRecord],

@@ -2,21 +2,53 @@
 
 import math
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from utuning_search.results.finalists import Finalist
 from utuning_search.results.outcomes import Outcome
+from utuning_search.results.predictions import Classes
+from utuning_search.results.statistics.components import Correct
+from utuning_search.results.statistics.paired import Comparison, compare, intervals
 
 
 @dataclass(frozen=True)
 class Final:
-    """A finalist and what its trainings gave, one a seed; `survives` is judged among all finalists."""
+    """A finalist and what its trainings gave, one a seed.
+
+    Attributes:
+        finalist: Who.
+        outcomes: One a seed, at least one.
+        predictions: What each training answered, (seeds, images); None where one failed, or an older version kept none.
+        labels: The classes of the test images, (images,); None likewise.
+        remeasured: Validation accuracy of fresh trainings on the proxy split, one a seed; see `remeasure.py`.
+        interval: 95% of the mean test accuracy; None without predictions. Judged among all finals, as the next two.
+        beaten_by: Keys of the designs of no more parameters that are better beyond doubt, by parameters ascending.
+        survives: Whether it was trained and nothing beats it.
+    """
 
     finalist: Finalist
     outcomes: tuple[Outcome, ...]
+    predictions: Classes | None = field(default=None, compare=False, repr=False)
+    labels: Classes | None = field(default=None, compare=False, repr=False)
+    remeasured: tuple[float, ...] = ()
+    interval: tuple[float, float] | None = None
+    beaten_by: tuple[str, ...] = ()
     survives: bool = False
+
+    @property
+    def key(self) -> str:
+        """Of its design."""
+        return self.finalist.design.key
+
+    @property
+    def correct(self) -> Correct | None:
+        """Whether each training got each test image right, (seeds, images); None without predictions."""
+        if self.predictions is None or self.labels is None:
+            return None
+        right: Correct = self.predictions == self.labels
+        return right
 
     @property
     def reason(self) -> str:
@@ -38,7 +70,7 @@ class Final:
 
     @property
     def se(self) -> float | None:
-        """Standard error of the mean; None for fewer than two seeds."""
+        """Standard error of the mean over seeds alone; None for fewer than two."""
         return None if self.sd is None else self.sd / math.sqrt(len(self.outcomes))
 
     def mean_of(self, name: str) -> float | None:
@@ -47,10 +79,16 @@ class Final:
         return statistics.fmean(values) if values and len(values) == len(self.outcomes) else None
 
     @property
-    def luck(self) -> float | None:
-        """Validation accuracy in the search minus mean test accuracy."""
+    def test_minus_validation(self) -> float | None:
+        """Mean test accuracy minus validation accuracy in the search, which trained on fewer images."""
         validation = self.finalist.validation
-        return None if validation is None or self.mean is None else validation - self.mean
+        return None if validation is None or self.mean is None else self.mean - validation
+
+    @property
+    def flattered(self) -> float | None:
+        """Validation accuracy in the search minus that of fresh trainings of the same kind; None without those."""
+        validation = self.finalist.validation
+        return None if validation is None or not self.remeasured else validation - statistics.fmean(self.remeasured)
 
     @property
     def memory_mb(self) -> float | None:
@@ -62,11 +100,11 @@ class Final:
         values = [v for v in (getattr(o, name) for o in self.outcomes) if v is not None]
         return statistics.median(values) if values else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The row of finals.csv."""
-        who = self.finalist
+    def to_dict(self, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The row of finals.csv; with `names` of designs by key it names what beats it."""
+        who, (low, high) = self.finalist, self.interval or (None, None)
         return {
-            "key": who.design.key,
+            "key": self.key,
             "design": str(who.design),
             "preset": who.preset,
             "nearest": who.nearest,
@@ -75,14 +113,18 @@ class Final:
             "test_mean": self.mean,
             "test_sd": self.sd,
             "test_se": self.se,
+            "test_low": low,
+            "test_high": high,
             **{f"test_{name}": self.mean_of(name) for name in self.outcomes[0].others},
             "seeds": sum(o.accuracy is not None for o in self.outcomes),
             "validation": who.validation,
-            "luck": self.luck,
+            "test_minus_validation": self.test_minus_validation,
+            "validation_again": statistics.fmean(self.remeasured) if self.remeasured else None,
             "seconds": self.middle("seconds"),
             "memory_mb": self.memory_mb,
             "inference_ratio": self.middle("inference_ratio"),
             "survives": self.survives,
+            "beaten_by": "; ".join((names or {}).get(key, key) for key in self.beaten_by),
             "merged_ratio": self.middle("merged_ratio"),
             "front": who.on_front,
             "trial": who.trial,
@@ -96,17 +138,24 @@ class Confirmation:
 
     Attributes:
         finals: One a design, by parameters ascending.
-        seeds: Trainings a design.
-        epochs: Of each.
+        epochs: Of each training.
         augmented: Whether their images were changed at random.
-        test_images: How many images were measured on.
+        test_images: How many were measured on.
+        classes: Names of the task's classes, by number.
+        comparisons: Of all pairs of finals with predictions; a comes before b among the finals.
     """
 
     finals: tuple[Final, ...]
-    seeds: int
     epochs: int
     augmented: bool
     test_images: int
+    classes: tuple[str, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def seeds(self) -> int:
+        """Trainings a design, at most: where time decided, some have fewer."""
+        return max((len(f.outcomes) for f in self.finals), default=0)
 
     @property
     def survivors(self) -> tuple[Final, ...]:
@@ -118,30 +167,35 @@ class Confirmation:
         """Designs of the search's front, by parameters ascending."""
         return tuple(f for f in self.finals if f.finalist.on_front)
 
-    @property
-    def luck(self) -> float | None:
-        """Mean over the search's front of validation minus test accuracy; None without one."""
-        values = [f.luck for f in self.front if f.luck is not None]
-        return statistics.fmean(values) if values else None
+    def named(self, key: str) -> Final:
+        """The final of a design."""
+        return next(f for f in self.finals if f.key == key)
+
+    def between(self, a: Final, b: Final) -> Comparison | None:
+        """Two finals compared, seen from a; None where one has no predictions."""
+        pair = {a.key, b.key}
+        return next((c.seen_from(a.key) for c in self.comparisons if {c.a, c.b} == pair), None)
 
 
-def judge(finals: Iterable[Final]) -> tuple[Final, ...]:
-    """The finals by parameters ascending, each with whether it survives.
+def judge(finals: Iterable[Final]) -> tuple[tuple[Final, ...], tuple[Comparison, ...]]:
+    """The finals by parameters ascending, each with whether it survives, and all pairs compared.
 
-    A design is beaten by one of no more parameters whose mean is higher by more than one standard error of the
-    difference, and by a smaller one that is exactly as accurate in every seed. With one seed there is no
-    standard error, and any higher mean beats.
+    A design is beaten only by one of no more parameters that is better beyond doubt: corrected for the number of
+    designs, and for the luck of images and of trainings; see `statistics.paired`. What has no predictions can neither
+    beat nor be beaten.
     """
-    ordered = sorted(finals, key=lambda f: (f.finalist.parameters, -(f.mean or 0.0), f.finalist.design.key))
-    return tuple(
-        Final(f.finalist, f.outcomes, f.mean is not None and not any(_beats(other, f) for other in ordered))
-        for f in ordered
-    )
+    ordered = sorted(finals, key=lambda f: (f.finalist.parameters, -(f.mean or 0.0), f.key))
+    correct = {f.key: right for f in ordered if (right := f.correct) is not None}
+    comparisons, known = compare(correct), intervals(correct)
+    judged = []
+    for final in ordered:
+        beating = _beating(final, ordered, comparisons)
+        survives = final.mean is not None and not beating
+        judged.append(replace(final, interval=known.get(final.key), beaten_by=beating, survives=survives))
+    return tuple(judged), comparisons
 
 
-def _beats(a: Final, b: Final) -> bool:
-    if a.mean is None or b.mean is None or a.finalist.parameters > b.finalist.parameters:
-        return False
-    error, gap = math.hypot(a.se or 0.0, b.se or 0.0), a.mean - b.mean
-    smaller = a.finalist.parameters < b.finalist.parameters
-    return gap > error or (gap == 0 == error and smaller)
+def _beating(final: Final, finals: Sequence[Final], comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    sizes = {f.key: f.finalist.parameters for f in finals}
+    seen = [c.seen_from(final.key) for c in comparisons if final.key in (c.a, c.b)]
+    return tuple(c.b for c in seen if c.verdict == "worse" and sizes[c.b] <= sizes[final.key])

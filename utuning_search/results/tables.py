@@ -1,4 +1,4 @@
-"""A study's trials, front and finals as tables: trials.csv, front.csv, finals.csv, JSON; the pandas door."""
+"""A study's trials, front and finals as tables: trials.csv, front.csv, finals.csv and finals/*.csv; the pandas door."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,10 @@ import pandas as pd
 
 from utuning_search.common.files import write_atomically
 from utuning_search.designs.nearest import nearest_preset
+from utuning_search.results.classes import per_class
 from utuning_search.results.finals import Confirmation
+from utuning_search.results.outcomes import FINALS
+from utuning_search.results.sampling_error import interval_of, validation_images
 from utuning_search.search.objectives.registry import USUAL, Objectives
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord, front_of
@@ -26,7 +29,10 @@ COLUMNS = (
     "reason",
 )
 NEAREST, AT_RUNG = "nearest", "accuracy_epoch_"
+LOW, HIGH = "accuracy_low", "accuracy_high"
 TRIALS_CSV, FRONT_CSV, FINALS_CSV = "trials.csv", "front.csv", "finals.csv"
+COMPARISONS_CSV, CLASSES_CSV, CONFUSION_CSV = "comparisons.csv", "_classes.csv", "_confusion.csv"  # in finals/
+COMPARED = ("a", "b", "difference", "low", "high", "p", "p_corrected", "verdict", "a_key", "b_key")
 FINAL_DIGITS = {"seconds": 2, "memory_mb": 1, "inference_ratio": 3, "merged_ratio": 3}  # accuracies are kept whole
 
 
@@ -43,10 +49,18 @@ def table(records: Sequence[TrialRecord]) -> pd.DataFrame:
     return frame[[*COLUMNS[:after], *others, *COLUMNS[after:], *rungs]]
 
 
-def front_table(records: Sequence[TrialRecord], depth: int, objectives: Objectives = USUAL) -> pd.DataFrame:
-    """The same for the non-dominated trials, the cheapest first, with the known method each is nearest to."""
+def front_table(
+    records: Sequence[TrialRecord], depth: int, objectives: Objectives = USUAL, images: int | None = None
+) -> pd.DataFrame:
+    """The same for the non-dominated trials, the cheapest first, with the known method each is nearest to.
+
+    With the number of validation `images` also the 95% interval of accuracy over the choice of images.
+    """
     best = front_of(records, objectives)
     frame = table(best)
+    for name, end in ((HIGH, 1), (LOW, 0)):
+        ends = [None if (known := interval_of(r, images)) is None else known[end] for r in best]
+        frame.insert(COLUMNS.index("accuracy") + 1, name, pd.Series(ends, dtype=float))
     said = ["" if r.design is None else str(nearest_preset(r.design, depth)) for r in best]
     frame.insert(COLUMNS.index("preset") + 1, NEAREST, said)
     return frame
@@ -55,23 +69,48 @@ def front_table(records: Sequence[TrialRecord], depth: int, objectives: Objectiv
 def write_tables(study: Study) -> None:
     """Write trials.csv and front.csv into the study's folder."""
     records = study.trials()
-    best = front_table(records, study.shape.depth, study.objectives)
+    best = front_table(records, study.shape.depth, study.objectives, validation_images(study))
     for name, frame in ((TRIALS_CSV, table(records)), (FRONT_CSV, best)):
         write_atomically(study.folder / name, frame.to_csv(index=False))
 
 
 def finals_table(found: Confirmation) -> pd.DataFrame:
     """One row a confirmed design, by parameters ascending; see `finals.Final.to_dict`."""
-    frame = pd.DataFrame([f.to_dict() for f in found.finals])
+    names = {f.key: f.finalist.name for f in found.finals}
+    frame = pd.DataFrame([f.to_dict(names) for f in found.finals])
     frame["trial"] = frame["trial"].astype("Int64")
-    measured = [c for c in frame.columns if c.startswith("test_") or c in ("validation", "luck", *FINAL_DIGITS)]
+    measured = [c for c in frame.columns if c.startswith(("test_", "validation")) or c in FINAL_DIGITS]
     frame[measured] = frame[measured].astype(float)  # what nobody measured is empty
     return frame.round(FINAL_DIGITS)
 
 
+def comparisons_table(found: Confirmation) -> pd.DataFrame:
+    """One row a pair of finals, COMPARED: what is known of a against b; a is no larger."""
+    names = {f.key: f.finalist.name for f in found.finals}
+    rows = [
+        (names[c.a], names[c.b], c.difference, c.low, c.high, c.p, c.corrected, c.verdict, c.a, c.b)
+        for c in found.comparisons
+    ]
+    return pd.DataFrame(rows, columns=list(COMPARED))
+
+
 def write_finals(study: Study, found: Confirmation) -> None:
-    """Write finals.csv into the study's folder."""
+    """Write finals.csv into the study's folder; into finals/ how they compare and which classes each confuses."""
     write_atomically(study.folder / FINALS_CSV, finals_table(found).to_csv(index=False))
+    folder = study.folder / FINALS
+    write_atomically(folder / COMPARISONS_CSV, comparisons_table(found).to_csv(index=False))
+    for final in found.finals:
+        each = per_class(final, len(found.classes))
+        if each is not None:
+            columns = {
+                "class": found.classes,
+                "precision": each.precision,
+                "recall": each.recall,
+                "support": each.support,
+            }
+            write_atomically(folder / f"{final.key}{CLASSES_CSV}", pd.DataFrame(columns).to_csv(index=False))
+            confused = pd.DataFrame(each.confusion, index=pd.Index(found.classes, name="true"), columns=found.classes)
+            write_atomically(folder / f"{final.key}{CONFUSION_CSV}", confused.to_csv())
 
 
 def read_table(path: Path) -> pd.DataFrame:

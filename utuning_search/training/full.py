@@ -40,6 +40,7 @@ class Trained:
         inference_ratio: Time an image over that of the bare backbone with a head; 1 is no extra cost.
         merged_ratio: The same after merging.
         weights: See `weights.pack`; of `weights.check_images`.
+        predictions: Number of the most likely class of each test image, int64 (images,), on the CPU.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
         others: What was measured on the test split besides accuracy, by name.
     """
@@ -50,6 +51,7 @@ class Trained:
     inference_ratio: float
     merged_ratio: float
     weights: bytes
+    predictions: Tensor
     accumulation: int = 1
     others: Mapping[str, float] = field(default_factory=dict)
 
@@ -97,8 +99,16 @@ class FullTrainer(Trainer):
             seconds, memory_mb = time.monotonic() - started, memory.grown()
             logits, weights = self._finished(model, self._held_out.inputs)
             labels = self._held_out.labels
-            accuracy, others = accuracy_of(logits, labels), self._others(model, logits, labels)
-            return Trained(accuracy, seconds, memory_mb, *self._costs(model), weights, last.accumulation, others)
+            return Trained(
+                accuracy_of(logits, labels),
+                seconds,
+                memory_mb,
+                *self._costs(model),
+                weights,
+                logits.argmax(dim=1).cpu(),
+                last.accumulation,
+                self._others(model, logits, labels),
+            )
 
     @torch.no_grad()
     def _costs(self, model: TunedModel) -> tuple[float, float]:

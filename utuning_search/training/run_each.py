@@ -1,7 +1,7 @@
 """Work on some items, each in a fresh process: what one of them leaves behind or breaks is not the next one's."""
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
@@ -15,13 +15,14 @@ R = TypeVar("R")
 Work = Callable[[int, T], Iterator[R]]
 
 
-def run_each(work: Work[T, R], items: Sequence[T], workers: int) -> Iterator[tuple[int, R | Lost]]:
+def run_each(work: Work[T, R], items: Iterable[T], workers: int) -> Iterator[tuple[int, R | Lost]]:
     """Run `work(slot, item)` for every item and pass on what it yields, as it comes.
 
     Args:
         work: A function of a module, for it is found by name in other processes; `slot` is below `workers`, and
             no two items have one at the same time.
-        items: Sent to other processes.
+        items: Sent to other processes. Each is taken when there is a process for it, so that what was found so far
+            may decide whether there is another.
         workers: Processes at once, one an item; 0 works in this process, an item after the other.
 
     Yields:
@@ -39,14 +40,16 @@ def run_each(work: Work[T, R], items: Sequence[T], workers: int) -> Iterator[tup
                 yield index, Lost(reason(error))
         return
     processes: Workers[R | Lost | UTuningError] = Workers()
-    waiting, idle = list(enumerate(items)), list(range(workers))
+    waiting, idle = enumerate(items), list(range(workers))
     busy: dict[int, int] = {}  # index of the item by slot
     try:
-        while waiting or busy:
-            while waiting and idle:
+        while True:
+            while idle and (taken := next(waiting, None)) is not None:
                 slot = idle.pop(0)
-                busy[slot], item = waiting.pop(0)
+                busy[slot], item = taken
                 processes.launch(slot, _work, work, slot, item)
+            if not busy:
+                return
             for slot, message in processes.wait():
                 if isinstance(message, UTuningError):
                     raise message

@@ -14,10 +14,12 @@ from utuning_search.results.export import export_trial
 from utuning_search.results.exported import README, TUNER_WEIGHTS
 from utuning_search.results.finalists import strongest_presets
 from utuning_search.results.finals import Confirmation, Final
-from utuning_search.results.recommend.plan import plan_finals
 from utuning_search.results.recommend.prepare import check_free
-from utuning_search.results.recommend.search import Search, at_once
+from utuning_search.results.recommend.search import Search
+from utuning_search.results.rounds import Rounds
 from utuning_search.search.trials import TrialRecord
+
+MOST_SEEDS = 5  # more tell little more: the test images are the same
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class Recommendation:
     Attributes:
         trial: The most accurate design on validation images that is small enough.
         final: It, trained on all training images, on test images.
-        probe: The linear probe, likewise; None where there was no time.
-        known: The most accurate known method that is small enough, likewise; None if it is one of the others, or
-            there was no time.
+        probe: The linear probe, likewise; None where there was no time, or it is what is recommended.
+        known: The most accurate known method on validation images that is small enough, likewise; None if it is one of
+            the others, or there was no time.
         confirmation: All finals.
         folder: Of the exported tuner.
         difference: Largest difference of its logits from the training's, once loaded.
@@ -52,12 +54,15 @@ def finish(
     workers: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Recommendation:
-    """Choose on validation images, confirm on test images, export.
+    """Choose on validation images, confirm on test images as long as there is time, export.
+
+    What is recommended is trained first, then the linear probe and the best known method, then all three again with
+    further seeds in turn.
 
     Args:
         prepared: Its search is over.
         out: Where the tuner goes.
-        seconds: That are left for finals; one training is done in any case.
+        seconds: That are left for finals and export; one training is done in any case.
         workers: Processes.
         on_progress: As for `confirm`.
     """
@@ -70,14 +75,13 @@ def finish(
     probe = next((r for r in records if r.preset == "linear-probe" and r.state == "complete"), None)
     known = [r for r in strongest_presets(records) if r.preset != "linear-probe"][:1]
     wanted = {r.key: r for r in (best, *([probe] if probe else []), *known)}  # each design once, in this order
-    count = at_once(study.local.get("device", "auto"), workers)
-    chosen = list(wanted.values())
-    number, seeds = plan_finals([_final_seconds(prepared, r) for r in chosen], seconds, count)
+    rounds = Rounds({key: _final_seconds(prepared, r) for key, r in wanted.items()}, seconds)
     found = confirm(
         study,
-        trials=[r.number for r in chosen[:number]],
-        seeds=seeds,
+        trials=[r.number for r in wanted.values()],
+        seeds=MOST_SEEDS,
         workers=workers,
+        rounds=rounds,
         on_progress=on_progress,
     )
     by_key = {f.finalist.design.key: f for f in found.finals}
@@ -89,7 +93,7 @@ def finish(
     return Recommendation(
         trial=best,
         final=by_key[best.key],
-        probe=by_key.get(probe.key) if probe else None,
+        probe=by_key.get(probe.key) if probe and probe.key != best.key else None,
         known=next((by_key[r.key] for r in known if r.key in by_key and r.key != best.key), None),
         confirmation=found,
         folder=out,

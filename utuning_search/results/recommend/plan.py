@@ -1,10 +1,9 @@
-"""How much to train within a given time: images, epochs and finals, from what one image costs on this machine.
+"""How much to train within a given time: images and epochs, from what one image costs on this machine.
 
 Pure arithmetic; what it decides goes into a study's task, and from there on no clock decides anything but when to stop.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from utuning_search.training.recipe import Recipe
@@ -12,7 +11,6 @@ from utuning_search.training.recipe import Recipe
 DESIGNS = 24  # a search should have time for so many to the last epoch; fewer tell little
 FEWEST_DESIGNS = 8
 SEARCH_SHARE, FINALS_SHARE = 0.6, 0.3  # of the time; the rest is for reading images and starting
-SEEDS = 3
 MOST_PROXY, MOST_VALIDATION = 2000, 1000
 VALIDATION_SHARE = 0.3  # of the images that are not for the test
 ENOUGH = 10_000  # images seen in a training, repeats included: more change accuracies little, and cost designs
@@ -86,27 +84,6 @@ def plan_search(
         search_seconds=SEARCH_SHARE * seconds,
         designs=max(int(worked / once), 1),
     )
-
-
-def plan_finals(training_seconds: Sequence[float], seconds: float, workers: int) -> tuple[int, int]:
-    """How many of the finalists, in their order, to train, and with how many seeds, in the time that is left.
-
-    First comes what is recommended, so that it is always trained once; then company, as far as it can have three
-    seeds; then seeds.
-
-    Args:
-        training_seconds: Of one training on all training images, one a finalist.
-        seconds: Left.
-        workers: At once, each with one design.
-    """
-    for count in range(len(training_seconds), 0, -1):
-        for seeds in range(SEEDS, 0 if count == 1 else SEEDS - 1, -1):
-            loads = [0.0] * max(workers, 1)
-            for each in training_seconds[:count]:
-                loads[loads.index(min(loads))] += seeds * each
-            if max(loads) <= seconds:
-                return count, seeds
-    return 1, 1
 
 
 def _recipe(epochs: int, proxy: int, learning_rate: float) -> Recipe:

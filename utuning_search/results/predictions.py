@@ -1,0 +1,80 @@
+"""What finals answered, image by image, so that they can be compared on the same images.
+
+Beside each outcome in the study's `finals` folder lies an array of class numbers, and once for all of them the classes
+that are right. Outcomes of older versions have none.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from utuning_search.common.errors import StudyError
+from utuning_search.common.files import write_atomically
+from utuning_search.results.outcomes import FINALS, Outcome, outcome_file
+
+PREDICTIONS, LABELS = ".npy", "test_labels.npy"
+AGAIN = "Remove it and the .json beside it; its design is then trained again."
+Classes = npt.NDArray[np.int64]  # (images,), numbers of classes
+
+
+def predictions_file(folder: Path, outcome: Outcome) -> Path:
+    """Where a training's predictions are kept; `folder` is the study's."""
+    path = outcome_file(folder, outcome.key, outcome.epochs, outcome.augmented, outcome.seed)
+    return path.with_suffix(PREDICTIONS)
+
+
+def keep_predictions(folder: Path, outcome: Outcome, predictions: Classes) -> None:
+    """Write a training's predictions; before its outcome, so that no outcome is without them."""
+    write_atomically(predictions_file(folder, outcome), _packed(predictions))
+
+
+def keep_labels(folder: Path, labels: Classes) -> None:
+    """Write the test images' classes, unless they are there."""
+    path, content = folder / FINALS / LABELS, _packed(labels)
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)
+
+
+def read_labels(folder: Path) -> Classes | None:
+    """The test images' classes; None where an older version kept none.
+
+    Raises:
+        StudyError: The file is damaged.
+    """
+    path = folder / FINALS / LABELS
+    return _read(path, None, "Remove it, and confirm again.") if path.exists() else None
+
+
+def read_predictions(folder: Path, outcomes: Sequence[Outcome]) -> Classes | None:
+    """What each training answered, (trainings, images); None where one of them failed or kept no predictions.
+
+    Raises:
+        StudyError: A file is damaged.
+    """
+    paths = [predictions_file(folder, o) for o in outcomes]
+    if not paths or any(o.accuracy is None or not p.exists() for o, p in zip(outcomes, paths, strict=True)):
+        return None
+    return np.stack([_read(p, o.test_images, AGAIN) for o, p in zip(outcomes, paths, strict=True)])
+
+
+def _packed(classes: Classes) -> bytes:
+    """As a .npy file, two bytes an image where that is enough."""
+    most = int(classes.max(initial=0))
+    content = io.BytesIO()
+    np.save(content, classes.astype(np.uint16 if most < 2**16 else np.uint32), allow_pickle=False)
+    return content.getvalue()
+
+
+def _read(path: Path, images: int | None, todo: str) -> Classes:
+    rule = "it holds the number of a class for each test image"
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise StudyError(f"file {path}", rule, type(error).__name__, todo) from None
+    if found.ndim != 1 or found.dtype.kind != "u" or (images is not None and len(found) != images):
+        raise StudyError(f"file {path}", rule, f"{found.dtype} {found.shape}", todo)
+    classes: Classes = found.astype(np.int64)
+    return classes

@@ -1,0 +1,48 @@
+"""What the last confirmation said of a design, read back from its tables."""
+
+import csv
+from pathlib import Path
+
+from utuning_search.results.outcomes import FINALS
+from utuning_search.results.statistics.paired import Comparison
+from utuning_search.results.tables import COMPARISONS_CSV, FINALS_CSV
+from utuning_search.results.words import compared
+
+
+def kept_advice(folder: Path, key: str) -> str:
+    """What to take instead of a design that was beaten in the last confirmation of the study in `folder`.
+
+    Empty for a design that was not beaten or not confirmed, and where older versions wrote the tables.
+    """
+    beating: set[str] = set()
+    for final in _rows(folder / FINALS_CSV):
+        if final["key"] == key:
+            beating = set(filter(None, final.get("beaten_by", "").split("; ")))
+    found = []
+    for pair in _rows(folder / FINALS / COMPARISONS_CSV):
+        names = {pair["a_key"]: pair["a"], pair["b_key"]: pair["b"]}
+        if key in names:
+            seen = _comparison(pair).seen_from(key)
+            if seen.verdict == "worse" and names[seen.b] in beating:
+                found.append((seen.difference, compared(seen, names[seen.b])))
+    return f"it is {min(found)[1]}, which is no larger: rather take that" if found else ""
+
+
+def _comparison(pair: dict[str, str]) -> Comparison:
+    return Comparison(
+        a=pair["a_key"],
+        b=pair["b_key"],
+        difference=float(pair["difference"]),
+        low=float(pair["low"]),
+        high=float(pair["high"]),
+        p=float(pair["p"]) if pair["p"] else None,
+        corrected=float(pair["p_corrected"]) if pair["p_corrected"] else None,
+        verdict=pair["verdict"],  # type: ignore[arg-type]  # as `write_finals` wrote it
+    )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
