@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import optuna
 
@@ -34,6 +35,12 @@ SHAPE = BackboneShape(
 )
 SETTING = Setting(SHAPE, 10)
 STUCK = 100  # proposals in a row that trained nothing
+
+
+def cold() -> Space:
+    """`full` without known methods to begin with: what a sampler of another package starts from."""
+    raw: dict[str, Any] = {**Space.load("full").raw, "presets": []}
+    return Space.from_dict(raw)
 
 
 @dataclass(frozen=True)

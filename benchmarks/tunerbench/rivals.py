@@ -1,21 +1,25 @@
-"""What a search is compared with, each as its own package has it."""
+"""What a search is compared with, each as its own package has it, on the same space and the same trainings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import optuna
 
 from tunerbench.live import Curves
-from tunerbench.play import Played, play
+from tunerbench.outside import moasha, optunahub
+from tunerbench.play import Played, cold, play
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.pruners.none import NoPruner
-from utuning_search.search.pruners.predicted import PredictedPruner
+from utuning_search.search.pruners.pareto import ParetoPruner
 from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.ehvi import EHVISampler
 from utuning_search.search.samplers.wrapped import NSGA2Sampler, OptunaSampler, RandomSampler, TPESampler
 
 Search = Callable[[Curves, int, int], Played]
+BEFORE = Path(__file__).with_name("full_before.toml")
+GENERATIONS = 6  # of NSGA-II within the budget
 
 
 @dataclass(frozen=True)
@@ -29,26 +33,41 @@ class GPSampler(OptunaSampler):
         return optuna.samplers.GPSampler(seed=seed)
 
 
-def cold() -> Space:
-    """`full` without known methods to begin with: what a sampler of another package starts from."""
-    raw: dict[str, Any] = {**Space.load("full").raw, "presets": []}
-    return Space.from_dict(raw)
+def unpruned(make: Callable[[int], Sampler]) -> Search:
+    """A sampler of another package on `full`, each trial trained to its end; it begins from nothing.
 
+    Args:
+        make: The sampler for a budget of so many whole trainings.
+    """
 
-def unpruned(sampler: Sampler) -> Search:
-    """A sampler on `full`, each trial trained to its end."""
-    return lambda curves, seed, budget: play(curves, cold(), sampler, NoPruner(), (), seed, budget)
+    def search(curves: Curves, seed: int, budget: int) -> Played:
+        return play(curves, cold(), make(budget // curves.epochs[-1]), NoPruner(), (), seed, budget)
+
+    return search
 
 
 def ours(curves: Curves, seed: int, budget: int) -> Played:
-    """What `run` does."""
-    return play(curves, Space.load("full"), EHVISampler(), PredictedPruner(), curves.task.recipe.rungs, seed, budget)
+    """What `utuning-search run` does."""
+    rungs = curves.task.recipe.rungs
+    return play(curves, Space.load("full"), EHVISampler(), ParetoPruner(), rungs, seed, budget)
+
+
+def today(curves: Curves, seed: int, budget: int) -> Played:
+    """What it did before it had a sampler of its own: TPE, its narrower space, known methods at one rate."""
+    rungs = curves.task.recipe.rungs
+    space = Space.load(str(BEFORE))
+    return play(curves, space, TPESampler(), ParetoPruner(), rungs, seed, budget, rates="task")
 
 
 RIVALS: dict[str, Search] = {
     "ours": ours,
-    "random": unpruned(RandomSampler()),
-    "tpe": unpruned(TPESampler()),
-    "nsgaii": unpruned(NSGA2Sampler(8)),
-    "gp": unpruned(GPSampler()),
+    "random": unpruned(lambda _: RandomSampler()),
+    "tpe": unpruned(lambda _: TPESampler()),
+    "nsgaii": unpruned(lambda trials: NSGA2Sampler(max(trials // GENERATIONS, 4))),
+    "gp": unpruned(lambda _: GPSampler()),
+    "today": today,
+    "optunahub": optunahub,
+    "moasha": moasha,
 }
+PRUNING = ("today", "optunahub", "moasha")
+WANTED: dict[str, Any] = {"random": 5.0, "tpe": 4.0, "pruning": 1.5}
