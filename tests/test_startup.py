@@ -100,7 +100,7 @@ def test_a_loaded_tuner_needs_no_search(tmp_path: Path) -> None:
         ((), 2, "the following arguments are required: COMMAND"),
         (("--versoin",), 2, "error: "),
         (("serch",), 2, "invalid choice: 'serch'"),
-        (("run", "--help"), 0, "one of tpe, random, nsga2 (default: tpe)"),
+        (("run", "--help"), 0, "one of ehvi, tpe, random, nsga2 (default: ehvi)"),
         (("confirm", "--help"), 0, "trainings each (default: 3)"),
         (("run", "--spase", "full"), 2, "unrecognized arguments: --spase full"),
         (("run", "--trials", "many"), 2, "argument --trials: invalid int value: 'many'"),

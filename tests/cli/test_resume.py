@@ -9,7 +9,7 @@ from .commands import INLINE, TRIALS, refused, rows, succeeded
     ("options", "difference"),
     [
         (("--seed", "5"), "seed: 5 here, 0 there"),
-        (("--sampler", "random"), "sampler: random here, tpe there"),
+        (("--sampler", "random"), "sampler: random here, ehvi there"),
         (("--space", "full"), "space."),
         (("--task", "digits"), "task.data.proxy: 800 here, 100 there"),
     ],

@@ -151,6 +151,7 @@ def test_a_real_study_of_five(tmp_path: Path) -> None:
         name="five",
         objectives=names,
         limits={"flops": 50_000_000},
+        pruner=None,
     )
     assert study.run(Budget(trials=5), workers=0)
     again = Study.load("five", studies_dir=tmp_path)

@@ -43,8 +43,8 @@ class StudySpec:
             `presets.parse_presets`.
         limits: (exact objective, largest value) pairs: designs beyond one are proposed but never trained.
         objectives: What a front weighs.
-        rates: Learning rates of known methods: "own", each one that suits it (`rates.rate_factor`), or "task", as in
-            older studies, the task's for all.
+        rates: Learning rates of known methods: "own", each one that suits it (`rates.rate_factor`) where the space has
+            rates, or "task", as in older studies, the task's for all.
     """
 
     space: Space
@@ -82,7 +82,8 @@ class StudySpec:
         return {label: self._at_rate(Design(placements).resolve(depth), depth) for label, placements in found.items()}
 
     def _at_rate(self, design: Design, depth: int) -> Design:
-        factor = rate_factor(design, depth) if self.rates == OWN else 1.0
+        own = self.rates == OWN and self.space.learning_rate is not None
+        factor = rate_factor(design, depth) if own else 1.0
         return replace(design, learning_rate=self.space.preset_rate(factor * self.task.recipe.learning_rate))
 
     def beyond(self, design: Design, setting: Setting) -> str:

@@ -37,13 +37,13 @@ DEPTHS = (1, 2, 3, 6, 12, 24)
 RATE = 0.005
 # Every option that is no size, at each of its values; a new tuner or option is added here, and to the space.
 SORTS: dict[str, list[dict[str, Any]]] = {
-    "adapter": [{"rank": r, "activation": a} for r in (1, 512) for a in ("gelu", "relu")],
-    "conv": [{"rank": r, "depthwise": d} for r in (1, 512) for d in (False, True)],
-    "lora": [{"rank": 1}, {"rank": 512}],
-    "experts": [{"rank": r, "dropout": d} for r in (1, 512) for d in (0.2, 0.5)],
-    "fact": [{"rank": 1}, {"rank": 512}],
-    "prefix": [{"length": n, "reading": r} for n in (1, 128) for r in ("exact", "parallel")],
-    "prompt": [{"length": n, "reading": r} for n in (1, 128) for r in ("deep", "shallow", "parallel")],
+    "adapter": [{"rank": r, "activation": a} for r in (1, 64) for a in ("gelu", "relu")],
+    "conv": [{"rank": r, "depthwise": d} for r in (1, 64) for d in (False, True)],
+    "lora": [{"rank": 1}, {"rank": 64}],
+    "experts": [{"rank": r, "dropout": d} for r in (1, 64) for d in (0.2, 0.5)],
+    "fact": [{"rank": 1}, {"rank": 64}],
+    "prefix": [{"length": n, "reading": r} for n in (1, 32) for r in ("exact", "parallel")],
+    "prompt": [{"length": n, "reading": r} for n in (1, 32) for r in ("deep", "shallow", "parallel")],
     "scale_shift": [{}],
     "bias": [{}],
     "norm": [{}],
@@ -106,7 +106,7 @@ BESIDE: dict[str, tuple[Placement, ...]] = {
         Placement("mlp", AdapterConfig(8, "relu"), "sequential", 0.1, "last 2/3"),
     ),
     "all-slots": (
-        Placement("attention", PrefixConfig(128, "exact"), blocks="first 1/3"),
+        Placement("attention", PrefixConfig(32, "exact"), blocks="first 1/3"),
         Placement("ffn", ConvConfig(512, depthwise=True), "parallel", blocks="every 3"),
         Placement("block", PromptConfig(16, "shallow"), blocks="last 1"),
         Placement("k", LoraConfig(16), "mixed", "gate", "last 1/3"),
@@ -172,7 +172,7 @@ def test_no_variable_is_asked_for_twice() -> None:
 def test_what_the_header_says_is_left_out_is() -> None:
     outside = (
         Design((Placement("mlp", AdapterConfig(513), "parallel"),)),
-        Design((Placement("attention", PrefixConfig(129, "exact")),)),
+        Design((Placement("attention", PrefixConfig(33, "exact")),)),
         Design((Placement("mlp", AdapterConfig(4), "parallel", 0.3),)),
         Design((Placement("mlp", AdapterConfig(4), "parallel", blocks=(1, 6)),)),
         Design((Placement("mlp", AdapterConfig(4), "parallel"), Placement("mlp", NormConfig()))),
