@@ -136,7 +136,7 @@ class Neighbourhoods:
         """Another value of a domain: of numbers one that is larger or smaller by a factor, else any."""
         if isinstance(domain, Choice):
             others = [v for v in domain.values if v != value]
-            if len(others) > 2 and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in others):
+            if len(others) > 2 and all(_is_amount(v) for v in domain.values):
                 others = sorted(others, key=lambda v: abs(math.log((float(v) + 1e-9) / (float(value) + 1e-9))))[:2]
             return others[int(rng.integers(len(others)))]
         factor = math.exp(rng.uniform(math.log(LEAST), math.log(MOST)))
@@ -190,3 +190,8 @@ class Neighbourhoods:
 
     def _slot(self, name: str) -> str:
         return self._places[name][0]
+
+
+def _is_amount(value: Value) -> bool:
+    """Whether it is a number that is told from others by a factor."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
