@@ -119,7 +119,8 @@ class Neighbourhoods:
             return None
         names = sorted(both[0].keys() | both[1].keys())
         parents = {group: int(rng.integers(2)) for group in dict.fromkeys(map(self._slot, names))}
-        told = {n: v for n in names if (v := both[parents[self._slot(n)]].get(n)) is not None}
+        either = {**both[0], **both[1]}  # what one of them did not need is as in the other
+        told = {n: both[parents[self._slot(n)]].get(n, either[n]) for n in names}
         child = self._suggest(rng, told)
         return None if child in (one, other) else child
 
