@@ -119,7 +119,8 @@ class Neighbourhoods:
             return None
         names = sorted(both[0].keys() | both[1].keys())
         parents = {group: int(rng.integers(2)) for group in dict.fromkeys(map(self._slot, names))}
-        told = {n: v for n in names if (v := both[parents[self._slot(n)]].get(n)) is not None}
+        either = {**both[0], **both[1]}  # what one of them did not need is as in the other
+        told = {n: both[parents[self._slot(n)]].get(n, either[n]) for n in names}
         child = self._suggest(rng, told)
         return None if child in (one, other) else child
 
@@ -136,7 +137,7 @@ class Neighbourhoods:
         """Another value of a domain: of numbers one that is larger or smaller by a factor, else any."""
         if isinstance(domain, Choice):
             others = [v for v in domain.values if v != value]
-            if len(others) > 2 and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in others):
+            if len(others) > 2 and all(_is_amount(v) for v in domain.values):
                 others = sorted(others, key=lambda v: abs(math.log((float(v) + 1e-9) / (float(value) + 1e-9))))[:2]
             return others[int(rng.integers(len(others)))]
         factor = math.exp(rng.uniform(math.log(LEAST), math.log(MOST)))
@@ -190,3 +191,8 @@ class Neighbourhoods:
 
     def _slot(self, name: str) -> str:
         return self._places[name][0]
+
+
+def _is_amount(value: Value) -> bool:
+    """Whether it is a number that is told from others by a factor."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0

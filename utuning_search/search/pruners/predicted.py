@@ -34,7 +34,8 @@ class PredictedPruner(Pruner):
     def prunes(self, rung: Rung) -> bool:
         own = rung.history[rung.number]
         complete = sum(r.state == "complete" and r.reused is None for r in rung.history)
-        if own.design is None or complete < self.startup:
+        seen = any(rung.objectives.quality.name in values for values in rung.measured.values())
+        if own.design is None or complete < self.startup or not seen:
             return False
         given = Circumstances(rung.objectives, rung.setting, rung.recipe, rung.validation)
         mean, sd, height = Knowledge(rung.history, given).prospects(rung.number)

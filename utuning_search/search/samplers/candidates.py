@@ -99,6 +99,6 @@ class Candidates:
     @cached_property
     def _known(self) -> list[Design]:
         """The known methods that lie in the space, each at a rate that suits it."""
-        depth = self.near.depth
-        found = [self.at_good_rate(Design(p.placements()).resolve(depth)) for p in PRESETS]
+        depth, rate = self.near.depth, self.near.learning_rate
+        found = [self.at_good_rate(Design(p.placements(), rate).resolve(depth)) for p in PRESETS]
         return [d for d in found if self.near.space.contains(d, depth)]
