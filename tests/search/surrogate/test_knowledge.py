@@ -1,0 +1,283 @@
+"""What a history says: which trials count and as what, what the front would be without luck, and who is ahead."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from utuning_search.designs.design import Design, Placement
+from utuning_search.designs.rates import rate_factor
+from utuning_search.search.objectives.registry import USUAL, Objectives
+from utuning_search.search.surrogate.knowledge import Circumstances, Knowledge
+from utuning_search.search.trials import TrialRecord
+from utuning_search.testing.pretend import SETTING, SHAPE
+from utuning_search.training.recipe import Recipe
+from utuning_search.tuners import AdapterConfig, LoraConfig
+
+RECIPE = Recipe(epochs=12, rungs=(1, 3, 6))
+LAST = RECIPE.epochs
+MANY = 100_000  # validation images: hardly any noise but that of training
+
+
+def given(objectives: Objectives = USUAL, validation: int = MANY) -> Circumstances:
+    return Circumstances(objectives, SETTING, RECIPE, validation)
+
+
+def adapter(rank: int, turned: float = 1.0) -> Design:
+    """At the rate that suits it, times a factor."""
+    design = Design((Placement("mlp", AdapterConfig(rank), "parallel"),)).resolve(SHAPE.depth)
+    return replace(design, learning_rate=RECIPE.learning_rate * rate_factor(design, SHAPE.depth) * turned)
+
+
+def lora(rank: int) -> Design:
+    design = Design((Placement("qkv", LoraConfig(rank), "parallel"),)).resolve(SHAPE.depth)
+    return replace(design, learning_rate=RECIPE.learning_rate * rate_factor(design, SHAPE.depth))
+
+
+def trial(
+    number: int,
+    design: Design | None,
+    accuracy: float | None = None,
+    state: str = "complete",
+    rungs: Mapping[int, float] | None = None,
+    reused: int | None = None,
+    **others: float,
+) -> TrialRecord:
+    parameters = 0 if design is None else design.num_parameters(SHAPE, SETTING.num_classes)
+    values = {} if accuracy is None else {"accuracy": accuracy, "parameters": float(parameters), **others}
+    return TrialRecord(
+        number=number,
+        state=state,
+        key="" if design is None else design.key,
+        design=design,
+        preset="",
+        parameters=parameters,
+        accuracy=accuracy,
+        epochs=LAST,
+        seconds=1.0,
+        rungs=rungs or {},
+        reused=reused,
+        reason="",
+        values=values,
+        measured={epoch: {"accuracy": value} for epoch, value in (rungs or {}).items()},
+    )
+
+
+def rising(*, noise: float = 0.0) -> list[TrialRecord]:
+    """Complete trials whose accuracy grows with the rank."""
+    found = []
+    for i, rank in enumerate((1, 2, 4, 8, 16, 32)):
+        end = 0.7 + 0.03 * i + noise * (-1) ** i
+        found.append(trial(i, adapter(rank), end, rungs={1: end - 0.3, 3: end - 0.2, 6: end - 0.1}))
+    return found
+
+
+def gain(history: Sequence[TrialRecord], design: Design, circumstances: Circumstances | None = None) -> float:
+    rng = np.random.default_rng(0)
+    return float(Knowledge(history, circumstances or given()).gains([design], rng)[0])
+
+
+# Which trials count
+
+
+def test_trials_that_were_trained_or_failed_are_known() -> None:
+    rungs = {1: 0.5}
+    history = [
+        trial(0, adapter(1), 0.8),
+        trial(1, adapter(2), 0.5, "pruned", rungs),
+        trial(2, adapter(3), 0.5, "running", rungs),
+        trial(3, adapter(4), None, "failed"),
+        trial(4, adapter(5), None, "running"),  # nothing was measured yet
+        trial(5, adapter(6), None, "pruned"),
+        trial(6, adapter(7), 0.8, reused=0),
+        trial(7, adapter(8), 0.5, "interrupted", rungs),
+        trial(8, adapter(9), None, "oversized"),
+        trial(9, None, None, "waiting"),
+    ]
+    assert Knowledge(history, given()).designs == [adapter(rank) for rank in (1, 2, 3, 4)]
+
+
+def test_what_is_left_out_changes_nothing() -> None:
+    history, wanted = rising(), adapter(6)
+    others = [
+        trial(6, adapter(6), 0.99, reused=0),
+        trial(7, adapter(5), 0.99, "interrupted", {6: 0.99}),
+        trial(8, adapter(7), None, "oversized"),
+        trial(9, None, None, "waiting"),
+    ]
+    assert gain([*history, *others], wanted) == gain(history, wanted) > 0
+
+
+def test_nothing_known_is_judged_by_its_cost() -> None:
+    """And has no parents."""
+    found = Knowledge([], given())
+    gains = found.gains([adapter(4), adapter(1), Design(), adapter(32)], np.random.default_rng(0))
+    assert np.argsort(-gains).tolist() == [2, 1, 0, 3]
+    assert (found.designs, found.parents) == ([], [])
+    measured_only = Knowledge([], given(Objectives(("accuracy", "macro_f1"))))
+    assert measured_only.gains([adapter(4), adapter(1)], np.random.default_rng(0)).tolist() == [0.0, 0.0]
+
+
+def test_a_failed_trial_stands_for_the_worst_that_was_measured() -> None:
+    history, wanted = rising(), lora(4)
+    failed = trial(6, lora(3), None, "failed")
+    assert gain([*history, failed], wanted) < 0.5 * gain(history, wanted)
+    mean, _, _ = Knowledge([*history, failed], given()).prospects(6)
+    line = Knowledge([*history, trial(6, lora(3), 0.75, "pruned", {6: 0.65})], given()).prospects(6)[0]
+    assert mean < line
+    assert Knowledge([failed], given()).designs == [lora(3)], "even where nothing else was measured"
+    assert gain([failed], wanted) > 0
+
+
+def test_a_failed_trial_does_not_stand_on_the_front() -> None:
+    history = [trial(0, lora(3), None, "failed"), trial(1, adapter(1), 0.5)]
+    assert Knowledge(history, given()).prospects(1)[2] == -math.inf
+
+
+def test_running_trials_count_in_the_front_as_what_they_will_be() -> None:
+    """So that what is like them is not proposed once more; what was pruned takes no place."""
+    history, rungs = rising(), {1: 0.55, 3: 0.65, 6: 0.75}
+    running, pruned = (trial(6, lora(4), 0.75, state, rungs) for state in ("running", "pruned"))
+    alike = lora(5)
+    assert 0 < gain([*history, running], alike) < 0.5 * gain([*history, pruned], alike)
+
+
+def test_a_running_trial_that_promises_little_leaves_the_front_as_it_is() -> None:
+    history, rungs = rising(), {1: 0.2, 3: 0.3, 6: 0.4}
+    running, pruned = (trial(6, adapter(30), 0.4, state, rungs) for state in ("running", "pruned"))
+    assert gain([*history, running], lora(4)) == pytest.approx(gain([*history, pruned], lora(4)))
+
+
+def test_a_rung_counts_less_than_an_end() -> None:
+    """And a late rung more than an early one: of a trial that is far ahead of what is usual."""
+    history = rising()
+    means = []
+    for rungs in ({1: 0.65}, {1: 0.65, 3: 0.75}, {1: 0.65, 3: 0.75, 6: 0.85}):
+        running = trial(6, lora(4), max(rungs.values()), "running", rungs)
+        means.append(Knowledge([*history, running], given()).prospects(6)[0])
+    means.append(Knowledge([*history, trial(6, lora(4), 0.95)], given()).prospects(6)[0])
+    assert means == sorted(means)
+    assert means[-1] == pytest.approx(0.95, abs=0.01)
+
+
+# The front without luck
+
+
+def lucky() -> list[TrialRecord]:
+    """Seven trials of what is nearly one design, of which one is far ahead."""
+    ends = (0.80, 0.81, 0.79, 0.88, 0.80, 0.81, 0.79)
+    return [trial(i, adapter(8, 1 + i / 100), end) for i, end in enumerate(ends)]
+
+
+def test_the_front_is_of_posterior_means_and_not_of_a_lucky_maximum() -> None:
+    asked = trial(7, adapter(9), 0.4, "running", {6: 0.4})
+    height = Knowledge([*lucky(), asked], given(validation=400)).prospects(7)[2]
+    assert 0.79 < height < 0.84
+
+
+def test_the_fewer_images_it_was_measured_on_the_less_a_maximum_is_believed() -> None:
+    history = [*rising(), trial(6, lora(4), 0.95), trial(7, adapter(64), 0.4, "running", {6: 0.4})]
+    heights = [Knowledge(history, given(validation=n)).prospects(7)[2] for n in (50, 400, MANY)]
+    assert heights == sorted(heights)
+    assert heights[0] + 0.01 < heights[2] == pytest.approx(0.95, abs=0.01)
+
+
+def test_parents_are_the_front_twice_and_then_the_next() -> None:
+    history = rising()
+    worse = [trial(6, lora(8), 0.71), trial(7, lora(16), 0.72)]
+    parents = Knowledge([*history, *worse], given()).parents
+    names = [p.key for p in parents]
+    front = [r.key for r in history]
+    assert sorted(names) == sorted([*front, *front, *(r.key for r in worse)])
+    assert names[:6] == names[6:12]
+    assert Knowledge(history[:1], given()).parents == [adapter(1)] * 2
+
+
+# Prospects
+
+
+def test_only_complete_trials_that_cost_no_more_are_in_the_way() -> None:
+    rungs = {1: 0.5, 3: 0.6, 6: 0.7}
+    history = [
+        trial(0, adapter(1), 0.60),
+        trial(1, adapter(4), 0.70),
+        trial(2, adapter(16), 0.80),
+        trial(3, adapter(2), 0.95, "pruned", {6: 0.95}),
+        trial(4, adapter(3), 0.95, "running", {6: 0.95}),
+        trial(5, adapter(8), 0.70, "running", rungs),
+        trial(6, Design(learning_rate=0.02), None, "running", {1: 0.3}),
+    ]
+    heights = [Knowledge(history, given()).prospects(number)[2] for number in range(7)]
+    one, four, sixteen = (Knowledge(history, given()).prospects(n)[0] for n in range(3))
+    assert heights[5] == pytest.approx(four), "the larger one and those that are not complete do not count"
+    assert heights[6] == heights[0] == -math.inf
+    assert heights[1] == pytest.approx(one), "nor does a trial stand in its own way"
+    assert heights[2] == pytest.approx(four)
+    assert one < four < sixteen
+
+
+def test_equal_cost_is_no_more() -> None:
+    history = [trial(0, adapter(4), 0.8), trial(1, adapter(4, 1.5), 0.4, "running", {6: 0.4})]
+    assert Knowledge(history, given()).prospects(1)[2] == pytest.approx(0.8, abs=0.02)
+
+
+def test_all_exact_objectives_decide_what_costs_no_more() -> None:
+    """A LoRA merges into the frozen weights, so it is no rival in parameters and one in FLOPs; the other way round."""
+    small, merged = adapter(1), lora(8)
+    history = [trial(0, merged, 0.8, flops=1.0), trial(1, small, 0.4, "running", {6: 0.4})]
+    for names, rival in (
+        (("accuracy", "flops"), True),
+        (("accuracy", "parameters"), False),
+        (("accuracy", "parameters", "flops"), False),
+    ):
+        height = Knowledge(history, given(Objectives(names))).prospects(1)[2]
+        assert (height > 0) == rival, names
+
+
+def test_prospects_know_the_rung_and_are_sure_where_the_end_is_known() -> None:
+    history = rising()
+    asked = [trial(6, adapter(6), x, "running", {6: x}) for x in (0.5, 0.68, 0.8)]
+    found = [Knowledge([*history, one], given()).prospects(6) for one in asked]
+    assert [mean for mean, _, _ in found] == sorted(mean for mean, _, _ in found)
+    end = Knowledge([*history, trial(6, adapter(6), 0.78)], given()).prospects(6)
+    assert end[1] < min(sd for _, sd, _ in found)
+
+
+# Several objectives
+
+THREE = Objectives(("accuracy", "parameters", "latency"))
+
+
+def timed() -> list[TrialRecord]:
+    """With latencies that only finished trials have."""
+    rows = [replace(r, values={**r.values, "latency": 1.0 + r.number}) for r in rising(noise=0.01)]
+    return [*rows, trial(6, lora(2), 0.6, "running", {3: 0.6})]
+
+
+def test_what_was_not_measured_at_a_rung_is_predicted() -> None:
+    found = Knowledge(timed(), given(THREE))
+    assert lora(2) in found.designs
+    gains = found.gains([lora(4), adapter(3), adapter(64)], np.random.default_rng(0))
+    assert np.isfinite(gains).all()
+    assert (gains >= 0).all()
+    assert gains.max() > 0
+    assert (gains == found.gains([lora(4), adapter(3), adapter(64)], np.random.default_rng(0))).all()
+
+
+def test_before_any_latency_was_measured_there_are_gains_too() -> None:
+    history = [trial(0, adapter(2), 0.5, "running", {3: 0.5}), trial(1, adapter(4), None, "failed")]
+    gains = Knowledge(history, given(THREE)).gains([lora(4), adapter(3)], np.random.default_rng(0))
+    assert np.isfinite(gains).all()
+
+
+def test_what_is_quick_gains_more() -> None:
+    """Adapters are slow and LoRA is not, at equal accuracy and size."""
+    history = []
+    for i, rank in enumerate((1, 2, 4, 8, 16)):
+        history.append(replace(trial(2 * i, adapter(rank), 0.7), values={"accuracy": 0.7, "latency": 1000.0}))
+        history.append(replace(trial(2 * i + 1, lora(rank), 0.7), values={"accuracy": 0.7, "latency": 0.1}))
+    found = Knowledge(history[:-1], given(Objectives(("accuracy", "latency"))))
+    quick, slow = found.gains([lora(3), adapter(3)], np.random.default_rng(0))
+    assert quick > 1.5 * slow

@@ -1,0 +1,127 @@
+"""The model of final quality: near what was measured it says that, far away the line, and it knows which is which."""
+
+import numpy as np
+import pytest
+
+from utuning_search.designs.spaces.edits import Neighbourhoods
+from utuning_search.designs.spaces.space import Space
+from utuning_search.search.surrogate.features import GROUPS, Floats, feature_names, matrix
+from utuning_search.search.surrogate.model import SCALES, SIZE, USUAL, Model
+from utuning_search.testing.pretend import SHAPE
+
+NAMES = feature_names()
+KIND = NAMES.index("depth of lora")  # a column that tells little of the size
+INTERCEPT, SLOPE = 0.6, 0.2
+
+
+@pytest.fixture(scope="module")
+def raw() -> Floats:
+    """Of forty designs."""
+    near, rng = Neighbourhoods(Space.load("full"), SHAPE.depth, 0.005), np.random.default_rng(0)
+    return matrix([near.draw(rng) for _ in range(40)], SHAPE, 0.005)
+
+
+def bumpy(raw: Floats) -> Floats:
+    """A quality that rises with the size, and depends on more than that."""
+    return np.asarray(INTERCEPT + SLOPE * raw[:, SIZE] + 0.05 * np.sin(7 * raw).mean(axis=1))
+
+
+def fitted(raw: Floats, quality: Floats, noise: float = 0.001, sd: float = 0.0) -> Model:
+    return Model(raw, quality, np.full(len(raw), sd), noise)
+
+
+def moved(raw: Floats, by: float) -> Floats:
+    """The same sizes, so far from what is known in another respect."""
+    found = raw.copy()
+    found[:, KIND] += by
+    return found
+
+
+def test_each_feature_has_a_scale_and_the_size_is_where_it_is_said_to_be() -> None:
+    assert SCALES.shape == (len(NAMES),)
+    assert NAMES[SIZE] == "size"
+    assert len(set(SCALES[: GROUPS[0]])) == 1
+    assert SCALES[-1] == SCALES.max(), "nothing decides more than the rate"
+
+
+def test_it_goes_through_what_was_measured_without_noise(raw: Floats) -> None:
+    quality = bumpy(raw)
+    mean, sd = fitted(raw, quality).predict(raw)
+    assert mean == pytest.approx(quality, abs=0.002)
+    assert (sd < 0.002).all()
+
+
+def test_noise_is_smoothed(raw: Floats) -> None:
+    """Of noisy measurements it says more of the truth than each of them does."""
+    truth = bumpy(raw)
+    seen = truth + np.random.default_rng(1).normal(0, 0.03, len(raw))
+    mean, sd = fitted(raw, seen, 0.03).predict(raw)
+    assert np.abs(mean - truth).mean() < 0.7 * np.abs(seen - truth).mean()
+    assert np.abs(mean - seen).mean() > 0.01
+    assert (np.abs(mean - truth) < 3 * sd).mean() > 0.9
+
+
+def test_what_it_was_not_shown_it_predicts_better_than_the_line(raw: Floats) -> None:
+    rng, by_kind = np.random.default_rng(2), 0.05 * (raw[:, NAMES.index("parallel")] - 0.5)
+    quality = INTERCEPT + SLOPE * raw[:, SIZE] + by_kind + rng.normal(0, 0.005, len(raw))
+    mean, _ = fitted(raw[:30], quality[:30], 0.005).predict(raw[30:])
+    line, _ = fitted(raw[:30], quality[:30], 0.005).predict(moved(raw[30:], 1e4))
+    assert np.abs(mean - quality[30:]).mean() < 0.8 * np.abs(line - quality[30:]).mean()
+
+
+def test_far_away_it_is_the_line_in_the_size(raw: Floats) -> None:
+    quality = INTERCEPT + SLOPE * raw[:, SIZE] + 0.01 * np.random.default_rng(3).normal(size=len(raw))
+    far = moved(np.zeros((3, len(NAMES))), 1e4)
+    far[:, SIZE] = (0.0, 0.5, 1.0)
+    mean, sd = fitted(raw, quality, 0.01).predict(far)
+    assert mean[1] - mean[0] == pytest.approx(mean[2] - mean[1]), "a line"
+    assert mean == pytest.approx(INTERCEPT + SLOPE * far[:, SIZE], abs=0.02)
+    assert sd == pytest.approx(np.full(3, sd[0]))
+    again, _ = fitted(raw, quality, 0.01).predict(moved(far, 1e4))
+    assert again == pytest.approx(mean), "wherever that is"
+
+
+def test_it_knows_less_the_farther_away(raw: Floats) -> None:
+    model = fitted(raw, bumpy(raw))
+    mean_sd = [float(model.predict(moved(raw, by))[1].mean()) for by in (0.0, 0.5, 2.0, 5.0, 1e4)]
+    assert mean_sd == sorted(mean_sd)
+    assert mean_sd[0] < 0.2 * mean_sd[-1]
+    assert 0.3 * USUAL < mean_sd[-1] < 3 * USUAL
+
+
+def test_what_says_little_moves_little(raw: Floats) -> None:
+    """An observation counts by how sure it is: one that knows nothing leaves all as it was."""
+    quality = bumpy(raw)
+    odd = quality.copy()
+    odd[0] += 0.2
+    sd = np.zeros(len(raw))
+    without = fitted(raw[1:], quality[1:]).predict(raw[:1])[0][0]
+    told = []
+    for unsure in (0.0, 0.05, 1.0):
+        sd[0] = unsure
+        told.append(float(Model(raw, odd, sd, 0.001).predict(raw[:1])[0][0]))
+    assert told[0] == pytest.approx(odd[0], abs=0.01)
+    assert told[0] > told[1] > told[2]
+    assert told[2] == pytest.approx(without, abs=0.005)
+
+
+def test_it_varies_as_much_as_what_it_was_shown(raw: Floats) -> None:
+    """Whether designs differ by much or little decides how sure it is of those that it does not know."""
+    wild = np.random.default_rng(4).normal(0, 1, len(raw))
+    sds = [float(fitted(raw, 0.7 + spread * wild, 0.01).predict(moved(raw, 1e4))[1][0]) for spread in (0.0, 0.05, 0.2)]
+    assert sds == sorted(sds)
+    assert sds[2] > 3 * sds[0]
+
+
+def test_one_trial_and_none_are_enough(raw: Floats) -> None:
+    mean, sd = Model(raw[:0], np.zeros(0), np.zeros(0), 0.01).predict(raw[:3])
+    assert mean.tolist() == [0.0] * 3
+    assert np.isfinite(sd).all()
+    mean, _ = fitted(raw[:1], np.array([0.8]), 0.01).predict(raw[:1])
+    assert mean == pytest.approx([0.8], abs=0.02)
+
+
+def test_equal_data_give_equal_models(raw: Floats) -> None:
+    one, other = (fitted(raw, bumpy(raw), 0.02).predict(moved(raw, 0.3)) for _ in range(2))
+    assert (one[0] == other[0]).all()
+    assert (one[1] == other[1]).all()

@@ -1,0 +1,79 @@
+"""Known methods start at learning rates of their own; studies made before there was a choice keep the task's."""
+
+import pytest
+
+from utuning_search.designs.known_methods import PRESETS
+from utuning_search.designs.rates import rate_factor
+from utuning_search.designs.spaces.space import Space
+from utuning_search.search.spec import StudySpec
+from utuning_search.testing.pretend import SHAPE, PretendStudy
+
+DEPTH = SHAPE.depth
+FULL = Space.load("full")
+
+
+def spec(space: Space = FULL) -> StudySpec:
+    """With all known methods, whether they lie in the space or not."""
+    new = PretendStudy(space=space).spec.to_dict()
+    return StudySpec.from_dict({**new, "presets": ["all"]})
+
+
+def old(of: StudySpec) -> StudySpec:
+    """The same as an earlier version wrote it."""
+    return StudySpec.from_dict({name: value for name, value in of.to_dict().items() if name != "rates"})
+
+
+def test_new_studies_say_that_rates_are_their_own() -> None:
+    new = spec()
+    assert new.rates == "own"
+    assert new.to_dict()["rates"] == "own"
+    assert StudySpec.from_dict(new.to_dict()) == new
+
+
+def test_a_table_that_does_not_say_so_means_the_tasks() -> None:
+    before = old(spec())
+    assert before.rates == "task"
+    assert "rates" not in before.to_dict(), "its table, and so its digest, are as they were"
+    assert StudySpec.from_dict(before.to_dict()) == before
+
+
+def test_it_is_a_difference_and_another_digest() -> None:
+    new = spec()
+    assert new.digest != old(new).digest
+    assert new.differences(old(new)) == ["rates: own here, nothing there"]
+    assert old(new).differences(new) == ["rates: nothing here, own there"]
+    assert new.differences(spec()) == []
+
+
+@pytest.mark.parametrize("name", ["full", "adapter", "noah"])
+def test_presets_of_an_old_study_are_at_the_tasks_rate(name: str) -> None:
+    space = Space.load(name)
+    before = old(spec(space))
+    designs = before.preset_designs(DEPTH)
+    assert len(designs) == len(PRESETS)
+    assert {d.learning_rate for d in designs.values()} == {before.task.recipe.learning_rate}
+    for label, design in space.preset_designs(DEPTH, before.task.recipe.learning_rate).items():
+        assert designs[label] == design
+
+
+@pytest.mark.parametrize("name", ["full", "adapter"])
+def test_presets_of_a_new_study_are_at_rates_that_suit_them(name: str) -> None:
+    space = Space.load(name)
+    new = spec(space)
+    designs, before = new.preset_designs(DEPTH), old(new).preset_designs(DEPTH)
+    assert list(designs) == list(before)
+    for label, design in designs.items():
+        assert design.placements == before[label].placements
+        good = new.task.recipe.learning_rate * rate_factor(design, DEPTH)
+        assert design.learning_rate == space.preset_rate(good)
+    assert len({d.learning_rate for d in designs.values()}) > 4
+    assert designs["parallel-adapter"].learning_rate < designs["bitfit"].learning_rate  # type: ignore[operator]  # each has one
+    inside = [label for label, design in before.items() if space.contains(design, DEPTH)]
+    assert all(space.contains(designs[label], DEPTH) for label in inside)
+
+
+def test_known_methods_are_trained_at_the_rate_that_the_spec_says() -> None:
+    """Of a space with rates; its own presets are tried first."""
+    study = PretendStudy(space=FULL)
+    records = study.play(len(FULL.presets))
+    assert {r.preset: r.design for r in records} == study.spec.preset_designs(DEPTH)
