@@ -206,12 +206,47 @@ def test_trials_on_their_way_are_not_proposed_again() -> None:
     assert running.design not in [other.design for other, _ in asked]
 
 
+def test_what_was_stopped_failed_or_is_on_its_way_counts_as_tried() -> None:
+    """In a space of eighteen designs: with nothing measured, the cheapest that was not tried is next."""
+    one = study(Space.load("smoke"))
+    keys = []
+    for i in range(9):
+        running, step = one.scheduler.ask()
+        assert step is Next.TRAIN
+        keys.append(running.design.key)
+        if i % 3 == 1:
+            one.scheduler.pruned(running, 1.0)
+        elif i % 3 == 2:
+            one.scheduler.failed(running, "it diverged", 1.0)
+    assert len(set(keys)) == 9
+
+
 def test_it_is_better_than_chance(long: list[PretendStudy]) -> None:
     random = [PretendStudy(RandomSampler(), NoPruner(), seed=seed) for seed in range(SEEDS)]
     for one in random:
         one.play(TRIALS)
-    ours, theirs = (np.array([volume(one) for one in studies]) for studies in (long, random))
-    assert ours.mean() > theirs.mean() + 0.0015  # known methods alone come to 0.38
+    ours, theirs = (np.mean([volume(one) for one in studies]) for studies in (long, random))
+    assert ours > theirs + 0.0005  # over eight seeds, 0.4067 and 0.4033 (standard deviations 0.0013 and 0.0010)
+
+
+class Particular(PretendStudy):
+    """Studies of a backbone that likes tuners beside its operations, and in all blocks."""
+
+    def reported(self, design: Design, epoch: int) -> dict[str, float]:
+        found = super().reported(design, epoch)
+        liked = sum(0.04 * (p.form == "parallel") - 0.05 * (len(p.block_numbers()) < DEPTH) for p in design.placements)
+        return {**found, "accuracy": min(max(found["accuracy"] + liked - 0.1, 0.0), 1.0)}
+
+
+def test_it_learns_what_is_good() -> None:
+    """In half as many trials."""
+    means = []
+    for sampler in (QUICK, RandomSampler()):
+        studies = [Particular(sampler, NoPruner(), seed=seed) for seed in range(SEEDS)]
+        for one in studies:
+            one.play(20)
+        means.append(np.mean([volume(one) for one in studies]))
+    assert means[0] > means[1] + 0.004  # over eight seeds, of 24 trials, 0.383 and 0.368 (0.002 and 0.005)
 
 
 def volume(of: PretendStudy) -> float:

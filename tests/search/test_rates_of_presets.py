@@ -2,6 +2,7 @@
 
 import pytest
 
+from utuning_search.common.bundled import bundled
 from utuning_search.designs.known_methods import PRESETS
 from utuning_search.designs.rates import rate_factor
 from utuning_search.designs.spaces.space import Space
@@ -72,8 +73,17 @@ def test_presets_of_a_new_study_are_at_rates_that_suit_them(name: str) -> None:
     assert all(space.contains(designs[label], DEPTH) for label in inside)
 
 
-def test_known_methods_are_trained_at_the_rate_that_the_spec_says() -> None:
-    """Of a space with rates; its own presets are tried first."""
-    study = PretendStudy(space=FULL)
-    records = study.play(len(FULL.presets))
+@pytest.mark.parametrize("name", ["noah", "smoke", "utuning"])
+def test_where_a_space_has_no_rates_known_methods_are_at_the_one_of_all(name: str) -> None:
+    """So that they compare with its designs, and are the same designs."""
+    new = spec(Space.load(name))
+    assert new.rates == "own"
+    assert {d.learning_rate for d in new.preset_designs(DEPTH).values()} == {new.task.recipe.learning_rate}
+
+
+@pytest.mark.parametrize("name", bundled("space"))
+def test_known_methods_are_trained_at_the_rate_that_the_spec_says(name: str) -> None:
+    space = Space.load(name)
+    study = PretendStudy(space=space)
+    records = study.play(len(space.presets))
     assert {r.preset: r.design for r in records} == study.spec.preset_designs(DEPTH)
