@@ -23,7 +23,6 @@ class Candidates:
 
     Args:
         near: The space.
-        learning_rate: Of the task.
         rng: The one source of chance.
         tried: Keys that are not wanted.
         allowed: Whether a design is small enough.
