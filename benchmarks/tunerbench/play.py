@@ -18,21 +18,10 @@ from utuning_search.search.pruners.base import Pruner
 from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.scheduler import Next, Running, Scheduler
 from utuning_search.search.spec import StudySpec
+from utuning_search.testing.pretend import SHAPE as PRETENDED
 from utuning_search.training.proxy import Report, Result
-from utuning_search.tuners import BackboneShape
 
-SHAPE = BackboneShape(
-    dim=64,
-    depth=6,
-    num_heads=4,
-    head_dim=16,
-    hidden=256,
-    hidden_in=256,
-    parameters=301_504,
-    grid=(4, 4),
-    prefix_tokens=1,
-    flops_outside=8_192,
-)
+SHAPE = replace(PRETENDED, parameters=301_504)  # the embedded backbone's, without loading it
 SETTING = Setting(SHAPE, 10)
 STUCK = 100  # proposals in a row that trained nothing
 

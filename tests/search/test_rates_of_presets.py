@@ -3,6 +3,7 @@
 import pytest
 
 from utuning_search.common.bundled import bundled
+from utuning_search.common.errors import InputError
 from utuning_search.designs.known_methods import PRESETS
 from utuning_search.designs.rates import rate_factor
 from utuning_search.designs.spaces.space import Space
@@ -87,3 +88,8 @@ def test_known_methods_are_trained_at_the_rate_that_the_spec_says(name: str) -> 
     study = PretendStudy(space=space)
     records = study.play(len(space.presets))
     assert {r.preset: r.design for r in records} == study.spec.preset_designs(DEPTH)
+
+
+def test_rates_that_nobody_knows_are_refused() -> None:
+    with pytest.raises(InputError, match="rates is own or task; got 'owm'"):
+        StudySpec.from_dict({**PretendStudy().spec.to_dict(), "rates": "owm"})

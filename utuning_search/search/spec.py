@@ -67,6 +67,8 @@ class StudySpec:
                 raise InputError(f"limits, {name}", "a limit is above 0", value)
         for text in self.presets:
             parse_presets(text)
+        if self.rates not in (OWN, OLD):
+            raise InputError("rates", f"rates is {OWN} or {OLD}", repr(self.rates))
 
     @property
     def max_parameters(self) -> int:
