@@ -70,7 +70,7 @@ class Neighbourhoods:
     learning_rate: float
 
     def draw(self, rng: np.random.Generator) -> Design:
-        """A design with few tuners: one slot as often as not, and each further one more rarely.
+        """A design with few tuners: n slots place something half as often as n / 2 do.
 
         Every slot by itself at random would place something in nearly all of them, and most good designs are simple.
         """
