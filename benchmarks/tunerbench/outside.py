@@ -1,5 +1,10 @@
-"""Rivals from packages of their own, driven as their documentation says; install what the message names."""
+"""Rivals from packages of their own, driven as their documentation says; install what the message names.
 
+OptunaHub downloads what it loads; where there is no network, say in OPTUNAHUB_REGISTRY where a copy of the folder
+`package` of its registry lies.
+"""
+
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +27,9 @@ def optunahub(curves: Curves, seed: int, budget: int) -> Played:
         import optunahub as hub
     except ImportError:
         raise SystemExit("optunahub: pip install optunahub, which loads pruners/multi_metric_pruner") from None
-    module = hub.load_module("pruners/multi_metric_pruner")
+    registry = os.environ.get("OPTUNAHUB_REGISTRY")
+    wanted = "pruners/multi_metric_pruner"
+    module = hub.load_local_module(wanted, registry_root=registry) if registry else hub.load_module(wanted)
     directions = {"accuracy": "maximize", "parameters": "minimize"}
     pruner = module.MultiMetricPruner(
         optuna.pruners.MedianPruner(n_startup_trials=STARTUP), metric_directions=directions, joint=True
@@ -58,15 +65,20 @@ def moasha(curves: Curves, seed: int, budget: int) -> Played:
 
     def written(domain: Domain) -> Any:
         if isinstance(domain, Choice):
-            return choice(list(domain.values))
+            return choice([str(v) for v in domain.values])  # it wants values of one type
         if isinstance(domain, IntRange):
             return (lograndint if domain.log else randint)(domain.low, domain.high)
         return (loguniform if domain.log else uniform)(domain.low, domain.high)
 
     import datetime
 
+    def read(config: dict[str, Any]) -> dict[str, Any]:
+        return {n: meant[n].get(v, v) for n, v in config.items()}
+
     space, found = cold(), Played()
-    variables = {v.name: written(v.domain) for v in space.variables(SETTING.shape.depth)}
+    domains = {v.name: v.domain for v in space.variables(SETTING.shape.depth)}
+    variables = {name: written(domain) for name, domain in domains.items()}
+    meant = {n: {str(v): v for v in d.values} if isinstance(d, Choice) else {} for n, d in domains.items()}
     np.random.seed(seed)  # noqa: NPY002 - its configurations are drawn from numpy's global stream
     scheduler = MOASHA(
         variables,
@@ -81,7 +93,7 @@ def moasha(curves: Curves, seed: int, budget: int) -> Played:
     while found.epochs < budget:
         config = scheduler.suggest().config
         rate = curves.task.recipe.learning_rate
-        design = space.suggest(Guided(np.random.default_rng(0), config), SETTING.shape.depth, rate)
+        design = space.suggest(Guided(np.random.default_rng(0), read(config)), SETTING.shape.depth, rate)
         size = design.num_parameters(SETTING.shape, SETTING.num_classes)
         trial = Trial(number, config, datetime.datetime.fromtimestamp(0))
         scheduler.on_trial_add(trial)
