@@ -10,7 +10,8 @@ probe's accuracy and size to 100% and full fine-tuning; of a single training on 
 
 Printed are the volume at the end (median and quartiles over seeds), the epochs after which our median reaches a rival's
 final median, the ratio of the budget to those, and the mean rank at the full budget. `epochs_ratio` in the JSON file is
-that ratio by rival. `optunahub` and `moasha` want their packages; the other rivals need nothing else.
+that ratio by rival. Rivals may also be variants of ours, such as `ours-pareto`: the same with another pruner.
+`optunahub` and `moasha` want their packages; the other rivals need nothing else.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import numpy as np
 from scipy.stats import rankdata
 from tunerbench.live import Curves
 from tunerbench.play import Box
-from tunerbench.rivals import RIVALS
+from tunerbench.rivals import RIVALS, VARIANTS
 from tunerbench.table import known
 from tunerbench.tasks import TASKS
 
@@ -63,7 +64,7 @@ def work(job: Job) -> Done:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     curves = Curves(job.task, job.cache / f"{job.task}.jsonl", known(job.task), job.data_dir)
-    found = RIVALS[job.rival](curves, job.seed, job.epochs)
+    found = {**RIVALS, **VARIANTS}[job.rival](curves, job.seed, job.epochs)
     return Done(job.rival, job.seed, Box(curves).course(found.points, steps(job.epochs)), found.trials, curves.trained)
 
 
@@ -135,9 +136,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     names = ["ours", *(n for n in arguments.rivals.split(",") if n and n != "ours")]
-    unknown = [n for n in names if n not in RIVALS]
+    there = (*RIVALS, *VARIANTS)
+    unknown = [n for n in names if n not in there]
     if unknown:
-        parser.error(f"--rivals: {', '.join(unknown)} is unknown; there are {', '.join(RIVALS)}")
+        parser.error(f"--rivals: {', '.join(unknown)} is unknown; there are {', '.join(there)}")
     task = TASKS[arguments.task]
     epochs = arguments.epochs or TRAININGS * task.recipe.epochs
     jobs = [

@@ -7,12 +7,15 @@ from typing import Any, ClassVar
 
 import optuna
 
+from tunerbench.halving import ParetoHalvingPruner
 from tunerbench.live import Curves
 from tunerbench.outside import moasha, optunahub
 from tunerbench.play import Played, cold, play
 from utuning_search.designs.spaces.space import Space
+from utuning_search.search.pruners.base import Pruner
 from utuning_search.search.pruners.none import NoPruner
 from utuning_search.search.pruners.pareto import ParetoPruner
+from utuning_search.search.pruners.predicted import PredictedPruner
 from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.ehvi import EHVISampler
 from utuning_search.search.samplers.wrapped import NSGA2Sampler, OptunaSampler, RandomSampler, TPESampler
@@ -46,10 +49,19 @@ def unpruned(make: Callable[[int], Sampler]) -> Search:
     return search
 
 
-def ours(curves: Curves, seed: int, budget: int) -> Played:
-    """What `utuning-search run` does."""
-    rungs = curves.task.recipe.rungs
-    return play(curves, Space.load("full"), EHVISampler(), ParetoPruner(), rungs, seed, budget)
+def pruned_by(pruner: Pruner, since: float = 0.0) -> Search:
+    """Our sampler with any pruner.
+
+    Args:
+        pruner: Asked at the task's rungs.
+        since: Share of the epochs before which it is not asked.
+    """
+
+    def search(curves: Curves, seed: int, budget: int) -> Played:
+        rungs = [e for e in curves.task.recipe.rungs if e >= since * curves.epochs[-1]]
+        return play(curves, Space.load("full"), EHVISampler(), pruner, rungs, seed, budget)
+
+    return search
 
 
 def today(curves: Curves, seed: int, budget: int) -> Played:
@@ -60,7 +72,7 @@ def today(curves: Curves, seed: int, budget: int) -> Played:
 
 
 RIVALS: dict[str, Search] = {
-    "ours": ours,
+    "ours": pruned_by(PredictedPruner()),  # what `utuning-search run` does
     "random": unpruned(lambda _: RandomSampler()),
     "tpe": unpruned(lambda _: TPESampler()),
     "nsgaii": unpruned(lambda trials: NSGA2Sampler(max(trials // GENERATIONS, 4))),
@@ -68,6 +80,12 @@ RIVALS: dict[str, Search] = {
     "today": today,
     "optunahub": optunahub,
     "moasha": moasha,
+}
+VARIANTS: dict[str, Search] = {
+    "ours-unpruned": pruned_by(NoPruner()),
+    "ours-pareto": pruned_by(ParetoPruner()),
+    "ours-pareto-late": pruned_by(ParetoPruner(), 0.25),
+    "ours-halving": pruned_by(ParetoHalvingPruner()),
 }
 PRUNING = ("today", "optunahub", "moasha")
 WANTED: dict[str, Any] = {"random": 5.0, "tpe": 4.0, "pruning": 1.5}

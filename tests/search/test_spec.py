@@ -8,7 +8,7 @@ import pytest
 from utuning_search.common.errors import InputError
 from utuning_search.search import defaults
 from utuning_search.search.objectives.registry import Objectives
-from utuning_search.search.pruners.pareto import ParetoPruner
+from utuning_search.search.pruners.predicted import PredictedPruner
 from utuning_search.search.pruners.registry import OURS as PRUNERS
 from utuning_search.search.pruners.registry import pruner
 from utuning_search.search.pruners.wrapped import HalvingPruner
@@ -74,7 +74,7 @@ def test_old_specs_keep_their_pruner_and_sampler() -> None:
 def test_names_are_those_that_the_help_shows() -> None:
     assert tuple(s.kind for s in SAMPLERS) == defaults.SAMPLERS
     assert tuple(p.kind for p in PRUNERS) == defaults.PRUNERS
-    assert pruner(defaults.PRUNER) == ParetoPruner()
+    assert pruner(defaults.PRUNER) == PredictedPruner()
     assert sampler(defaults.SAMPLER).kind == defaults.SAMPLER
 
 

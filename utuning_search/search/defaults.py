@@ -6,7 +6,7 @@ Without imports, because the command line's help shows it.
 TRIALS = 48
 SAMPLERS = ("ehvi", "tpe", "random", "nsga2")
 SAMPLER = SAMPLERS[0]
-PRUNERS = ("pareto", "predicted", "none", "median", "asha")
+PRUNERS = ("predicted", "pareto", "none", "median", "asha")
 PRUNER = PRUNERS[0]
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "parameters", "flops", "latency")
 OBJECTIVES = ("accuracy", "parameters")

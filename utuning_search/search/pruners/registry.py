@@ -8,7 +8,7 @@ from utuning_search.search.pruners.pareto import ParetoPruner
 from utuning_search.search.pruners.predicted import PredictedPruner
 from utuning_search.search.pruners.wrapped import HalvingPruner, MedianPruner
 
-OURS: tuple[type[Pruner], ...] = (ParetoPruner, PredictedPruner, NoPruner, MedianPruner, HalvingPruner)
+OURS: tuple[type[Pruner], ...] = (PredictedPruner, ParetoPruner, NoPruner, MedianPruner, HalvingPruner)
 PRUNERS = Registry(
     "utuning_search.pruners",
     OURS,
