@@ -67,6 +67,13 @@ def test_nearest_does_not_depend_on_order() -> None:
     assert nearest("blok", ("block", "blocks", "bloc")) == nearest("blok", ("bloc", "blocks", "block"))
 
 
+def test_nearest_of_hundreds_lists_a_few() -> None:
+    many = [f"vit_{i}_patch" for i in range(400)]
+    assert nearest("vit_71_path", many).startswith("Did you mean 'vit_71_patch'? Similar: vit_")
+    assert len(nearest("vit_71_path", many)) < 120
+    assert nearest("convnet", many) == "400 are known."
+
+
 def test_known_keys_pass() -> None:
     refuse_unknown_keys({}, (), "here")
     refuse_unknown_keys({"a": 1, "b": 2}, iter(("a", "b", "c")), "here")

@@ -44,10 +44,16 @@ class TrainingError(UTuningError):
     """A trial that cannot go on, such as a loss that is not finite; the study does go on."""
 
 
+MOST_LISTED = 60
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
-    """Advice that names the known names, the most similar one first."""
+    """Advice that names the known names, the most similar one first; of hundreds only the similar ones."""
     names = sorted(known)
-    similar = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    similar = difflib.get_close_matches(str(name), names, n=5, cutoff=0.5)
+    if len(names) > MOST_LISTED:
+        others = f" Similar: {', '.join(similar[1:])}." if similar[1:] else ""
+        return f"Did you mean '{similar[0]}'?{others}" if similar else f"{len(names)} are known."
     listed = ", ".join(names) if names else "none"
     return f"Did you mean '{similar[0]}'? Known: {listed}." if similar else f"Known: {listed}."
 
