@@ -125,3 +125,8 @@ def test_equal_data_give_equal_models(raw: Floats) -> None:
     one, other = (fitted(raw, bumpy(raw), 0.02).predict(moved(raw, 0.3)) for _ in range(2))
     assert (one[0] == other[0]).all()
     assert (one[1] == other[1]).all()
+
+
+def test_the_mean_alone_is_that_of_the_prediction(raw: Floats) -> None:
+    model = fitted(raw, bumpy(raw), 0.02)
+    assert (model.mean(moved(raw, 0.3)) == model.predict(moved(raw, 0.3))[0]).all()

@@ -8,6 +8,7 @@ observation (x - a - c z) / b of q with the noise e / b, and an early one hardly
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,23 +39,28 @@ class RungModel:
 
     def observe(self, value: float, rate: float) -> tuple[float, float]:
         """Final quality and its standard deviation, where a trial of such a rate is measured at `value`."""
-        noise = NOISE * (2 * self.share) ** -FALLS
-        slope, ahead = SLOPE, AHEAD / (4 * self.share) ** 2
-        count = len(self.rung)
-        if not count:
+        if not len(self.rung):
             return value, 1.0
+        slope, ahead, sd = self._fit
+        found = self.final.mean() + (value - self.rung.mean() - ahead * (rate - self.rates.mean())) / slope
+        return float(found), sd / slope
+
+    @cached_property
+    def _fit(self) -> tuple[float, float, float]:
+        """Slope, what twice the rate is ahead by, and standard deviation of what is left, of another trial."""
+        noise = NOISE * (2 * self.share) ** -FALLS
+        count = len(self.rung)
         q, z = self.final - self.final.mean(), self.rates - self.rates.mean()
         x = self.rung - self.rung.mean()
         # Ridge regression towards the usual coefficients, in units of a usual spread of each.
         design = np.stack([q, z], axis=1)
-        prior = np.array([slope, ahead])
+        prior = np.array([SLOPE, AHEAD / (4 * self.share) ** 2])
         weight = PAIRS * np.array([0.015**2, 1.0])
         slope, ahead = prior + np.linalg.solve(design.T @ design + np.diag(weight), design.T @ (x - design @ prior))
         slope = max(float(slope), LEAST_SLOPE)
         left = x - design @ np.array([slope, ahead])
         variance = (float((left**2).sum()) + PAIRS * noise**2) / (count + PAIRS)
-        found = self.final.mean() + (value - self.rung.mean() - ahead * (rate - self.rates.mean())) / slope
-        return float(found), float(np.sqrt(variance * (1 + 1 / count)) / slope)
+        return slope, float(ahead), float(np.sqrt(variance * (1 + 1 / count)))
 
 
 def ends(curves: Sequence[Mapping[int, float]], rates: Sequence[float], last: int) -> list[tuple[float, float] | None]:
