@@ -7,6 +7,7 @@ compared by their rates. The rule was fitted on TunerBench (benchmarks/tunerbenc
 """
 
 import math
+from functools import lru_cache
 
 from utuning_search.designs.design import Design
 from utuning_search.designs.placement import Placement
@@ -18,6 +19,7 @@ POWER = 0.45
 EFFECTIVE = {"scale_shift": 1.0, "norm": 0.5, "bias": 0.25}
 
 
+@lru_cache(maxsize=8192)  # a search asks for it of all designs it has tried, at each proposal
 def rate_factor(design: Design, depth: int) -> float:
     """By how much a good peak learning rate of a design differs from a task's; a factor from 0.25 to 4.
 

@@ -10,6 +10,9 @@ import pytest
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.rates import rate_factor
 from utuning_search.search.objectives.registry import USUAL, Objectives
+from utuning_search.search.surrogate import knowledge
+from utuning_search.search.surrogate.curves import ends
+from utuning_search.search.surrogate.features import Floats
 from utuning_search.search.surrogate.knowledge import Circumstances, Knowledge
 from utuning_search.search.trials import TrialRecord
 from utuning_search.testing.pretend import SETTING, SHAPE
@@ -160,6 +163,22 @@ def test_a_rung_counts_less_than_an_end() -> None:
     means.append(Knowledge([*history, trial(6, lora(4), 0.95)], given()).prospects(6)[0])
     assert means == sorted(means)
     assert means[-1] == pytest.approx(0.95, abs=0.01)
+
+
+def test_a_rung_is_read_in_the_light_of_the_rate_and_of_the_one_that_suits(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[list[float]]] = []
+
+    def watched(curves: Sequence[Mapping[int, float]], handicaps: Floats, last: int) -> object:
+        seen.append(handicaps.tolist())
+        return ends(curves, handicaps, last)
+
+    monkeypatch.setattr(knowledge, "ends", watched)
+    designs = [adapter(16, 2.0), Design(), lora(64)]
+    Knowledge([trial(i, design, 0.7) for i, design in enumerate(designs)], given())
+    factors = [rate_factor(d, SHAPE.depth) for d in designs]
+    rates = [2 * 0.005 * factors[0], 0.005, 0.005 * factors[2]]
+    assert RECIPE.learning_rate == 0.005
+    assert seen == [[pytest.approx([math.log2(r), math.log2(f)]) for r, f in zip(rates, factors, strict=True)]]
 
 
 # The front without luck

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from utuning_search.designs.design import Design
+from utuning_search.designs.rates import rate_factor
 from utuning_search.search.objectives.base import MeasuredObjective, Setting
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.pareto import front
@@ -131,11 +132,13 @@ class Knowledge:
 
     def _ends(self, records: Sequence[TrialRecord], objective: MeasuredObjective) -> list[tuple[float, float] | None]:
         """Goodness at the end and its standard deviation; None where nothing was measured."""
-        recipe = self._given.recipe
+        recipe, depth = self._given.recipe, self._given.setting.shape.depth
         curves = self._curves(records, objective)
-        rates = [(r.design and r.design.learning_rate) or recipe.learning_rate for r in records]
+        designs = [r.design or Design() for r in records]
+        rates = [(d.learning_rate or recipe.learning_rate, rate_factor(d, depth)) for d in designs]
+        handicaps = np.log2(np.array(rates).reshape(-1, 2))
         lowest = min((v for c in curves for v in c.values()), default=0.0)
-        found = ends(curves, rates, recipe.epochs)
+        found = ends(curves, handicaps, recipe.epochs)
         return [
             (lowest, FAILURE) if end is None and record.state == "failed" else end
             for record, end in zip(records, found, strict=True)
