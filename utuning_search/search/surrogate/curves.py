@@ -45,23 +45,24 @@ class RungModel:
         """Final quality and its standard deviation, where a trial of such handicaps (2,) is measured at `value`."""
         if not len(self.rung):
             return value, 1.0
-        (slope, *ahead), sd = self._fit
-        fair = value - self.rung.mean() - float((handicaps - self.handicaps.mean(axis=0)) @ ahead)
-        return float(self.final.mean() + fair / slope), float(sd / slope)
+        level, slope, ahead, sd = self._fit
+        return (value - level - float(handicaps @ ahead)) / slope, sd / slope
 
     @cached_property
-    def _fit(self) -> tuple[Floats, float]:
-        """Coefficients of the end and of handicaps, and the standard deviation of what is left, of another trial."""
+    def _fit(self) -> tuple[float, float, Floats, float]:
+        """a, b, (c, d) and the standard deviation of e, of another trial."""
         noise, count = NOISE * (2 * self.share) ** -FALLS, len(self.rung)
         prior = np.array([self.share**-STEEP, AHEAD / (4 * self.share) ** 2, SOON * (1 - self.share) ** 2])
         columns = np.column_stack([self.final, self.handicaps])
-        columns, x = columns - columns.mean(axis=0), self.rung - self.rung.mean()
+        means, x = columns.mean(axis=0), self.rung - self.rung.mean()
+        columns = columns - means
         # Ridge regression towards the usual coefficients.
         gram = columns.T @ columns + PAIRS * np.diag(USUAL**2)
         found = prior + np.linalg.solve(gram, columns.T @ (x - columns @ prior))
         found[0] = max(found[0], LEAST_SLOPE)
         variance = (float(((x - columns @ found) ** 2).sum()) + PAIRS * noise**2) / (count + PAIRS)
-        return found, float(np.sqrt(variance * (1 + 1 / count)))
+        level = float(self.rung.mean() - means @ found)
+        return level, float(found[0]), found[1:], float(np.sqrt(variance * (1 + 1 / count)))
 
 
 def ends(curves: Sequence[Mapping[int, float]], handicaps: Floats, last: int) -> list[tuple[float, float] | None]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from utuning_search.designs.design import Design
 from utuning_search.designs.rates import rate_factor
@@ -98,8 +99,7 @@ class Knowledge:
         """
         row = next(i for i, r in enumerate(self._records) if r.number == number)
         mean, sd = self._models[self._quality.name].predict(self._raw[[row]])
-        costs = self._points[:, len(self._given.objectives.measured) :]
-        cheap = (costs >= costs[row]).all(axis=1)
+        cheap = (self._costs >= self._costs[row]).all(axis=1)
         rivals = [i for i, r in enumerate(self._records) if cheap[i] and r.state == "complete" and r.number != number]
         column = [o.name for o in self._given.objectives.measured].index(self._quality.name)
         return float(mean[0]), float(sd[0]), float(self._points[rivals, column].max()) if rivals else -np.inf
@@ -108,7 +108,11 @@ class Knowledge:
     def _points(self) -> Floats:
         """(trials, objectives): posterior means of the measured ones, then the exact ones."""
         means = [self._models[o.name].mean(self._raw) for o in self._given.objectives.measured]
-        return np.concatenate([np.stack(means, axis=1), self._places(self.designs)], axis=1)
+        return np.concatenate([np.stack(means, axis=1), self._costs], axis=1)
+
+    @cached_property
+    def _costs(self) -> Floats:
+        return self._places(self.designs)
 
     @cached_property
     def _raw(self) -> Floats:
@@ -118,17 +122,36 @@ class Knowledge:
     def _models(self) -> Mapping[str, Model]:
         found = {}
         for objective in self._given.objectives.measured:
-            ended = self._ended if objective is self._quality else self._others(objective)
+            ended = self._learned[objective.name]
             known = ~np.isnan(ended[:, 0])
             goodness = ended[known, 0]
             best = float(goodness.max()) if len(goodness) else 0.5
             noise = np.sqrt(TRAINING_NOISE**2 + max(best * (1 - best), 0.01) / self._given.validation)
-            found[objective.name] = Model(self._raw[known], goodness, ended[known, 1], float(noise))
+            always = self._always[known]
+            found[objective.name] = Model(self._raw[known], goodness, ended[known, 1], float(noise), always)
         return found
 
-    def _others(self, objective: MeasuredObjective) -> Floats:
-        ended = self._ends(self._records, objective)
-        return np.array([(np.nan, 0.0) if end is None else end for end in ended]).reshape(-1, 2)
+    @cached_property
+    def _always(self) -> npt.NDArray[np.bool_]:
+        """Trials that no model leaves out: those on their way, and the front as it was measured."""
+        found = np.array([r.state == "running" for r in self._records], dtype=bool)
+        measured = np.stack([ended[:, 0] for ended in self._learned.values()], axis=1)
+        complete = [i for i, r in enumerate(self._records) if r.state == "complete" and not np.isnan(measured[i]).any()]
+        points = np.concatenate([measured, self._costs], axis=1)[complete]
+        found[[complete[i] for i in front(points)]] = True
+        return found
+
+    @cached_property
+    def _learned(self) -> Mapping[str, Floats]:
+        """Of each measured objective the goodness at the end and its standard deviation; nan where none is known."""
+        found = {}
+        for objective in self._given.objectives.measured:
+            ended = self._ended
+            if objective is not self._quality:
+                ends = self._ends(self._records, objective)
+                ended = np.array([(np.nan, 0.0) if end is None else end for end in ends]).reshape(-1, 2)
+            found[objective.name] = ended
+        return found
 
     def _ends(self, records: Sequence[TrialRecord], objective: MeasuredObjective) -> list[tuple[float, float] | None]:
         """Goodness at the end and its standard deviation; None where nothing was measured."""
