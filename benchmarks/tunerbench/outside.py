@@ -15,7 +15,7 @@ from tunerbench.live import ENDED, Curves
 from tunerbench.play import SETTING, Played, Point, cold
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.domains import Choice, Domain, IntRange
-from utuning_search.designs.spaces.edits import Guided
+from utuning_search.designs.spaces.guided import Guided
 from utuning_search.search.objectives.cost import full_fine_tuning
 
 STARTUP = 5  # trials before the median prunes, Optuna's default

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from utuning_search.common.errors import InputError, refuse_unknown_keys
@@ -62,7 +63,7 @@ class Design:
         resolved = tuple(p.resolve(depth) for p in self.placements)
         return self if resolved == self.placements else replace(self, placements=resolved)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Twelve hexadecimal digits that are equal for equal designs, in this version and in later ones."""
         return keys.key(self)
@@ -120,4 +121,7 @@ def _canonical(placements: Iterable[Placement]) -> tuple[Placement, ...]:
             raise InputError("design", "equal tuners at one operation are placed in a block once", str(group[-1]), todo)
         alone = len(group) == 1 or group[0].tuner.once
         joined += group if alone else [replace(group[0], blocks=tuple(numbers))]
-    return tuple(sorted(joined, key=lambda p: (OPERATIONS.index(p.operation), str(p), json.dumps(p.to_dict()))))
+    texts = [(OPERATIONS.index(p.operation), str(p), "") for p in joined]
+    if len(set(texts)) < len(texts):  # tables, which take longer, tell apart what reads the same
+        texts = [(at, text, json.dumps(p.to_dict())) for (at, text, _), p in zip(texts, joined, strict=True)]
+    return tuple(joined[i] for i in sorted(range(len(joined)), key=texts.__getitem__))

@@ -9,6 +9,7 @@ larger backbone loses 1.4 points more, and they gain nothing that is more than n
 """
 
 import math
+from functools import lru_cache
 
 from utuning_search.designs.design import Design
 from utuning_search.designs.placement import Placement
@@ -20,6 +21,7 @@ POWER = 0.45
 EFFECTIVE = {"scale_shift": 1.0, "norm": 0.5, "bias": 0.25}
 
 
+@lru_cache(maxsize=8192)  # a search asks for it of all designs it has tried, at each proposal
 def rate_factor(design: Design, depth: int) -> float:
     """By how much a good peak learning rate of a design differs from a task's; a factor from 0.25 to 2.4.
 

@@ -28,6 +28,10 @@ def front(gains: npt.ArrayLike, cost: int = -1) -> list[int]:
     others = [i for i in range(points.shape[1]) if i != cost]
     # The best of the cost first, then the best of the others: whoever dominates a point comes before it.
     order = np.lexsort((np.arange(len(points)), *(-points[:, i] for i in reversed(others)), -points[:, cost]))
+    if len(others) == 1:  # then whoever is better than all before it stands, which is known at once
+        rest = points[order, others[0]]
+        better = rest > np.maximum.accumulate(np.append(-np.inf, rest))[:-1]
+        return [int(i) for i in order[better]]
     found: list[int] = []
     standing = np.empty_like(points)
     for i in order:

@@ -7,7 +7,7 @@ from typing import Any
 from utuning_search.common.errors import InputError, refuse_unknown_keys
 from utuning_search.common.plugins import Registry
 from utuning_search.tuners.adapter import AdapterConfig
-from utuning_search.tuners.base import TunerConfig
+from utuning_search.tuners.base import TunerConfig, field_names
 from utuning_search.tuners.bias import BiasConfig
 from utuning_search.tuners.conv import ConvConfig
 from utuning_search.tuners.experts import ExpertsConfig
@@ -43,9 +43,10 @@ def tuner_class(kind: object, where: str) -> type[TunerConfig]:
 def tuner_config(kind: object, options: Mapping[str, Any], where: str) -> TunerConfig:
     """A config from its kind and options, as written in TOML."""
     cls = tuner_class(kind, where)
-    known = {f.name: f for f in fields(cls)}
+    known = field_names(cls)
     refuse_unknown_keys(options, known, f"{where}, tuner '{kind}'")
-    for name, field in known.items():
-        if name not in options and field.default is MISSING:
-            raise InputError(f"{where}, tuner '{kind}'", f"{name} is given", "nothing", f"Add {name}.")
+    if len(options) < len(known):
+        for field in fields(cls):
+            if field.name not in options and field.default is MISSING:
+                raise InputError(f"{where}, tuner '{kind}'", f"{field.name} is given", "nothing", f"Add {field.name}.")
     return cls(**options)

@@ -9,7 +9,8 @@ import pytest
 from utuning_search.common.bundled import bundled
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.spaces.domains import Value
-from utuning_search.designs.spaces.edits import MOST, Guided, Neighbourhoods
+from utuning_search.designs.spaces.edits import MOST, Neighbourhoods
+from utuning_search.designs.spaces.guided import Guided
 from utuning_search.designs.spaces.space import Space
 from utuning_search.tuners import AdapterConfig, ExpertsConfig, LoraConfig, NormConfig
 
@@ -86,13 +87,15 @@ def test_draws_edits_and_crossovers_lie_in_the_space(name: str, depth: int) -> N
 
 @pytest.mark.parametrize("name", SPACES)
 def test_equal_seeds_give_equal_designs(name: str) -> None:
-    def walked(seed: int) -> list[Design | None]:
-        near, rng = around(name), np.random.default_rng(seed)
+    def walked(seed: int, near: Neighbourhoods) -> list[Design | None]:
+        rng = np.random.default_rng(seed)
         one, other = near.draw(rng), near.draw(rng)
         return [one, other, *(near.edit(one, rng) for _ in range(4)), near.cross(one, other, rng)]
 
-    assert walked(3) == walked(3)
-    assert walked(3) != walked(4)
+    near = around(name)
+    assert walked(3, near) == walked(3, around(name))
+    assert walked(3, near) != walked(4, near)
+    assert walked(3, near) == walked(3, around(name)), "whatever was edited before"
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -120,6 +123,7 @@ def test_what_the_space_does_not_hold_has_no_edit_and_no_child() -> None:
     near, rng = around("smoke"), np.random.default_rng(0)
     inside, outside = near.draw(rng), Design((Placement("qkv", LoraConfig(1)),), RATE).resolve(DEPTH)
     assert near.edit(outside, rng) is None
+    assert (near.holds(inside), near.holds(outside)) == (True, False)
     assert near.cross(outside, inside, rng) is None
     assert near.cross(inside, outside, rng) is None
 

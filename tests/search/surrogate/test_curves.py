@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from utuning_search.search.surrogate.curves import AHEAD, SLOPE, RungModel, ends
+from utuning_search.search.surrogate.curves import AHEAD, SOON, STEEP, RungModel, ends
+from utuning_search.search.surrogate.features import Floats
 
 LAST, RUNGS = 12, (1, 3, 6)
 SLOW, FAST = 0.002, 0.016
@@ -24,23 +25,29 @@ def finished(count: int, *, spread: float = 0.1, noise: float = 0.0, seed: int =
     rng = np.random.default_rng(seed)
     curves = []
     for q in 0.8 + spread * rng.uniform(-1, 1, count):
-        level = {e: 0.4 + 0.3 * e / LAST + SLOPE * (q - 0.8) + noise * LAST / (2 * e) * rng.normal() for e in RUNGS}
+        steep = {e: (e / LAST) ** -STEEP for e in RUNGS}
+        level = {e: 0.4 + 0.3 * e / LAST + steep[e] * (q - 0.8) + noise * LAST / (2 * e) * rng.normal() for e in RUNGS}
         curves.append({**{e: float(x) for e, x in level.items()}, LAST: float(q)})
     return curves, (0.005 * 2 ** rng.uniform(-2, 2, count)).tolist()
 
 
+def handicaps(rates: Sequence[float], suits: Sequence[float] = ()) -> Floats:
+    """Of trials of some rates, which suit all the same unless said otherwise."""
+    return np.log2(np.column_stack([rates, suits or np.ones(len(rates))]))
+
+
 def told(curve: Curve, rate: float, curves: Sequence[Curve], rates: Sequence[float]) -> tuple[float, float]:
     """Of one more trial."""
-    found = ends([*curves, curve], [*rates, rate], LAST)[-1]
+    found = ends([*curves, curve], handicaps([*rates, rate]), LAST)[-1]
     assert found is not None
     return found
 
 
 def test_what_was_finished_is_known_and_what_was_never_measured_is_not() -> None:
     curves, rates = finished(4)
-    found = ends([*curves, {}], [*rates, 0.005], LAST)
+    found = ends([*curves, {}], handicaps([*rates, 0.005]), LAST)
     assert found == [*((c[LAST], 0.0) for c in curves), None]
-    assert ends([], [], LAST) == []
+    assert ends([], handicaps([]), LAST) == []
 
 
 def test_before_any_trial_was_finished_a_rung_says_hardly_anything() -> None:
@@ -63,12 +70,13 @@ def test_the_latest_rung_is_what_counts() -> None:
 
 
 def test_it_learns_what_rungs_of_a_study_say() -> None:
-    """From many trials: x = a + 0.5 q + 0.03 z, whatever is usual."""
+    """From many trials: x = a + 0.5 q + 0.03 z - 0.05 w, whatever is usual."""
     rng = np.random.default_rng(1)
-    final, rates = rng.uniform(0.5, 0.9, 200), rng.uniform(-2, 2, 200)
-    model = RungModel(0.2 + 0.5 * final + 0.03 * rates, final, rates, 0.25)
-    for q, z in ((0.6, -1.0), (0.8, 0.0), (0.85, 2.0)):
-        found, sd = model.observe(0.2 + 0.5 * q + 0.03 * z, z)
+    final, both = rng.uniform(0.5, 0.9, 600), rng.uniform(-2, 2, (600, 2))
+    ahead = np.array([0.03, -0.05])
+    model = RungModel(0.2 + 0.5 * final + both @ ahead, final, both, 0.25)
+    for q, z, w in ((0.6, -1.0, 1.0), (0.8, 0.0, 0.0), (0.85, 2.0, -1.0)):
+        found, sd = model.observe(0.2 + 0.5 * q + 0.03 * z - 0.05 * w, np.array([z, w]))
         assert found == pytest.approx(q, abs=0.005)
         assert sd < 0.02
 
@@ -82,27 +90,51 @@ def test_a_head_start_of_a_fast_rate_is_discounted() -> None:
     rng = np.random.default_rng(2)
     logs = rng.uniform(-2, 2, 100)
     final = rng.uniform(0.7, 0.9, 100)
-    ahead = RungModel(final - 0.2 + 0.02 * logs, final, logs, 0.25)
-    found = [ahead.observe(0.6, z)[0] for z in (-1.0, 1.0)]
+    ahead = RungModel(final - 0.2 + 0.02 * logs, final, np.column_stack([logs, 0 * logs]), 0.25)
+    found = [ahead.observe(0.6, np.array([z, 0.0]))[0] for z in (-1.0, 1.0)]
     assert found[0] - found[1] == pytest.approx(0.04, rel=0.15), "by as much as it was in this study"
 
 
-def test_the_usual_head_start_falls_with_the_square_of_the_epochs() -> None:
+def test_a_head_start_of_what_wants_a_fast_rate_is_discounted_too() -> None:
+    """At one rung and one rate, of two trials that are equally good the one that such a rate suits ends lower."""
+    curves, rates = finished(20)
+    suits = (2 ** np.random.default_rng(4).uniform(-2, 2, 20)).tolist()
+    for epoch in RUNGS:
+        alike = [{epoch: 0.75}, {epoch: 0.75}]
+        wide, norms = ends([*curves, *alike], handicaps([*rates, 0.005, 0.005], [*suits, 0.25, 4.0]), LAST)[-2:]
+        assert wide is not None
+        assert norms is not None
+        assert wide[0] > norms[0]
+
+
+def test_usual_head_starts_fall_with_the_epochs() -> None:
+    """That of the rate with their square, that of what suits with the square of what is left."""
+    middling = np.zeros(2)
+    for share in (0.25, 0.5, 0.8):
+        one = RungModel(np.array([0.6]), np.array([0.8]), middling[None], share)
+        assert one.observe(0.6, middling)[0] == pytest.approx(0.8)
+        fast, norms = (0.8 - one.observe(0.6, at)[0] for at in np.eye(2))
+        assert fast * share**-STEEP == pytest.approx(AHEAD / (4 * share) ** 2)
+        assert norms * share**-STEEP == pytest.approx(SOON * (1 - share) ** 2)
+        assert share > 0.5 or norms > 0.003, "points of accuracy that matter"
+
+
+def test_a_rung_tells_designs_apart_by_more_the_earlier_it_is() -> None:
+    """So by as much as it is above others, an early one promises less."""
     found = []
-    for share in (0.25, 0.5):
-        one = RungModel(np.array([0.6]), np.array([0.8]), np.array([0.0]), share)
-        found.append(one.observe(0.6, 0.0)[0] - one.observe(0.6, 1.0)[0])
-        assert one.observe(0.6, 0.0)[0] == pytest.approx(0.8)
-    assert found == pytest.approx([AHEAD / SLOPE, AHEAD / SLOPE / 4])
+    for share in (0.25, 0.5, 1.0):
+        one = RungModel(np.array([0.6]), np.array([0.8]), np.zeros((1, 2)), share)
+        found.append(one.observe(0.7, np.zeros(2))[0] - 0.8)
+    assert found[0] < found[1] < found[2] == pytest.approx(0.1)
 
 
 def test_rungs_that_say_nothing_or_the_opposite_never_turn_good_into_bad() -> None:
     rng = np.random.default_rng(3)
     final = rng.uniform(0.5, 0.9, 50)
-    against = RungModel(1.2 - final, final, np.zeros(50), 0.5)
-    without = RungModel(rng.uniform(0.4, 0.6, 50), final, np.zeros(50), 0.5)
+    against = RungModel(1.2 - final, final, np.zeros((50, 2)), 0.5)
+    without = RungModel(rng.uniform(0.4, 0.6, 50), final, np.zeros((50, 2)), 0.5)
     for model in (against, without):
-        low, high = (model.observe(x, 0.0) for x in (0.4, 0.7))
+        low, high = (model.observe(x, np.zeros(2)) for x in (0.4, 0.7))
         assert 0 < high[0] - low[0] <= 0.3 / 0.5 + 1e-9
         assert low[1] > 0.1, "and it is seen that they say little"
 

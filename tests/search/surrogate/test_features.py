@@ -213,3 +213,15 @@ def test_known_methods_cover_as_much_of_any_depth(preset: Preset) -> None:
     at_6, at_12 = (of(*preset.placements(), depth=depth) for depth in (6, 12))
     names = [n for n in NAMES if not n.startswith("size")]
     assert [at_6[n] for n in names] == pytest.approx([at_12[n] for n in names])
+
+
+def test_what_is_kept_of_a_design_cannot_be_changed() -> None:
+    design = Design((Placement("mlp", AdapterConfig(4)),), RATE).resolve(SHAPE.depth)
+    kept = features(design, SHAPE, RATE)
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0] = 1.0
+    rows = matrix([design], SHAPE, RATE)
+    rows += 1.0
+    assert (matrix([replace(design)], SHAPE, RATE) == kept).all()
+    assert (features(design, replace(SHAPE, dim=32), RATE) != kept).any(), "of another backbone they are others"
+    assert (features(design, SHAPE, 2 * RATE) != kept).any()

@@ -10,7 +10,11 @@ import pytest
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.rates import rate_factor
 from utuning_search.search.objectives.registry import USUAL, Objectives
+from utuning_search.search.surrogate import knowledge, subset
+from utuning_search.search.surrogate.curves import ends
+from utuning_search.search.surrogate.features import Floats
 from utuning_search.search.surrogate.knowledge import Circumstances, Knowledge
+from utuning_search.search.surrogate.model import Model
 from utuning_search.search.trials import TrialRecord
 from utuning_search.testing.pretend import SETTING, SHAPE
 from utuning_search.training.recipe import Recipe
@@ -162,6 +166,22 @@ def test_a_rung_counts_less_than_an_end() -> None:
     assert means[-1] == pytest.approx(0.95, abs=0.01)
 
 
+def test_a_rung_is_read_in_the_light_of_the_rate_and_of_the_one_that_suits(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[list[float]]] = []
+
+    def watched(curves: Sequence[Mapping[int, float]], handicaps: Floats, last: int) -> object:
+        seen.append(handicaps.tolist())
+        return ends(curves, handicaps, last)
+
+    monkeypatch.setattr(knowledge, "ends", watched)
+    designs = [adapter(16, 2.0), Design(), lora(64)]
+    Knowledge([trial(i, design, 0.7) for i, design in enumerate(designs)], given())
+    factors = [rate_factor(d, SHAPE.depth) for d in designs]
+    rates = [2 * 0.005 * factors[0], 0.005, 0.005 * factors[2]]
+    assert RECIPE.learning_rate == 0.005
+    assert seen == [[pytest.approx([math.log2(r), math.log2(f)]) for r, f in zip(rates, factors, strict=True)]]
+
+
 # The front without luck
 
 
@@ -193,6 +213,39 @@ def test_parents_are_the_front_twice_and_then_the_next() -> None:
     assert sorted(names) == sorted([*front, *front, *(r.key for r in worse)])
     assert names[:6] == names[6:12]
     assert Knowledge(history[:1], given()).parents == [adapter(1)] * 2
+
+
+def many() -> list[TrialRecord]:
+    """Pairs of the same size, the first of each on the front; one that still runs; the smallest, far below the line."""
+    history = [trial(i, adapter(1 + i // 2, 1 + i % 2 / 10), 0.7 + 0.002 * i - 0.03 * (i % 2)) for i in range(40)]
+    return [*history, trial(40, Design(), 0.3), trial(41, lora(30), 0.5, "running", {6: 0.5})]
+
+
+def test_no_model_leaves_out_the_front_nor_what_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def watched(raw: Floats, quality: Floats, sd: Floats, noise: float, always: Floats) -> Model:
+        seen.append(np.flatnonzero(always).tolist())
+        return Model(raw, quality, sd, noise)
+
+    monkeypatch.setattr(knowledge, "Model", watched)
+    assert Knowledge(many(), given()).parents
+    assert seen == [[*range(0, 40, 2), 40, 41]]
+
+
+def test_of_many_trials_the_front_is_still_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model learns from some of them, and says where the others are."""
+    whole, asked = Knowledge(many(), given()), (40, 41)
+    before = [whole.prospects(number) for number in asked]
+    monkeypatch.setattr(subset, "MOST", 24)
+    some = Knowledge(many(), given())
+    assert some.designs == whole.designs
+    assert {d.key for d in some.parents} == {d.key for d in whole.parents}
+    for number, (mean, sd, height) in zip(asked, before, strict=True):
+        found = some.prospects(number)
+        assert found[0] == pytest.approx(mean, abs=0.01)
+        assert found[1] == pytest.approx(sd, rel=0.3)
+        assert found[2] == pytest.approx(height, abs=0.01)
 
 
 # Prospects

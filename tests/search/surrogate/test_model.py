@@ -5,8 +5,10 @@ import pytest
 
 from utuning_search.designs.spaces.edits import Neighbourhoods
 from utuning_search.designs.spaces.space import Space
+from utuning_search.search.surrogate import subset
 from utuning_search.search.surrogate.features import GROUPS, Floats, feature_names, matrix
 from utuning_search.search.surrogate.model import SCALES, SIZE, USUAL, Model
+from utuning_search.search.surrogate.subset import telling
 from utuning_search.testing.pretend import SHAPE
 
 NAMES = feature_names()
@@ -125,3 +127,45 @@ def test_equal_data_give_equal_models(raw: Floats) -> None:
     one, other = (fitted(raw, bumpy(raw), 0.02).predict(moved(raw, 0.3)) for _ in range(2))
     assert (one[0] == other[0]).all()
     assert (one[1] == other[1]).all()
+
+
+def test_the_mean_alone_is_that_of_the_prediction(raw: Floats) -> None:
+    model = fitted(raw, bumpy(raw), 0.02)
+    assert (model.mean(moved(raw, 0.3)) == model.predict(moved(raw, 0.3))[0]).all()
+
+
+# Of many trials
+
+
+def test_of_many_trials_it_learns_from_some_but_the_line_from_all(raw: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+    quality, none = bumpy(raw), np.zeros(len(raw))
+    far = moved(raw, 1e4)
+    whole = Model(raw, quality, none, 0.001)
+    monkeypatch.setattr(subset, "MOST", 20)
+    left = quality - whole.mean(far)  # above the line
+    always = left == left.min()
+    some, without = Model(raw, quality, none, 0.001, always), Model(raw, quality, none, 0.001)
+    for model in (some, without):
+        assert model.mean(far) == pytest.approx(whole.mean(far)), "the line"
+        assert model.predict(far)[1] == pytest.approx(whole.predict(far)[1], rel=1.5)
+        known = np.abs(model.mean(raw) - quality) < 0.002
+        assert 20 <= known.sum() < len(raw)
+        assert known[np.argsort(-left)[:10]].all(), "the best are among them"
+    assert some.mean(raw)[always] == pytest.approx(quality[always], abs=0.002)
+
+
+def test_what_says_little_is_not_among_the_best(raw: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a rung that may mean anything."""
+    monkeypatch.setattr(subset, "MOST", 10)
+    quality, sd = INTERCEPT + SLOPE * raw[:, SIZE], np.zeros(len(raw))
+    quality[:10] += 0.05
+    sd[:5] = 0.5
+    seen = []
+
+    def watched(heights: Floats, always: object) -> object:
+        seen.append(heights)
+        return telling(heights, always)  # type: ignore[arg-type]  # it is what it is given
+
+    monkeypatch.setattr("utuning_search.search.surrogate.model.telling", watched)
+    Model(raw, quality, sd, 0.001)
+    assert set(np.argsort(-seen[0])[:5]) == set(range(5, 10))

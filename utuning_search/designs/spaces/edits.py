@@ -5,7 +5,6 @@ What a changed value brings into play is drawn afresh, and what it puts out of p
 """
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,46 +12,13 @@ import numpy as np
 
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.domains import Choice, Domain, IntRange, Value
+from utuning_search.designs.spaces.guided import Guided, Values
 from utuning_search.designs.spaces.space import Space
 from utuning_search.designs.spaces.variants import NONE
 
-Values = Mapping[str, Value]
+Change = tuple[str, Value | None]  # a variable and its new value; None where that is drawn
 RATE = "learning_rate"
 LEAST, MOST = 1.25, 3.0  # factors that one edit changes a size or a rate by
-
-
-class Guided:
-    """Stands in for an Optuna trial: gives the values it was told where they are legal, and draws the others."""
-
-    def __init__(self, rng: np.random.Generator, told: Values) -> None:
-        self._rng, self._told = rng, told
-        self._given: dict[str, Value] = {}  # slots may share a variable, which then has one value
-
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
-        told = self._given.get(name, self._told.get(name))
-        if told is None or not Choice(tuple(choices)).contains(told):
-            told = choices[int(self._rng.integers(len(choices)))]
-        return self._given.setdefault(name, told)
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        told = self._given.get(name, self._told.get(name))
-        if not isinstance(told, int) or isinstance(told, bool) or not low <= told <= high:
-            drawn = self._uniform(low - 0.5, high + 0.5, log)
-            told = min(max(round(drawn), low), high)
-        self._given[name] = told
-        return told
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        told = self._given.get(name, self._told.get(name))
-        if not isinstance(told, (int, float)) or not low <= told <= high:
-            told = min(max(self._uniform(low, high, log), low), high)
-        self._given[name] = float(told)
-        return float(told)
-
-    def _uniform(self, low: float, high: float, log: bool) -> float:
-        if not log:
-            return float(self._rng.uniform(low, high))
-        return math.exp(self._rng.uniform(math.log(low), math.log(high)))
 
 
 @dataclass(frozen=True)
@@ -91,21 +57,11 @@ class Neighbourhoods:
 
         Returns None where the space does not hold the design, or has nothing to change.
         """
-        values = self.space.params_of(design, self.depth)
+        values = self._values(design)
         if not values:
             return None
-        changes: dict[str, list[tuple[str, Value | None]]] = {}
-        for name, value in values.items():
-            kind = self._kind(name)
-            if kind != "tuner":
-                changes.setdefault(kind, []).append((name, None))
-                continue
-            others = [v for v in self._domain(name).values if v != value]
-            for other in others:
-                step = "add" if value == NONE else "drop" if other == NONE else "tuner"
-                changes.setdefault(step, []).append((name, other))
-        kinds = sorted(changes)
-        options = changes[kinds[int(rng.integers(len(kinds)))]]
+        changes = self._changes(values)
+        options = changes[int(rng.integers(len(changes)))]
         name, wanted = options[int(rng.integers(len(options)))]
         if wanted is None:
             wanted = self._step(self._domains[name], values[name], rng)
@@ -114,7 +70,7 @@ class Neighbourhoods:
 
     def cross(self, one: Design, other: Design, rng: np.random.Generator) -> Design | None:
         """A design with each slot as in one of two others, and each shared variable too."""
-        both = [found for d in (one, other) if (found := self.space.params_of(d, self.depth)) is not None]
+        both = [found for d in (one, other) if (found := self._values(d)) is not None]
         if len(both) < 2:
             return None
         names = sorted(both[0].keys() | both[1].keys())
@@ -129,6 +85,35 @@ class Neighbourhoods:
         if self.space.learning_rate is None:
             return design
         return Design(design.placements, self.space.preset_rate(rate))
+
+    def holds(self, design: Design) -> bool:
+        """Whether the space holds a resolved design."""
+        return self._values(design) is not None
+
+    def _values(self, design: Design) -> Values | None:
+        """Of the space's variables; None where it does not hold the design."""
+        if design not in self._explained:
+            self._explained[design] = self.space.params_of(design, self.depth)
+        return self._explained[design]
+
+    @cached_property
+    def _explained(self) -> dict[Design, Values | None]:
+        """What `_values` found: a design that is good is edited many times."""
+        return {}
+
+    def _changes(self, values: Values) -> list[list[Change]]:
+        """By kind of change, in the order of the kinds' names."""
+        changes: dict[str, list[Change]] = {}
+        for name, value in values.items():
+            kind = self._places[name][1]
+            if kind != "tuner":
+                changes.setdefault(kind, []).append((name, None))
+                continue
+            for other in self._domain(name).values:
+                if other != value:
+                    step = "add" if value == NONE else "drop" if other == NONE else "tuner"
+                    changes.setdefault(step, []).append((name, other))
+        return [changes[kind] for kind in sorted(changes)]
 
     def _suggest(self, rng: np.random.Generator, told: Values) -> Design:
         return self.space.suggest(Guided(rng, told), self.depth, self.learning_rate)
@@ -185,9 +170,6 @@ class Neighbourhoods:
                 kind = "option"
             found[name] = (slot or name, kind)
         return found
-
-    def _kind(self, name: str) -> str:
-        return self._places[name][1]
 
     def _slot(self, name: str) -> str:
         return self._places[name][0]

@@ -175,7 +175,14 @@ class Space:
 
     def variables(self, depth: int) -> tuple[Variable, ...]:
         """Every search variable that can exist for a backbone of `depth` blocks, with the condition for it."""
-        return search_variables(self.slots_at(depth), depth, self.learning_rate)
+        if depth not in self._variables:
+            self._variables[depth] = search_variables(self.slots_at(depth), depth, self.learning_rate)
+        return self._variables[depth]
+
+    @cached_property
+    def _variables(self) -> dict[int, tuple[Variable, ...]]:
+        """What `variables` found, by depth."""
+        return {}
 
     def size(self, depth: int) -> int:
         """Exact number of designs for a backbone of `depth` blocks, learning rates apart.

@@ -1,6 +1,7 @@
 """What a slot's tables say before anything is checked: sets of values with a name, and alternatives of a tuner."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from utuning_search.designs.spaces.domains import Domain, Value
 from utuning_search.tuners import Form
@@ -36,7 +37,7 @@ class Variant:
     fixed: tuple[tuple[str, Value], ...] = ()
     form: Form | None = None
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The value of the slot's `tuner` variable, such as "prefix-exact"."""
         if self.kind is None:

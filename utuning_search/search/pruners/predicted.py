@@ -7,6 +7,7 @@ from utuning_search.common.errors import InputError
 from utuning_search.search.pruners.base import Pruner, Rung
 from utuning_search.search.surrogate.acquisition import chance_above
 from utuning_search.search.surrogate.knowledge import Circumstances, Knowledge
+from utuning_search.search.surrogate.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class PredictedPruner(Pruner):
             got = f"{self.chance} and {self.startup}"
             raise InputError("pruner", "chance is in (0, 1) and startup at least 1", got)
 
+    @one_thread()
     def prunes(self, rung: Rung) -> bool:
         own = rung.history[rung.number]
         complete = sum(r.state == "complete" and r.reused is None for r in rung.history)

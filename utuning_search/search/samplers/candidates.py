@@ -100,4 +100,4 @@ class Candidates:
         """The known methods that lie in the space, each at a rate that suits it."""
         depth, rate = self.near.depth, self.near.learning_rate
         found = [self.at_good_rate(Design(p.placements(), rate).resolve(depth)) for p in PRESETS]
-        return [d for d in found if self.near.space.contains(d, depth)]
+        return [d for d in found if self.near.holds(d)]

@@ -12,7 +12,9 @@ from utuning_search.search.objectives.base import ExactObjective
 from utuning_search.search.objectives.registry import objective
 from utuning_search.search.samplers.base import Request, Sampler
 from utuning_search.search.samplers.candidates import Candidates
+from utuning_search.search.surrogate.costs import cost
 from utuning_search.search.surrogate.knowledge import TRAINED, Circumstances, Knowledge
+from utuning_search.search.surrogate.threads import one_thread
 
 BEST, EDITS = 6, 4  # candidates that are edited once more, and how often each
 
@@ -39,6 +41,7 @@ class EHVISampler(Sampler):
         if self.pool < 1:
             raise InputError("sampler", "pool is at least 1", self.pool)
 
+    @one_thread()
     def propose(self, request: Request) -> Design:
         rng = np.random.default_rng(request.seed)
         near = Neighbourhoods(request.space, request.setting.shape.depth, request.recipe.learning_rate)
@@ -60,6 +63,6 @@ class EHVISampler(Sampler):
 def _allowed(design: Design, request: Request) -> bool:
     for name, limit in request.limits.items():
         known = objective(name)
-        if isinstance(known, ExactObjective) and known.value(design, request.setting) > limit:
+        if isinstance(known, ExactObjective) and cost(known, design, request.setting) > limit:
             return False
     return True

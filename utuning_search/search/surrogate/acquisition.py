@@ -27,10 +27,11 @@ def expected_gain(mean: Floats, sd: Floats, place: Floats, front: Floats) -> Flo
     """
     points = front[np.argsort(front[:, 1])]
     points = points[points[:, 1] > 0]
-    edges = np.concatenate([[0.0], points[:, 1], [np.inf]])
     # Best quality among the points that lie at an edge or beyond; nothing lies beyond the last.
-    best = np.maximum.accumulate(points[::-1, 0])[::-1] if len(points) else np.zeros(0)
-    heights = np.concatenate([best, [-np.inf]])
+    heights = np.append(np.maximum.accumulate(points[::-1, 0])[::-1], -np.inf)
+    steps = heights[:-1] > heights[1:]  # the others end no step
+    edges = np.concatenate([[0.0], points[steps, 1], [np.inf]])
+    heights = np.append(heights[:-1][steps], -np.inf)
     widths = np.clip(np.minimum(place[:, None], edges[None, 1:]) - edges[None, :-1], 0.0, None)
     floor = min(0.0, float(mean.min())) if len(mean) else 0.0
     gains = np.stack([expected_improvement(mean, sd, max(h, floor)) for h in heights], axis=1)

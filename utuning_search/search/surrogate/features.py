@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +44,12 @@ FORMS = ("parallel", "sequential", "mixed", "inside", "bypass")
 SCALES = ("none", "scalar", "channel", "gate", "small", "large")
 PARTS = 3  # of the depth
 SIZES = 5.0  # decades of parameters that are told apart
+KEPT = 8192  # designs whose vectors are kept, because every proposal asks for those of the whole history again
 
 
+@lru_cache(maxsize=KEPT)
 def features(design: Design, shape: BackboneShape, learning_rate: float) -> Floats:
-    """A vector of a design that is resolved for a backbone.
+    """A vector of a design that is resolved for a backbone; it is not to be changed.
 
     Args:
         design: Any.
@@ -69,7 +72,7 @@ def features(design: Design, shape: BackboneShape, learning_rate: float) -> Floa
         forms[str(placement.form)], scales[_scale(placement)] = 1.0, 1.0
     total = design.num_parameters(shape)
     rate = design.learning_rate or learning_rate
-    return np.array(
+    found = np.array(
         [
             *map(_decades, kinds.values()),
             *covered.values(),
@@ -83,6 +86,8 @@ def features(design: Design, shape: BackboneShape, learning_rate: float) -> Floa
             math.log10(rate / (learning_rate * rate_factor(design, shape.depth))),
         ]
     )
+    found.flags.writeable = False
+    return found
 
 
 GROUPS = (len(LABELS), len(LABELS), len(PLACES), len(PLACES), PARTS, len(FORMS), len(SCALES), 1, 1, 1)

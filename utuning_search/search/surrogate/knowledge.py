@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from utuning_search.designs.design import Design
+from utuning_search.designs.rates import rate_factor
 from utuning_search.search.objectives.base import MeasuredObjective, Setting
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.pareto import front
 from utuning_search.search.surrogate.acquisition import expected_gain, sampled_gain
+from utuning_search.search.surrogate.costs import places
 from utuning_search.search.surrogate.curves import ends
 from utuning_search.search.surrogate.features import Floats, matrix
 from utuning_search.search.surrogate.model import Model
@@ -78,17 +81,17 @@ class Knowledge:
     def gains(self, designs: Sequence[Design], rng: np.random.Generator) -> Floats:
         """Expected gain of hypervolume of designs that were not tried: (designs,)."""
         exact, measured = self._given.objectives.exact, self._given.objectives.measured
-        places = self._places(designs)
+        cheap = self._places(designs)
         if not self._records:
-            return np.asarray(places.sum(axis=1))  # nothing is known but the cost
+            return np.asarray(cheap.sum(axis=1))  # nothing is known but the cost
         stands = self._points[[r.state in ("complete", "running") for r in self._records]]
         raw = self._features(designs)
         if len(exact) == len(measured) == 1:
             mean, sd = self._models[self._quality.name].predict(raw)
-            return expected_gain(mean, sd, places[:, 0], stands)
+            return expected_gain(mean, sd, cheap[:, 0], stands)
         found = [self._models[o.name].predict(raw) for o in measured]
         mean, sd = (np.stack([f[i] for f in found], axis=1) for i in range(2))
-        return sampled_gain(mean, sd, places, stands, rng)
+        return sampled_gain(mean, sd, cheap, stands, rng)
 
     def prospects(self, number: int) -> tuple[float, float, float]:
         """Of a trial: mean and standard deviation of its quality at the end, and how high the other complete trials
@@ -96,8 +99,7 @@ class Knowledge:
         """
         row = next(i for i, r in enumerate(self._records) if r.number == number)
         mean, sd = self._models[self._quality.name].predict(self._raw[[row]])
-        places = self._points[:, len(self._given.objectives.measured) :]
-        cheap = (places >= places[row]).all(axis=1)
+        cheap = (self._costs >= self._costs[row]).all(axis=1)
         rivals = [i for i, r in enumerate(self._records) if cheap[i] and r.state == "complete" and r.number != number]
         column = [o.name for o in self._given.objectives.measured].index(self._quality.name)
         return float(mean[0]), float(sd[0]), float(self._points[rivals, column].max()) if rivals else -np.inf
@@ -105,8 +107,12 @@ class Knowledge:
     @cached_property
     def _points(self) -> Floats:
         """(trials, objectives): posterior means of the measured ones, then the exact ones."""
-        means = [self._models[o.name].predict(self._raw)[0] for o in self._given.objectives.measured]
-        return np.concatenate([np.stack(means, axis=1), self._places(self.designs)], axis=1)
+        means = [self._models[o.name].mean(self._raw) for o in self._given.objectives.measured]
+        return np.concatenate([np.stack(means, axis=1), self._costs], axis=1)
+
+    @cached_property
+    def _costs(self) -> Floats:
+        return self._places(self.designs)
 
     @cached_property
     def _raw(self) -> Floats:
@@ -116,41 +122,64 @@ class Knowledge:
     def _models(self) -> Mapping[str, Model]:
         found = {}
         for objective in self._given.objectives.measured:
-            ended = self._ended if objective is self._quality else self._others(objective)
+            ended = self._learned[objective.name]
             known = ~np.isnan(ended[:, 0])
             goodness = ended[known, 0]
             best = float(goodness.max()) if len(goodness) else 0.5
             noise = np.sqrt(TRAINING_NOISE**2 + max(best * (1 - best), 0.01) / self._given.validation)
-            found[objective.name] = Model(self._raw[known], goodness, ended[known, 1], float(noise))
+            always = self._always[known]
+            found[objective.name] = Model(self._raw[known], goodness, ended[known, 1], float(noise), always)
         return found
 
-    def _others(self, objective: MeasuredObjective) -> Floats:
-        ended = self._ends(self._records, objective)
-        return np.array([(np.nan, 0.0) if end is None else end for end in ended]).reshape(-1, 2)
+    @cached_property
+    def _always(self) -> npt.NDArray[np.bool_]:
+        """Trials that no model leaves out: those on their way, and the front as it was measured."""
+        found = np.array([r.state == "running" for r in self._records], dtype=bool)
+        measured = np.stack([ended[:, 0] for ended in self._learned.values()], axis=1)
+        complete = [i for i, r in enumerate(self._records) if r.state == "complete" and not np.isnan(measured[i]).any()]
+        points = np.concatenate([measured, self._costs], axis=1)[complete]
+        found[[complete[i] for i in front(points)]] = True
+        return found
+
+    @cached_property
+    def _learned(self) -> Mapping[str, Floats]:
+        """Of each measured objective the goodness at the end and its standard deviation; nan where none is known."""
+        found = {}
+        for objective in self._given.objectives.measured:
+            ended = self._ended
+            if objective is not self._quality:
+                ends = self._ends(self._records, objective)
+                ended = np.array([(np.nan, 0.0) if end is None else end for end in ends]).reshape(-1, 2)
+            found[objective.name] = ended
+        return found
 
     def _ends(self, records: Sequence[TrialRecord], objective: MeasuredObjective) -> list[tuple[float, float] | None]:
         """Goodness at the end and its standard deviation; None where nothing was measured."""
-        recipe = self._given.recipe
-        curves = [self._curve(r, objective) for r in records]
-        rates = [(r.design and r.design.learning_rate) or recipe.learning_rate for r in records]
+        recipe, depth = self._given.recipe, self._given.setting.shape.depth
+        curves = self._curves(records, objective)
+        designs = [r.design or Design() for r in records]
+        rates = [(d.learning_rate or recipe.learning_rate, rate_factor(d, depth)) for d in designs]
+        handicaps = np.log2(np.array(rates).reshape(-1, 2))
         lowest = min((v for c in curves for v in c.values()), default=0.0)
-        found = ends(curves, rates, recipe.epochs)
+        found = ends(curves, handicaps, recipe.epochs)
         return [
             (lowest, FAILURE) if end is None and record.state == "failed" else end
             for record, end in zip(records, found, strict=True)
         ]
 
-    def _curve(self, record: TrialRecord, objective: MeasuredObjective) -> dict[int, float]:
-        name = objective.name
-        curve = {epoch: values[name] for epoch, values in record.measured.items() if name in values}
-        if record.state == "complete" and name in record.values:
-            curve[self._given.recipe.epochs] = record.values[name]
-        return dict(zip(curve, objective.goodness(list(curve.values()), self._given.setting).tolist(), strict=True))
+    def _curves(self, records: Sequence[TrialRecord], objective: MeasuredObjective) -> list[dict[int, float]]:
+        """Goodness by epoch; all in one call, for a call a trial takes long."""
+        name, found = objective.name, []
+        for record in records:
+            found.append({epoch: values[name] for epoch, values in record.measured.items() if name in values})
+            if record.state == "complete" and name in record.values:
+                found[-1][self._given.recipe.epochs] = record.values[name]
+        values = [value for curve in found for value in curve.values()]
+        goodness = iter(objective.goodness(values, self._given.setting).tolist())
+        return [{epoch: next(goodness) for epoch in curve} for curve in found]
 
     def _places(self, designs: Sequence[Design]) -> Floats:
-        setting, exact = self._given.setting, self._given.objectives.exact
-        columns = [o.goodness([o.value(d, setting) for d in designs], setting) for o in exact]
-        return np.stack(columns, axis=1) if columns else np.zeros((len(designs), 0))
+        return places(self._given.objectives.exact, designs, self._given.setting)
 
     def _features(self, designs: Sequence[Design]) -> Floats:
         return matrix(designs, self._given.setting.shape, self._given.recipe.learning_rate)
