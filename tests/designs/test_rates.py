@@ -69,24 +69,24 @@ def test_placements_add_up() -> None:
     assert factor(adapter(8), lora) == pytest.approx(factor(adapter(12)))
 
 
-@pytest.mark.parametrize("operation", ["attention", "mlp"])
-def test_vectors_that_are_added_bear_more_than_those_that_multiply(operation: str) -> None:
-    vectors: tuple[TunerConfig, ...] = (BiasConfig(), NormConfig(), ScaleShiftConfig(), AdapterConfig(2))
-    assert falls([FASTEST, *(factor(Placement(operation, tuner)) for tuner in vectors)])  # type: ignore[arg-type]  # an operation
+def test_vectors_that_are_added_bear_more_than_those_that_multiply() -> None:
+    vectors: tuple[TunerConfig, ...] = (BiasConfig(), NormConfig(), ScaleShiftConfig(), AdapterConfig(8))
+    assert falls([factor(Placement("attention", tuner), Placement("mlp", tuner)) for tuner in vectors])
 
 
-def test_a_linear_probe_is_fastest_and_so_is_what_has_no_rank() -> None:
-    assert factor() == FASTEST == 2.4
+def test_what_has_no_rank_is_fastest_and_a_linear_probe_is_not() -> None:
+    assert factor() == 2.0
     assert factor(Placement("block", PromptConfig(10, "deep"))) == FASTEST
     assert factor(Placement("attention", PrefixConfig(10, "exact"))) == FASTEST
-    assert max(preset_factors().values()) == preset_factors()["linear-probe"]
+    assert max(preset_factors().values()) == preset_factors()["vpt-deep"] == FASTEST == 3.2
 
 
 def test_presets_are_ordered_by_what_a_step_moves() -> None:
-    """By hand, 2.4 / (1 + ranks / 2)^0.45: ranks times scale, summed over placements in all blocks."""
+    """By hand, 5 / (1 + ranks)^0.45: ranks times scale, summed over placements in all blocks."""
     found = preset_factors()
-    slowest_first = ("parallel-adapter", "houlsby", "pfeiffer", "lora-all", "lora", "adapter-plus", "ssf", "bitfit")
-    assert [round(found[name], 2) for name in slowest_first] == [0.25, 0.37, 0.5, 0.67, 0.89, 1.16, 1.29, 1.87]
+    slowest_first = ("parallel-adapter", "houlsby", "pfeiffer", "lora-all", "ssf", "lora", "adapter-plus", "bitfit")
+    assert [round(found[name], 2) for name in slowest_first] == [0.25, 0.56, 0.76, 1.04, 1.17, 1.4, 1.86, 3.2]
+    assert found["mlae"] < found["lora"], "equal ranks, but experts are wilder"
     assert found["adaptformer"] > found["pfeiffer"], "equal ranks, but its scale is 0.1"
     assert found["u-tuning-1"] > found["u-tuning-dual"], "one block of twelve"
 
@@ -99,7 +99,7 @@ def test_any_tuner_has_one_within_the_bounds() -> None:
 @pytest.mark.parametrize("name", bundled("space"))
 def test_any_design_has_one_within_the_bounds(name: str) -> None:
     factors = [rate_factor(design, 6) for design, _ in sampled(Space.load(name), 20)]
-    assert all(0.25 == SLOWEST <= f <= FASTEST == 2.4 for f in factors)
+    assert all(0.25 == SLOWEST <= f <= FASTEST == 3.2 for f in factors)
     assert len(set(factors)) > 3 or name == "prompt"
 
 

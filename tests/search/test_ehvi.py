@@ -343,6 +343,17 @@ def test_some_edits_are_followed_by_another() -> None:
     assert 5 < sum(n > 1 for n in steps) < 30
 
 
+def test_known_methods_and_parents_are_offered_at_half_and_at_twice_their_rates() -> None:
+    found = candidates("full")
+    bitfit, ssf = (Design(p.placements(), 0.01).resolve(DEPTH) for p in PRESETS if p.name in ("bitfit", "ssf"))
+    pool = found.around([bitfit], 0, [ssf, bitfit])
+    for design in (bitfit, ssf):
+        rates = {d.learning_rate for d in pool if d.placements == design.placements}
+        assert {0.005, 0.02} <= rates, design
+    strange = Design((Placement("mlp", AdapterConfig(63), "mixed", 0.7),), 0.01).resolve(DEPTH)
+    assert not [d for d in found.around([], 0, [strange]) if d.placements == strange.placements], "not in the space"
+
+
 def test_a_good_rate_can_be_turned() -> None:
     found = candidates("full")
     design = Design(PRESETS[1].placements()).resolve(DEPTH)  # BitFit

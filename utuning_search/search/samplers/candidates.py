@@ -14,6 +14,7 @@ from utuning_search.designs.spaces.edits import Neighbourhoods
 FRESH, CROSSED, KNOWN = 0.15, 0.1, 0.2  # shares of candidates; the others are edits of good designs
 TWICE = 0.3  # share of edits that are followed by another one
 TURNED = 0.3  # standard deviation of a fresh rate around a good one, in factors of e
+OTHERS = (0.5, 2.0)  # rates, relative to those that were tried
 TRIES = 4  # for each candidate that is wanted, before small spaces are left with fewer
 
 
@@ -33,11 +34,17 @@ class Candidates:
     tried: Collection[str]
     allowed: Callable[[Design], bool]
 
-    def around(self, parents: Sequence[Design], count: int) -> list[Design]:
-        """The known methods that were not tried, and up to so many other designs, near parents most of them."""
+    def around(self, parents: Sequence[Design], count: int, known: Sequence[Design] = ()) -> list[Design]:
+        """The known methods that were not tried, those that were and the parents at half and at twice their rates, and
+        up to so many other designs, near parents most of them.
+
+        What rates suit a backbone and a schedule is not known beforehand, and a known method that was trained at a bad
+        one is no parent; so its rate is asked for in any case.
+        """
         seen: set[str] = set()
-        known = iter(self._known)
-        found = self._collect(lambda: next(known, None), len(self._known), seen)
+        given = [*self._known, *self._at_other_rates([*known, *parents])]
+        rest = iter(given)
+        found = self._collect(lambda: next(rest, None), len(given), seen)
         return found + self._collect(lambda: self._any(parents), count, seen)
 
     def edits(self, parents: Sequence[Design], each: int, but: Collection[str]) -> list[Design]:
@@ -52,6 +59,11 @@ class Candidates:
         """The design at a rate that suits it, times e to the power of `turned`."""
         rate = self.near.learning_rate * rate_factor(design, self.near.depth)
         return self.near.at_rate(design, rate * float(np.exp(turned)))
+
+    def _at_other_rates(self, designs: Sequence[Design]) -> list[Design]:
+        rates = [(d, d.learning_rate or self.near.learning_rate) for d in dict.fromkeys(designs)]
+        found = [self.near.at_rate(design, rate * factor) for design, rate in rates for factor in OTHERS]
+        return [d for d in found if self.near.holds(d)]
 
     def _collect(self, make: Callable[[], Design | None], count: int, seen: set[str]) -> list[Design]:
         found: list[Design] = []

@@ -49,7 +49,8 @@ class EHVISampler(Sampler):
         candidates = Candidates(near, rng, tried, lambda design: _allowed(design, request))
         given = Circumstances(request.objectives, request.setting, request.recipe, request.validation)
         known = Knowledge(request.history, given)
-        pool = candidates.around(known.parents, self.pool)
+        methods = [r.design for r in request.history if r.preset and r.state == "complete" and r.design is not None]
+        pool = candidates.around(known.parents, self.pool, methods)
         if not pool:  # everything was tried, or is too large
             return near.draw(rng)
         gains = known.gains(pool, rng)
