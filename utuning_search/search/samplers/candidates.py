@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
@@ -110,6 +110,10 @@ class Candidates:
     @cached_property
     def _known(self) -> list[Design]:
         """The known methods that lie in the space, each at a rate that suits it."""
-        depth, rate = self.near.depth, self.near.learning_rate
-        found = [self.at_good_rate(Design(p.placements(), rate).resolve(depth)) for p in PRESETS]
+        found = [self.at_good_rate(d) for d in _known_methods(self.near.depth, self.near.learning_rate)]
         return [d for d in found if self.near.holds(d)]
+
+
+@lru_cache(maxsize=8)
+def _known_methods(depth: int, rate: float) -> tuple[Design, ...]:
+    return tuple(Design(p.placements(), rate).resolve(depth) for p in PRESETS)
