@@ -288,8 +288,8 @@ def test_most_candidates_are_near_parents() -> None:
     near = Neighbourhoods(Space.load("full"), DEPTH, 0.005)
     parent = near.draw(np.random.default_rng(5))
     found = candidates("full", tried=[d.key for d in known(near.space)]).around([parent], 60)
-    assert len(found) == len({d.key for d in found}) == 60
-    alike = sum(bool(set(d.placements) & set(parent.placements)) for d in found)
+    assert len(found) == len({d.key for d in found}) == 62, "two of them the parent at other rates"
+    alike = sum(bool(set(d.placements) & set(parent.placements)) for d in found[2:])
     by_chance = candidates("full", tried=[d.key for d in known(near.space)]).around([], 60)
     assert alike > 15
     assert alike > 3 * sum(bool(set(d.placements) & set(parent.placements)) for d in by_chance)
