@@ -305,7 +305,7 @@ def many(photos: Path) -> Path:
     """The same with 20 training images a class, so that one of 60 may be broken, and three, but not four."""
     for j, label in enumerate(CLASSES):
         for number in range(6, 20):
-            noise(1000 * j + number).convert("RGB").save(photos / "train" / label / f"{number}.png")
+            noise(1000 * (j + 1) + number).convert("RGB").save(photos / "train" / label / f"{number}.png")
     return photos
 
 

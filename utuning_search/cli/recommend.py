@@ -9,7 +9,7 @@ from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.display import Display, say_progress
 from utuning_search.cli.options import image_size, seconds, workers
 from utuning_search.cli.stopped import Stopped
-from utuning_search.cli.studies import FINALS_PNG, FRONT_PNG, warn_of_skipped, write_confirmation, write_results
+from utuning_search.cli.studies import FINALS_PNG, FRONT_PNG, warn_of_images, write_confirmation, write_results
 from utuning_search.common.counts import parse_count
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.results.finals import Final
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             seed=arguments.seed,
         )
-    warn_of_skipped(prepared.study)
+    warn_of_images(prepared.study)
     if not arguments.quiet:
         for line in _findings(prepared):
             console.print(line, **PLAIN)

@@ -56,10 +56,12 @@ def write_confirmation(study: Study, found: Confirmation) -> None:
             save_confusion(each.confusion, found.classes, f"{final.finalist.name} on test images, {seeds}", path)
 
 
-def warn_of_skipped(study: Study) -> None:
-    """One line on images that could not be read, if there were any."""
+def warn_of_images(study: Study) -> None:
+    """One line on images that could not be read, if there were any, and one for each thing that is odd about others."""
     skipped = [f"{name} ({why})" for name, why in study.skipped().items()]
     if skipped:
         names = "; ".join(skipped[:SHOWN]) + (f"; all are named in {study.folder / SPLITS}" if skipped[SHOWN:] else "")
         images = "image that cannot be read was" if len(skipped) == 1 else "images that cannot be read were"
         print(f"utuning-search: warning: {len(skipped)} {images} left out: {names}", file=sys.stderr)
+    for note in study.notes():
+        print(f"utuning-search: note: {note}", file=sys.stderr)

@@ -1,23 +1,29 @@
 """Image folders: root/train/<class>/**/<image>, and root/test/<class>/**/<image> for finalists; or root/<class>/**."""
 
-import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from utuning_search.common.errors import DataError
-from utuning_search.data.pixels import read_file
+from utuning_search.data.copies import apart, equal_files, fingerprint, grouped
+from utuning_search.data.listing import RULE, SUFFIXES, class_folders, images_below
+from utuning_search.data.pixels import UnreadableError, read_file
 from utuning_search.data.places import find_data
 from utuning_search.data.source import Part, Source
-from utuning_search.data.splits import hold_out_each
+from utuning_search.data.splits import Labels, hold_out_each
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jfif")
-RULE = "every class has a folder with images"
+# Up to here all images of a folder that keeps its own for the test are decoded to look for copies; in larger ones files
+# are compared byte by byte.
+MOST_FILES, MOST_BYTES = 5_000, 128 << 20
 
 
 class Folder(Source):
     """A user's own images. Hidden files and folders and files of other suffixes do not count."""
+
+    divided = True
 
     @cached_property
     def _root(self) -> Path:
@@ -41,14 +47,15 @@ class Folder(Source):
         found = class_folders(self._folder, "" if self._held_out else f"{self.spec.train_folder}/")
         return tuple(name for name in found if not self.spec.scarce or images_below(self._folder / name))
 
+    def files(self) -> Sequence[Path]:
+        return [path for name in self.classes for path in images_below(self._folder / name)]
+
     def train(self) -> Part:
-        part = self._part(self._folder)
-        return _rows(part, hold_out_each(part.labels, self.spec.held_out)[0]) if self._held_out else part
+        return _rows(self._whole, self._division[0]) if self._held_out else self._whole
 
     def _test(self) -> Part:
         if self._held_out:
-            part = self._part(self._folder)
-            return _rows(part, hold_out_each(part.labels, self.spec.held_out)[1])
+            return _rows(self._whole, self._division[1])
         folder = self.spec.test_folder
         test = set(class_folders(self._root / folder, f"{folder}/"))
         # Where classes are taken as they are, one too small to be tested is no reason to refuse the others.
@@ -68,38 +75,50 @@ class Folder(Source):
                 raise DataError(f"image folder {folder}", RULE, f"none in '{name}'", todo)
             paths += found
             labels += [label] * len(found)
-        return Part(
-            np.array(labels, dtype=np.int64),
-            lambda i: read_file(paths[i], self.preprocessing),
-            tuple(path.relative_to(self._root).as_posix() for path in paths),
-        )
+        names = tuple(path.relative_to(self._root).as_posix() for path in paths)
+
+        def read(i: int) -> Tensor:
+            kept = self._decoded.pop(paths[i], None)
+            return read_file(paths[i], self.preprocessing, self.decoder, names[i]) if kept is None else kept
+
+        return Part(np.array(labels, dtype=np.int64), read, names)
+
+    @cached_property
+    def _whole(self) -> Part:
+        return self._part(self._folder)
+
+    @cached_property
+    def _decoded(self) -> dict[Path, Tensor]:
+        """Images that were decoded already; each is given once."""
+        return {}
+
+    @cached_property
+    def _division(self) -> tuple[Labels, Labels]:
+        """Rows to train on and to test on, where a folder keeps its own for the test; copies on one side together."""
+        labels = self._whole.labels
+        second = np.zeros(len(labels), dtype=bool)
+        second[hold_out_each(labels, self.spec.held_out)[1]] = True
+        second = apart(labels, grouped(self._prints()), second)
+        return np.flatnonzero(~second), np.flatnonzero(second)
+
+    def _prints(self) -> list[str]:
+        """Fingerprints of all images: of their pixels if that is soon done, which are then kept, or of the files."""
+        paths = [self._root / name for name in self._whole.names]
+        if len(paths) > MOST_FILES or sum(p.stat().st_size for p in paths if p.exists()) > MOST_BYTES:
+            return equal_files(paths)
+        found = []
+        for i, path in enumerate(paths):
+            try:
+                image = self._whole.read(i)
+            except UnreadableError:  # which is said when it is asked for
+                found.append("")
+            else:
+                self._decoded[path] = image
+                found.append(fingerprint(image))
+        return found
 
 
 def _rows(part: Part, rows: np.typing.NDArray[np.int64]) -> Part:
     """Some images of a part; each keeps its place among all of them in `splits.json`."""
     kept = [int(i) for i in rows]
     return Part(part.labels[rows], lambda i: part.read(kept[i]), tuple(part.names[i] for i in kept), tuple(kept))
-
-
-def class_folders(folder: Path, prefix: str = "") -> list[str]:
-    """Names of the classes in a folder, sorted; `prefix` is the folder's name in the layout that a message shows."""
-    try:
-        found = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
-        got = "no folder in it"
-    except OSError as error:
-        found, got = [], error.strerror or type(error).__name__
-    if not found:
-        raise DataError(f"image folder {folder}", RULE, got, f"Lay images out as {prefix}<class>/<image>.")
-    return found
-
-
-def images_below(folder: Path) -> list[Path]:
-    """Image files of one class, those in folders below included, in an order that is the same everywhere."""
-    found: list[Path] = []
-    for parent, folders, files in sorted(os.walk(folder, followlinks=True)):
-        del folders
-        inside = Path(parent).relative_to(folder)
-        if not any(part.startswith(".") for part in inside.parts):
-            names = sorted(f for f in files if not f.startswith(".") and f.lower().endswith(SUFFIXES))
-            found += [Path(parent) / name for name in names]
-    return found

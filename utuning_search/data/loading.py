@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
+from utuning_search.data.copies import across, apart, by_print, fingerprints, grouped, torn, within
+from utuning_search.data.decoding import Decoding
 from utuning_search.data.digits import Digits
 from utuning_search.data.folder import Folder
+from utuning_search.data.oddities import oddities
 from utuning_search.data.permit import TestPermit, check_permit
 from utuning_search.data.pixels import UnreadableError
 from utuning_search.data.source import Part, Source
@@ -57,12 +62,16 @@ class SearchData:
         validation: Compared on.
         classes: Names by label.
         digest: Twelve hexadecimal digits that change with any image, label or split.
+        decoding: How pictures are read where files leave it open.
+        notes: What was done to pictures, and what is odd about them, a line each.
     """
 
     proxy: Split
     validation: Split
     classes: tuple[str, ...]
     digest: str
+    decoding: Decoding = field(default_factory=Decoding)
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -70,8 +79,7 @@ class SearchData:
 
     def index(self) -> dict[str, Any]:
         """Which images were drawn, for a study's `splits.json`."""
-        splits = {name: split.index() for name, split in self._splits()}
-        return {"digest": self.digest, "classes": list(self.classes), **splits}
+        return _index(self, dict(self._splits()))
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -80,13 +88,13 @@ class SearchData:
 
     def save(self, path: Path) -> None:
         """Write images and labels, decoded, for `restore`."""
-        _save(path, dict(self._splits()), self.classes, self.digest)
+        _save(path, self, dict(self._splits()))
 
     @classmethod
     def restore(cls, path: Path) -> "SearchData":
         """What `save` wrote: the same images, labels and digest, without decoding an image again."""
-        (proxy, validation), classes, digest = _restore(path, ("proxy", "validation"))
-        return cls(proxy, validation, classes, digest)
+        (proxy, validation), about = _restore(path, ("proxy", "validation"))
+        return cls(proxy, validation, **about)
 
     def _splits(self) -> tuple[tuple[str, Split], ...]:
         return ("proxy", self.proxy), ("validation", self.validation)
@@ -101,12 +109,15 @@ class FinalData:
         test: Measured on, once.
         classes: Names by label, those of the search.
         digest: Twelve hexadecimal digits that change with any image or label.
+        decoding, notes: As of `SearchData`.
     """
 
     train: Split
     test: Split
     classes: tuple[str, ...]
     digest: str
+    decoding: Decoding = field(default_factory=Decoding)
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -114,25 +125,30 @@ class FinalData:
 
     def save(self, path: Path) -> None:
         """Write images and labels, decoded, for `restore`."""
-        _save(path, {"train": self.train, "test": self.test}, self.classes, self.digest)
+        _save(path, self, {"train": self.train, "test": self.test})
 
     @classmethod
     def restore(cls, path: Path, *, permit: TestPermit | None = None) -> "FinalData":
         """What `save` wrote, without decoding an image again; test images take the permit here too."""
         check_permit(permit, f"images {path}")
-        (train, test), classes, digest = _restore(path, ("train", "test"))
-        return cls(train, test, classes, digest)
+        (train, test), about = _restore(path, ("train", "test"))
+        return cls(train, test, **about)
 
 
-def _save(path: Path, splits: Mapping[str, Split], classes: tuple[str, ...], digest: str) -> None:
+def _index(data: SearchData | FinalData, splits: Mapping[str, Split]) -> dict[str, Any]:
+    """What images these are and how they were read, as a table; without what says nothing, as in older studies."""
+    table = {"digest": data.digest, "classes": list(data.classes)}
+    said = {"decoding": data.decoding.to_dict(), "notes": list(data.notes)}
+    return {**table, **{k: v for k, v in said.items() if v}, **{name: split.index() for name, split in splits.items()}}
+
+
+def _save(path: Path, data: SearchData | FinalData, splits: Mapping[str, Split]) -> None:
     tensors = {f"{name}.images": split.images for name, split in splits.items()}
     tensors |= {f"{name}.labels": split.labels for name, split in splits.items()}
-    index = {name: split.index() for name, split in splits.items()}
-    table = {"digest": digest, "classes": list(classes), **index}
-    safetensors.torch.save_file(tensors, path, {"index": json.dumps(table)})
+    safetensors.torch.save_file(tensors, path, {"index": json.dumps(_index(data, splits))})
 
 
-def _restore(path: Path, names: Sequence[str]) -> tuple[list[Split], tuple[str, ...], str]:
+def _restore(path: Path, names: Sequence[str]) -> tuple[list[Split], dict[str, Any]]:
     tensors = safetensors.torch.load_file(path)
     with safetensors.safe_open(path, "pt") as file:
         table = json.loads(file.metadata()["index"])
@@ -146,7 +162,8 @@ def _restore(path: Path, names: Sequence[str]) -> tuple[list[Split], tuple[str, 
         )
         for name in names
     ]
-    return splits, tuple(table["classes"]), table["digest"]
+    about = {"classes": tuple(table["classes"]), "digest": table["digest"], "notes": tuple(table.get("notes", ()))}
+    return splits, about | {"decoding": Decoding.from_dict(table.get("decoding", {}))}
 
 
 def load_search_data(spec: DataSpec, preprocessing: Preprocessing, data_dir: Path | None = None) -> SearchData:
@@ -159,7 +176,19 @@ def load_search_data(spec: DataSpec, preprocessing: Preprocessing, data_dir: Pat
     source = SOURCES[spec.source](spec, preprocessing, data_dir)
     part = source.train()
     proxy, validation = _read(part, split_indices(part.labels, spec, source.where, source.classes), source)
-    return SearchData(proxy, validation, source.classes, _digest(proxy, validation))
+    notes: tuple[str, ...] = ()
+    if source.looked_at:
+        labels = torch.cat([proxy.labels, validation.labels])
+        prints = fingerprints(proxy.images) + fingerprints(validation.images)
+        groups, second = grouped(prints), np.arange(len(labels)) >= len(proxy.labels)
+        divided = apart(labels.numpy(), groups, second) if source.divided else second
+        about = _names(proxy) + _names(validation), prints, labels.tolist(), source.classes
+        copied = within(*about, together=not torn(groups, divided))
+        notes = *source.decoder.notes(), *oddities(*about), *copied
+        if divided is not second:
+            proxy, validation = _divided(proxy, validation, divided)
+    digest = _digest(proxy, validation)
+    return SearchData(proxy, validation, source.classes, digest, source.decoder.settings, notes)
 
 
 def load_final_data(
@@ -177,7 +206,30 @@ def load_final_data(
     check_trainable(part.labels, spec, source.where, source.classes)
     (train,) = _read(part, [limited(part.labels, spec, source.where)], source)
     (measured,) = _read(test, [range(len(test.labels))], source)
-    return FinalData(train, measured, source.classes, _digest(train, measured))
+    notes: tuple[str, ...] = ()
+    if source.looked_at:
+        prints = by_print(_names(train), fingerprints(train.images))
+        tested = zip(_names(measured), fingerprints(measured.images), strict=True)
+        notes = (*source.decoder.notes(), *across(prints, tested))
+    digest = _digest(train, measured)
+    return FinalData(train, measured, source.classes, digest, source.decoder.settings, notes)
+
+
+def _names(split: Split) -> list[str]:
+    return list(split.names) or [f"number {row}" for row in split.rows]
+
+
+def _divided(first: Split, second: Split, in_second: npt.NDArray[np.bool_]) -> tuple[Split, Split]:
+    """The images of both divided anew, in the order of their rows."""
+    images, labels = torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels])
+    rows, names = (*first.rows, *second.rows), (*first.names, *second.names)
+
+    def part(which: npt.NDArray[np.bool_], skipped: dict[str, str]) -> Split:
+        order = sorted(np.flatnonzero(which).tolist(), key=rows.__getitem__)
+        taken = tuple(names[i] for i in order) if names else ()
+        return Split(images[order], labels[order], tuple(rows[i] for i in order), taken, skipped)
+
+    return part(~in_second, first.skipped), part(in_second, second.skipped)
 
 
 def _read(part: Part, wanted: Sequence[Sequence[int]], source: Source) -> list[Split]:

@@ -1,17 +1,18 @@
-"""Pictures to uint8 tensors of a backbone's size; a door to torchvision."""
+"""Pictures to uint8 tensors of a backbone's size, in training, test and use; a door to torchvision."""
 
+import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.common.errors import InputError
+from utuning_search.data.decoding import UNREADABLE, Decoder, Decoding
 
 LONGEST = 32  # times the shorter side: what is longer is cut first, as its resized whole might not fit into memory
 
@@ -20,12 +21,16 @@ class UnreadableError(Exception):
     """A picture that cannot be read; the message says why, in one line."""
 
 
-def to_tensor(opened: Callable[[], Image.Image], preprocessing: Preprocessing) -> Tensor:
-    """One image as uint8 (channels, size, size): shorter side resized, centre cropped.
+def to_tensor(
+    opened: Callable[[], Image.Image], preprocessing: Preprocessing, decoder: Decoder | None = None, name: str = ""
+) -> Tensor:
+    """One image as uint8 (channels, size, size): upright, shorter side resized, centre cropped.
 
     Args:
         opened: Opens the picture, which is closed here; may fail as Pillow does.
         preprocessing: Size, channels and interpolation.
+        decoder: Of the data set that it is of; None for a picture by itself.
+        name: Of the picture, for the decoder's notes.
 
     Raises:
         UnreadableError: It cannot be opened or decoded.
@@ -33,11 +38,14 @@ def to_tensor(opened: Callable[[], Image.Image], preprocessing: Preprocessing) -
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large ones are meant; bombs still raise
-            with opened() as picture:
-                pixels = _pixels(picture, "L" if preprocessing.channels == 1 else "RGB")
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # damaged metadata, of which nothing is needed
+            pixels = (decoder or Decoder()).decode(opened, "L" if preprocessing.channels == 1 else "RGB", name)
     except UnidentifiedImageError:  # its message names the file, as the caller will
         raise UnreadableError("no image of a known format") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: broken PNG chunks
+    except Image.DecompressionBombError as error:
+        most = f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:,.0f} megapixels (a decompression bomb?)"
+        raise UnreadableError(f"{most}: save it smaller, no more than the backbone's size is used") from error
+    except UNREADABLE as error:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableError(" ".join(said.split())) from None
     image = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
@@ -49,15 +57,45 @@ def to_tensor(opened: Callable[[], Image.Image], preprocessing: Preprocessing) -
     return cropped
 
 
-def read_file(path: Path | str, preprocessing: Preprocessing) -> Tensor:
+def read_file(path: Path | str, preprocessing: Preprocessing, decoder: Decoder | None = None, name: str = "") -> Tensor:
     """An image file as `to_tensor` gives it; the first picture of an animation."""
-    return to_tensor(lambda: Image.open(path), preprocessing)
+    return to_tensor(lambda: _open(Path(path)), preprocessing, decoder, name or str(path))
 
 
-def _pixels(picture: Image.Image, mode: str) -> npt.NDArray[np.uint8]:
-    """Pixels (height, width) in mode "L" or (height, width, 3) in "RGB"."""
-    if picture.mode.startswith("I;16"):  # 16 bits a pixel, which Pillow would cut off at 255
-        picture = Image.fromarray((np.array(picture) >> 8).astype(np.uint8))
-    if "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    return np.array(picture.convert(mode))
+def read_pictures(
+    pictures: Iterable[Path | str | Image.Image], preprocessing: Preprocessing, decoding: Decoding
+) -> Tensor:
+    """Image files, or pictures that Pillow opened, as a data set read in this way has them.
+
+    Returns:
+        uint8 (images, channels, size, size).
+
+    Raises:
+        InputError: One cannot be read.
+    """
+    decoder, found = Decoder(decoding), []
+    for i, picture in enumerate(pictures):
+        try:
+            if isinstance(picture, Image.Image):
+                found.append(to_tensor(_again(picture), preprocessing, decoder))
+            else:
+                found.append(read_file(picture, preprocessing, decoder))
+        except UnreadableError as error:
+            name = f"picture {i}" if isinstance(picture, Image.Image) else f"image {picture}"
+            raise InputError(name, "it can be read", str(error)) from None
+    size = preprocessing.image_size
+    return torch.stack(found) if found else torch.empty(0, preprocessing.channels, size, size, dtype=torch.uint8)
+
+
+def _again(picture: Image.Image) -> Callable[[], Image.Image]:
+    """What opens a picture of somebody else's, who may want to use it afterwards."""
+    name = getattr(picture, "filename", "")
+    if getattr(picture, "tile", None) and name and Path(name).is_file():  # not loaded yet: nothing is lost so far
+        return lambda: _open(Path(name))
+    return picture.copy
+
+
+def _open(path: Path) -> Image.Image:
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise OSError("no regular file")
+    return Image.open(path)

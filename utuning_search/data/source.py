@@ -1,15 +1,17 @@
 """What every source of images offers: training images for whoever asks, test images for who holds a permit."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.data.decoding import Decoder
 from utuning_search.data.permit import TestPermit, check_permit
 from utuning_search.data.spec import DataSpec
 
@@ -41,10 +43,23 @@ class Source(ABC):
     """Images and labels of a task's data.
 
     A subclass says in `_test` how test images are read; nobody but `test` calls it, which asks for a permit first.
+
+    Attributes:
+        decoder: Of all its pictures.
+        looked_at: Whether copies and images of one colour are looked for: yes, but in data that everybody knows.
+        divided: Whether copies decide how images are split: not in published sets, whose splits are to stay.
     """
+
+    looked_at: ClassVar[bool] = True
+    divided: ClassVar[bool] = False
 
     def __init__(self, spec: DataSpec, preprocessing: Preprocessing, data_dir: Path | None) -> None:
         self.spec, self.preprocessing, self.data_dir = spec, preprocessing, data_dir
+        self.decoder = Decoder(examples=self.files)
+
+    def files(self) -> Sequence[Path]:
+        """Image files that settle how bright samples are read, see `Decoder`; none where pictures lie in arrays."""
+        return ()
 
     @property
     @abstractmethod

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from utuning_search.common.errors import DataError, InputError
-from utuning_search.data.folder import RULE, SUFFIXES, class_folders, images_below
+from utuning_search.data.listing import RULE, SUFFIXES, class_folders, images_below
 from utuning_search.data.splits import held_out
 
 HELD_OUT = 0.2  # of each class, where a folder brings no test images of its own

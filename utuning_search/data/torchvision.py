@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 
 from utuning_search.common.errors import DataError, InputError
-from utuning_search.data.pixels import to_tensor
+from utuning_search.data.pixels import read_file, to_tensor
 from utuning_search.data.places import look_up, searched
 from utuning_search.data.source import Part, Source
 from utuning_search.data.splits import hold_out
@@ -117,6 +116,10 @@ class Torchvision(Source):
         """The datasets whose images are not for the test, or hold all images where none are set apart."""
         return [self._open(arguments) for arguments in self._entry.train]
 
+    def files(self) -> Sequence[Path]:
+        listed = self._entry.files
+        return [Path(path) for part in self._parts for path in listed(part)] if listed else ()
+
     def train(self) -> Part:
         whole = self._part(self._parts)
         return whole if self._entry.test is not None else self._held(whole, 0)
@@ -138,17 +141,14 @@ class Torchvision(Source):
         files = self._entry.files
         paths = [Path(path) for part in parts for path in files(part)] if files else []
 
-        def opened(row: int) -> Image.Image:
-            if paths:  # rather than through the dataset, which would make a picture of one colour mode first
-                return Image.open(paths[row])
-            part, i = places[row]
-            picture: Image.Image = part[i][0]
-            return picture
+        names = tuple(p.relative_to(self._root).as_posix() if p.is_relative_to(self._root) else str(p) for p in paths)
 
         def read(row: int) -> Tensor:
-            return to_tensor(lambda: opened(row), self.preprocessing)
+            if paths:  # rather than through the dataset, which would make a picture of one colour mode first
+                return read_file(paths[row], self.preprocessing, self.decoder, names[row])
+            part, i = places[row]
+            return to_tensor(lambda: part[i][0], self.preprocessing, self.decoder, f"number {row}")
 
-        names = tuple(p.relative_to(self._root).as_posix() if p.is_relative_to(self._root) else str(p) for p in paths)
         return Part(np.concatenate(labels), read, names)
 
     def _open(self, arguments: Mapping[str, object]) -> Any:

@@ -84,6 +84,7 @@ def tuner_table(study: Study, record: TrialRecord, backbone_digest: str, *, conf
         "backbone": {**task.pop("backbone"), "digest": backbone_digest},
         "shape": study.shape.to_dict(),
         "task": task,
+        **({"decoding": read} if (read := study.decoding.to_dict()) else {}),
         "metrics": {
             "validation_accuracy": record.accuracy,
             "parameters": record.parameters,

@@ -1,9 +1,11 @@
 """Load an exported tuner: a folder in, a module that predicts out."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from utuning_search.backbones.loading import load_backbone, preprocessing_of
@@ -14,6 +16,8 @@ from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.common.toml import build
+from utuning_search.data.decoding import Decoding
+from utuning_search.data.pixels import read_pictures
 from utuning_search.data.places import find_data
 from utuning_search.designs.design import Design
 from utuning_search.results.exported import TUNER_TOML, read_exported
@@ -28,15 +32,36 @@ class TunedClassifier(nn.Module):
         classes: Names by index of a logit.
         preprocessing: Size, channels, mean and std of the input.
         design: What was tuned.
+        decoding: How the pictures that it was trained on were read.
     """
 
-    def __init__(self, model: TunedModel, preprocessing: Preprocessing, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        model: TunedModel,
+        preprocessing: Preprocessing,
+        classes: tuple[str, ...],
+        decoding: Decoding = Decoding(),
+    ) -> None:
         super().__init__()
         self.model = model
         self.preprocessing, self.classes, self.design = preprocessing, classes, model.design
+        self.decoding = decoding
 
-    def preprocess(self, images: Tensor) -> Tensor:
-        """uint8 (batch, channels, size, size), resized already, to normalised float32."""
+    def preprocess(self, images: Tensor | Path | str | Image | Iterable[Path | str | Image]) -> Tensor:
+        """Pictures to what `forward` takes: normalised float32 (batch, channels, size, size), on the tuner's device.
+
+        Args:
+            images: Image files, or pictures of Pillow's, which are read as in training: turned upright as their EXIF
+                orientation says, transparent ones put on the same ground, samples of more than 8 bits scaled by the
+                same range, resized and cropped. Or uint8 (batch, channels, size, size), read and resized already.
+
+        Raises:
+            InputError: A file cannot be read, or a tensor is of another type or shape.
+        """
+        if not isinstance(images, Tensor):
+            several = [images] if isinstance(images, Path | str | Image) else images
+            read = read_pictures(several, self.preprocessing, self.decoding)
+            return self.preprocessing.normalise(read.to(next(self.parameters()).device))
         size, channels = self.preprocessing.image_size, self.preprocessing.channels
         if images.dtype != torch.uint8 or images.shape[1:] != (channels, size, size):
             rule = f"images are uint8 of (batch, {channels}, {size}, {size})"
@@ -91,7 +116,8 @@ def load_tuned(
     model.load_tuner_state_dict(tensors)
     model = merge_tuners(model) if merge else model
     preprocessing = preprocessing_of(backbone, spec.name)
-    return TunedClassifier(model, preprocessing, tuple(table["classes"])).to(kind).eval()
+    decoding = Decoding.from_dict(table.get("decoding", {}))
+    return TunedClassifier(model, preprocessing, tuple(table["classes"]), decoding).to(kind).eval()
 
 
 def weights_digest(backbone: nn.Module) -> str:

@@ -68,6 +68,8 @@ def _recorded(
             created.set_metric_names(list(spec.objectives.names))  # for Optuna's dashboard
         created.set_user_attr("shape", context.shape.to_dict())
         created.set_user_attr("classes", list(context.data.classes))
+        if decoding := context.data.decoding.to_dict():
+            created.set_user_attr("decoding", decoding)
         created.set_user_attr("digest", spec.digest)
         created.set_user_attr("spec", spec.to_dict())
         yield

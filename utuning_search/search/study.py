@@ -14,6 +14,7 @@ from utuning_search.common.errors import StudyError
 from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.common.toml import read_toml
+from utuning_search.data.decoding import Decoding
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.creation import check_name, check_new, write_study
@@ -59,6 +60,9 @@ class Study:
                 self.shape = BackboneShape(**attributes["shape"])
                 self.classes: list[str] = attributes["classes"]
                 stored: dict[str, Any] = attributes["spec"]
+                self.decoding = Decoding.from_dict(
+                    attributes.get("decoding", {})
+                )  # of pictures, where files say little
             except KeyError:
                 raise StudyError(
                     place_of(storage_url, folder), f"it holds the study '{folder.name}'", "nothing of it", RESTORE
@@ -198,10 +202,22 @@ class Study:
     def skipped(self) -> dict[str, str]:
         """Images that could not be read and were left out when the study was created, and why, by name."""
         try:
-            index = json.loads((self.folder / SPLITS).read_text(encoding="utf-8"))
+            index = self._index()
             return {**index["proxy"]["skipped"], **index["validation"]["skipped"]}
-        except (OSError, ValueError, KeyError, TypeError):  # of an older version, or not ours: it decides nothing
+        except (KeyError, TypeError):  # of an older version, or not ours: it decides nothing
             return {}
+
+    def notes(self) -> tuple[str, ...]:
+        """What was done to the images when the study was created, and what is odd about them, a line each."""
+        return tuple(map(str, self._index().get("notes", ())))
+
+    def _index(self) -> dict[str, Any]:
+        """What splits.json says; nothing if it is not there."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / SPLITS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def weights_file(self, trial: int) -> Path:
         """Where a complete trial's tuner and head are kept."""

@@ -1,0 +1,224 @@
+"""Pictures to pixels: which way up, on which ground, and how bright. All of one data set in the same way.
+
+What a picture says of itself is followed (orientation, transparency); what it leaves open, such as how bright the
+largest number of a 10-bit sensor is, is read off the training pictures once, and never off the picture alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from utuning_search.data.samples import COLOUR16, kind_of, low_bytes, scaled, settled
+
+TRANSPARENT, TURNED, SEVERAL = "transparent", "turned", "several"
+GROUNDS = {255: "white", 0: "black", 128: "grey"}  # the first that serves is taken
+VANISHES = 32  # levels: what differs less from its ground, on average, cannot be seen on it
+EXAMPLES = 500  # pictures of a kind that are looked at, evenly spaced over all
+SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".pgm", ".ppm")  # .jpg is neither deep nor transparent
+NAMED = 3
+ORIENTATION = 0x0112
+EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow keeps what may hold it
+
+Pixels = npt.NDArray[np.uint8]
+Opener = Callable[[], Image.Image]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the pictures of a data set are read where they leave it open; part of a study and of an exported tuner.
+
+    Attributes:
+        background: Grey level, 0 to 255, of what is put under transparent pictures; None if there were none.
+        ranges: What becomes 0 and 255, by kind of samples; see `samples.kind_of`.
+    """
+
+    background: int | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A table for TOML or JSON; empty where nothing was open."""
+        ground = {} if self.background is None else {"background": self.background}
+        ranges = {kind: list(limits) for kind, limits in sorted(self.ranges.items())}
+        return ground | ({"ranges": ranges} if ranges else {})
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> "Decoding":
+        """What `to_dict` gave."""
+        ranges = {str(kind): (float(low), float(high)) for kind, (low, high) in table.get("ranges", {}).items()}
+        ground = table.get("background")
+        return cls(None if ground is None else int(ground), ranges)
+
+
+class Decoder:
+    """Decodes the pictures of one data set, and keeps account of what was done.
+
+    Attributes:
+        met: Names of the pictures of each kind that were decoded.
+    """
+
+    def __init__(self, settings: Decoding = Decoding(), examples: Callable[[], Sequence[Path]] = tuple) -> None:
+        """`examples` lists the files that settle what `settings` leave open; asked only if some picture does."""
+        self.met: dict[str, dict[str, None]] = {}
+        self._background, self._ranges = settings.background, dict(settings.ranges)
+        self._examples = examples
+
+    @property
+    def settings(self) -> Decoding:
+        """What was settled so far."""
+        return Decoding(self._background, dict(self._ranges))
+
+    def decode(self, opened: Opener, mode: str, name: str = "") -> Pixels:
+        """Pixels (height, width) in mode "L" or (height, width, 3) in "RGB", upright; the first of several pictures.
+
+        Args:
+            opened: Opens the picture; it is closed here.
+            mode: "L" or "RGB".
+            name: Of the picture, for the notes.
+
+        Raises:
+            OSError, ValueError, SyntaxError, DecompressionBombError: As Pillow does.
+        """
+        with opened() as picture:
+            kind = kind_of(picture)  # before loading, which forgets it
+            said = orientation(picture) if picture.format == "TIFF" else 1  # which loading turns, and drops the tag
+            picture.load()
+            left = orientation(picture)  # now, as a PNG's may lie behind its pixels
+            for what, met in ((TURNED, max(said, left) > 1), (SEVERAL, _has_several(picture)), (kind, bool(kind))):
+                if met:
+                    self._note(what, name)
+            if kind:
+                picture = self._flattened(picture, kind, opened)
+            if left > 1:
+                picture.getexif()[ORIENTATION] = left
+                ImageOps.exif_transpose(picture, in_place=True)
+            if not picture.has_transparency_data:
+                return np.array(picture.convert(mode))
+            pixels, alpha = _apart(picture, mode)
+            if alpha.min() == 255:
+                return pixels
+            self._note(TRANSPARENT, name)
+            return _on(pixels, alpha, self._ground())
+
+    def notes(self) -> Iterator[str]:
+        """One line for each thing that was done to some pictures."""
+        if TURNED in self.met:
+            yield f"{self._counted(TURNED)} turned upright, as the EXIF orientation in the file says."
+        if TRANSPARENT in self.met:
+            ground = GROUNDS.get(self._ground(), str(self._ground()))
+            yield f"{self._counted(TRANSPARENT)} put on {ground}, being transparent in part."
+        for kind in sorted(set(self.met) - {TURNED, TRANSPARENT, SEVERAL}):
+            words = f"{self._counted(kind)} of {kind} samples: "
+            if kind in self._ranges:
+                low, high = self._ranges[kind]
+                yield words + f"{low:g} to {high:g} become 0 to 255, as all training images of the kind lie in it."
+            else:
+                yield words + "each was scaled by itself, as no training image is of the kind."
+        if SEVERAL in self.met:
+            yield f"{self._counted(SEVERAL)} animated or of several pages, of which only the first picture is taken."
+
+    def _note(self, what: str, name: str) -> None:
+        self.met.setdefault(what, {})[name] = None
+
+    def _counted(self, what: str) -> str:
+        names = list(self.met[what])
+        shown = ", ".join(names[:NAMED]) + (", ..." if names[NAMED:] else "")
+        return f"{len(names):,} {'image is' if len(names) == 1 else 'images are'} ({shown})"
+
+    def _flattened(self, picture: Image.Image, kind: str, opened: Opener) -> Image.Image:
+        """A deep picture as one of 8 bits."""
+        values, alpha = _values(picture, kind, opened)
+        flat = Image.fromarray(scaled(values, *self._range(kind, values)))
+        if alpha is not None:
+            flat.putalpha(Image.fromarray(alpha))
+        return flat
+
+    def _range(self, kind: str, values: npt.NDArray[Any]) -> tuple[float, float]:
+        if kind not in self._ranges:
+            found = [_limits(_values(p, kind, again)[0]) for p, again in self._of_kind(kind)]
+            if not found:
+                return settled(kind, *_limits(values))
+            lows, highs = zip(*found, strict=True)
+            self._ranges[kind] = settled(kind, min(lows), max(highs))
+        return self._ranges[kind]
+
+    def _ground(self) -> int:
+        """The first ground on which the fewest training pictures vanish; white where there are none."""
+        if self._background is None:
+            vanishing = dict.fromkeys(GROUNDS, 0)
+            for picture, _ in self._of_kind(TRANSPARENT):
+                pixels, alpha = _apart(picture, "L")
+                if alpha.any() and alpha.min() < 255:
+                    for ground in GROUNDS:
+                        vanishing[ground] += np.average(np.abs(pixels - float(ground)), weights=alpha) < VANISHES
+            self._background = min(GROUNDS, key=lambda ground: vanishing[ground])
+        return self._background
+
+    def _of_kind(self, kind: str) -> Iterator[tuple[Image.Image, Opener]]:
+        """Training pictures of a kind, loaded, each with what opens it again; unreadable ones left out."""
+        paths = []
+        for path in self._examples():
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                with suppress(*UNREADABLE), Image.open(path) as picture:
+                    wanted = picture.has_transparency_data if kind == TRANSPARENT else kind_of(picture) == kind
+                    paths += [path] if wanted else []
+        step = max(len(paths) / EXAMPLES, 1.0)
+        for i in range(min(len(paths), EXAMPLES)):
+            path = paths[int(i * step)]
+            with suppress(*UNREADABLE), Image.open(path) as picture:
+                picture.load()
+                yield picture, lambda path=path: Image.open(path)  # type: ignore[misc]  # mypy cannot infer a default
+
+
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # SyntaxError: broken PNG chunks
+
+
+def orientation(picture: Image.Image) -> int:
+    """What its EXIF says, 1 to 8; 1 where that cannot be read, which is no reason to lose a picture."""
+    if picture.format != "TIFF" and not EXIF & picture.info.keys():
+        return 1
+    with suppress(Exception):  # Pillow's parsers of damaged EXIF raise anything
+        found = picture.getexif().get(ORIENTATION, 1)
+        return int(found) if found in range(1, 9) else 1
+    return 1
+
+
+def _has_several(picture: Image.Image) -> bool:
+    """Whether a file holds several pictures; what phones put behind a photo (MPO) is no animation."""
+    with suppress(Exception):  # a damaged second picture does not harm the first
+        return picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+    return False
+
+
+def _apart(picture: Image.Image, mode: str) -> tuple[Pixels, Pixels]:
+    """Pixels in a mode, and their opacity (height, width)."""
+    full = picture.convert("LA").convert("RGBA") if picture.mode == "La" else picture.convert("RGBA")
+    return np.array(full.convert("RGB").convert(mode)), np.array(full.getchannel("A"))
+
+
+def _on(pixels: Pixels, alpha: Pixels, ground: int) -> Pixels:
+    share = alpha.astype(np.float32) / 255
+    share = share[..., None] if pixels.ndim == 3 else share
+    mixed: Pixels = np.rint(pixels * share + ground * (1 - share)).astype(np.uint8)
+    return mixed
+
+
+def _values(picture: Image.Image, kind: str, opened: Opener) -> tuple[npt.NDArray[Any], Pixels | None]:
+    """The samples of a deep picture as they are in the file, and its opacity if it has any."""
+    values = np.array(picture)
+    if kind != COLOUR16:
+        return values, None
+    low = low_bytes(opened)
+    values = values.astype(np.uint16) << 8 if low is None else (values.astype(np.uint16) << 8) | low
+    return (values[..., :3], np.array(picture.getchannel("A"))) if values.shape[-1] == 4 else (values, None)
+
+
+def _limits(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """The least and the largest finite number; 0 and 0 where there are none."""
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)

@@ -1,0 +1,81 @@
+"""Samples of more than 8 bits to 8: whole numbers of 16 or 32 bits, and floating-point ones.
+
+A range is settled for all pictures of a kind together, so that a dark picture stays darker than a bright one.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+GREY16, COLOUR16, INTEGER, FLOAT = "16-bit", "16-bit colour", "integer", "float"
+SWAPPED = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B"}
+DIM = 128  # floats up to here or above 255 are no 8-bit values
+
+
+def kind_of(picture: Image.Image) -> str:
+    """Which kind of deep samples a picture has: 16-bit, 16-bit colour, integer or float; empty for 8 bits.
+
+    Of a colour picture it is seen only before it is loaded: Pillow keeps the upper 8 bits.
+    """
+    if picture.mode.startswith("I;16"):
+        return GREY16
+    if picture.mode == "I":  # which some versions of Pillow take for 16 bits too
+        return GREY16 if picture.format in ("PNG", "PPM") else INTEGER
+    if picture.mode == "F":
+        return FLOAT
+    return COLOUR16 if _raw_mode(picture) in SWAPPED else ""
+
+
+def settled(kind: str, low: float, high: float) -> tuple[float, float]:
+    """What becomes 0 and what becomes 255, where all samples of a kind lie between `low` and `high`.
+
+    Whole numbers: 0 and the largest of as few bits as hold them (1023 for 10 bits). Floats: 0 and 1, or 0 and 255, if
+    they look like these. Others, and where some are negative: the limits themselves, or -1 and 1 around those.
+    """
+    if kind != FLOAT:
+        return (0.0, float((1 << max(int(high).bit_length(), 1)) - 1)) if low >= 0 else (low, high)
+    if low >= 0:
+        return 0.0, 1.0 if high <= 1 else 255.0 if DIM <= high <= 255 else high
+    return (-1.0, 1.0) if low >= -1 and high <= 1 else (low, high)
+
+
+def scaled(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Samples as uint8 of the same shape, `low` as 0 and `high` as 255; what lies beyond is cut off, NaN is 0."""
+    bits = int(high + 1).bit_length() - 1
+    if values.dtype.kind in "iu" and low == 0 and bits >= 8 and high == (1 << bits) - 1:
+        found: npt.NDArray[np.uint8] = (np.clip(values, 0, int(high)).astype(np.int64) >> (bits - 8)).astype(np.uint8)
+        return found
+    shares = (np.clip(values.astype(np.float64), low, high) - low) / ((high - low) or 1.0)
+    found = np.rint(255 * np.nan_to_num(shares)).astype(np.uint8)
+    return found
+
+
+def low_bytes(opened: Callable[[], Image.Image]) -> npt.NDArray[np.uint8] | None:
+    """The lower halves of 16-bit samples, (height, width, channels); None if they cannot be had.
+
+    Pillow keeps the first byte of each sample that is the upper one by the file's order of bytes; told the other
+    order, it keeps the lower one.
+    """
+    try:
+        with opened() as picture:
+            swapped = SWAPPED[_raw_mode(picture)]
+            picture.tile = [  # type: ignore[attr-defined]  # of a picture from a file
+                (*tile[:3], (swapped, *tile[3][1:]) if isinstance(tile[3], tuple) else swapped)
+                for tile in picture.tile  # type: ignore[attr-defined]  # likewise
+            ]
+            return np.array(picture)
+    except (KeyError, OSError, ValueError, TypeError):  # of a decoder that does not know this order
+        return None
+
+
+def _raw_mode(picture: Image.Image) -> str:
+    """How a picture from a file that is not loaded yet lays out its samples, native order as that of the machine."""
+    tiles = getattr(picture, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    native = "L" if sys.byteorder == "little" else "B"
+    return str(mode).replace(";16N", f";16{native}")
