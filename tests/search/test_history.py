@@ -8,10 +8,10 @@ from optuna.trial import TrialState
 
 from utuning_search.search.history import History
 from utuning_search.search.objectives.registry import Objectives
-from utuning_search.search.scheduler import Next, Running
+from utuning_search.search.scheduler import MOST_LOSSES, Next, Running
 from utuning_search.search.trials import front_of, read_trial
 from utuning_search.testing.pretend import PretendStudy
-from utuning_search.training.proxy import Report
+from utuning_search.training.proxy import Report, Result
 
 THREE = Objectives(("macro_f1", "parameters", "latency"))
 
@@ -71,7 +71,11 @@ def test_interrupted_trials_give_their_index_back() -> None:
     again, _ = study.scheduler.ask()
     assert again.design == running.design, "the trial that was lost is asked for again"
     assert study.scheduler.history.losses(running.design.key) == 1
-    study.scheduler.lost(again, "killed", 1.0)  # the second worker that it takes down
+    for losses in range(2, MOST_LOSSES):  # workers that had trained others before
+        assert not study.scheduler.lost(again, "killed", 1.0)
+        assert study.scheduler.history.losses(running.design.key) == losses
+        again, _ = study.scheduler.ask()
+    assert study.scheduler.lost(again, "killed", 1.0)
     assert study.scheduler.history.records[again.number].state == "failed"
 
 
@@ -89,6 +93,41 @@ def test_a_design_in_training_is_waited_for_and_then_reused() -> None:
     record = study.scheduler.records()[second.number]
     assert (record.state, record.reused, record.epochs) == ("complete", first.number, 0)
     assert record.values == study.scheduler.records()[first.number].values
+
+
+@pytest.mark.parametrize("state", ["complete", "pruned", "failed"])
+def test_a_reused_trial_is_no_peer(state: str) -> None:
+    """Its values stand for the first trial's: counted again they would let one training prune others as if it were two.
+
+    It is none after it was settled, and none while it is.
+    """
+    study = PretendStudy()
+    epoch = study.spec.task.recipe.rungs[0]
+    first = ask_for(study, "linear-probe")
+    study.scheduler.rung(first, next(study.reports(first.design)))
+    if state == "complete":
+        study.scheduler.done(first, Result(0.9, b"", 1.0))
+    elif state == "pruned":
+        study.scheduler.pruned(first, 1.0)
+    else:
+        study.scheduler.failed(first, "the loss is finite", 1.0)
+    assert len(study.scheduler.history.peers(epoch, but=-1)) == 1
+    study.optuna.enqueue_trial(dict(first.trial.params))
+    second, step = study.scheduler.ask()
+    assert step is Next.REUSED
+    record = study.scheduler.records()[second.number]
+    assert (record.state, record.reused, record.measured) == (
+        state,
+        first.number,
+        study.scheduler.records()[0].measured,
+    )
+    for history in (study.scheduler.history, afresh(study)):
+        assert len(history.peers(epoch, but=-1)) == 1
+    third, step = study.scheduler.ask()
+    assert step is Next.TRAIN
+    third.trial.set_user_attr("reused", first.number)  # as a process that is killed amid its writes leaves it
+    study.scheduler.rung(third, next(study.reports(third.design)))
+    assert len(study.scheduler.history.peers(epoch, but=-1)) == 1
 
 
 def ask_for(study: PretendStudy, preset: str) -> Running:

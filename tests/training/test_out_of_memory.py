@@ -9,10 +9,13 @@ from torch import Tensor
 
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.common.errors import StudyError
 from utuning_search.data.spec import DataSpec
 from utuning_search.designs.design import Design, Placement
 from utuning_search.results.tables import read_table, table
 from utuning_search.search.budget import Budget
+from utuning_search.search.runner import LOSSES
+from utuning_search.search.scheduler import MOST_LOSSES
 from utuning_search.search.study import Study
 from utuning_search.training.out_of_memory import halve_to_fit, note
 from utuning_search.training.proxy import ProxyTrainer, Report, Result
@@ -159,6 +162,20 @@ def test_a_design_that_does_not_fit_at_all_fails_alone(tmp_path: Path, short: di
     short["tuned"] = 0
     study = study_in(tmp_path, "short")
     assert study.run(Budget(trials=3), workers=0)
-    probe, adapter, *_ = study.trials()
+    said = f"out of memory: {SAID.splitlines()[0]}"
+    probe, adapter, *_ = (r for r in study.trials() if r.settled)
     assert (probe.state, probe.reason) == ("complete", "")
-    assert (adapter.state, adapter.reason) == ("failed", f"out of memory: {SAID.splitlines()[0]}")
+    assert (adapter.state, adapter.reason) == ("failed", said)
+    again = [r for r in study.trials() if r.state == "interrupted"]
+    assert [(r.key, r.reason) for r in again] == [(adapter.key, said)] * (MOST_LOSSES - 1)
+
+
+def test_memory_that_a_neighbour_takes_is_no_design_s_failure(tmp_path: Path, short: dict[str, int]) -> None:
+    study = study_in(tmp_path, "crowded")
+    short["tuned"] = short["probe"] = 0
+    with pytest.raises(StudyError, match=rf"{LOSSES} lost in a row; the last: out of memory"):
+        study.run(Budget(trials=3), workers=0)
+    assert {r.state for r in study.trials()} == {"interrupted"}
+    short["tuned"] = short["probe"] = 1000
+    assert study.run(Budget(trials=2), workers=0)
+    assert [r.state for r in study.trials() if r.settled] == ["complete"] * 2

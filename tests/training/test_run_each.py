@@ -5,14 +5,16 @@ import itertools
 import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from utuning_search.common.bundled import find
 from utuning_search.common.errors import InputError
-from utuning_search.training.run_each import run_each
-from utuning_search.training.workers import Lost
+from utuning_search.training import run_each as module
+from utuning_search.training.run_each import LOSSES, run_each
+from utuning_search.training.workers import Ended, Lost
 
 from .helpers import SAID
 
@@ -99,3 +101,62 @@ def test_without_processes_items_are_worked_on_here_one_after_the_other() -> Non
     assert next(messages) == (0, (0, "a"))
     assert seen == ["a"]
     assert list(messages) == [(0, Lost(f"out of memory: {SAID.splitlines()[0]}")), (1, (0, "b"))]
+
+
+class Dying:
+    """Processes that are killed; where their item says so, after they said something."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[int, Any]] = []
+
+    def launch(self, slot: int, target: object, work: object, number: int, item: str) -> None:
+        del target, work, number
+        self.said += [(slot, "begins")] if item == "later" else []
+        self.said.append((slot, Ended(-9)))
+
+    def wait(self) -> list[tuple[int, Any]]:
+        return [self.said.pop(0)]
+
+    def close(self) -> None:
+        assert not self.said
+
+
+def no_memory(slot: int, item: str) -> Iterator[str]:
+    if item == "later":
+        yield f"{slot} begins"
+    raise MemoryError
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_after_a_few_losses_in_a_row_no_further_item_is_taken(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Workers", Dying)
+    items = ["later", "at once", "later", *["at once"] * 20]
+    found = list(run_each(no_memory, items, workers))
+    assert [index for index, message in found if not isinstance(message, Lost)] == [0, 2]
+    lost = [index for index, message in found if isinstance(message, Lost)]
+    # What was begun at the same time still ends.
+    assert lost == list(range(len(lost)))
+    assert 2 + LOSSES <= len(lost) <= 2 + LOSSES + 2 * workers
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def send(self, message: object) -> None:
+        self.said.append(message)
+
+
+def test_what_surroundings_did_is_told_in_a_line() -> None:
+    heard = Heard()
+    module._work(heard, no_memory, 0, "later")  # type: ignore[arg-type]  # it is all that is asked of a channel
+    assert heard.said == ["0 begins", Lost("MemoryError: ")]
+
+
+def test_what_is_no_fault_of_the_surroundings_is_raised_here_without_processes() -> None:
+    def work(slot: int, item: str) -> Iterator[str]:
+        yield f"{slot} {item}"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(run_each(work, ["a"], 0))

@@ -5,18 +5,21 @@ import multiprocessing
 import multiprocessing.resource_tracker
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from utuning_search.training import workers as module
-from utuning_search.training.workers import Channel, Ended, Workers
+from utuning_search.training.workers import LOOK, SILENCE, STARTING, Channel, Ended, Workers, _Process
 
 PATIENCE = 240.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -109,6 +112,149 @@ def test_a_process_that_could_not_be_started_is_closed_too(
 )
 def test_how_a_process_ended_is_told(exitcode: int, reason: str) -> None:
     assert Ended(exitcode).reason == reason
+
+
+def test_a_process_that_is_stopped_is_noticed(
+    workers: Workers[Any], deeds: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENCE", 2.0)
+    workers.launch(0, deeds.echo, "here")
+    ((_, (_, pid)),) = workers.wait(PATIENCE)
+    os.kill(pid, signal.SIGSTOP)
+    ((number, ended),) = workers.wait(PATIENCE)
+    assert (number, ended) == (0, Ended(-signal.SIGKILL))
+    assert ended.reason == "its worker process did not answer for 2 s"  # type: ignore[union-attr]  # it is Ended
+    assert not multiprocessing.active_children()
+
+
+class Dummy:
+    """A process that is none; its end of the pipe is a test's."""
+
+    exitcode = -signal.SIGKILL
+
+    def __init__(self) -> None:
+        self.killed = False
+        self.pid = None  # so that nobody closes it
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def join(self, timeout: float = 0.0) -> None:
+        del timeout
+
+
+@pytest.fixture
+def dummy(workers: Workers[Any]) -> tuple[Dummy, Any]:
+    """A process of `workers` that begins, and its end of the pipe."""
+    ours, theirs = multiprocessing.Pipe()
+    made = Dummy()
+    workers._running[0] = _Process(made, ours)
+    return made, theirs
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that goes on by its only entry at each look."""
+    step, now = [0.125], [0.0]
+
+    def monotonic() -> float:
+        now[0] += step[0]
+        return now[0]
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic))
+    return step
+
+
+def looks(workers: Workers[Any], count: int) -> list[Any]:
+    return [event for _ in range(count) for event in workers._look(0)]
+
+
+@pytest.mark.usefixtures("ticking")
+def test_signs_of_life_are_no_messages_and_end_silence(workers: Workers[Any], dummy: tuple[Dummy, Any]) -> None:
+    """Whatever a process works on, and however long: it beats meanwhile."""
+    process, theirs = dummy
+    channel = Channel(theirs)
+    for _ in range(4):
+        channel.beat()
+        assert looks(workers, int(SILENCE / 0.125) - 5) == []
+    assert not process.killed
+    ((number, ended),) = looks(workers, 10)
+    assert (number, ended.silent) == (0, SILENCE)
+    assert process.killed
+    channel.beat()  # to nobody
+
+
+@pytest.mark.usefixtures("ticking")
+def test_a_process_may_take_longer_to_start(workers: Workers[Any], dummy: tuple[Dummy, Any]) -> None:
+    process, _ = dummy
+    assert looks(workers, int(STARTING / 0.125) - 5) == []
+    ((number, ended),) = looks(workers, 10)
+    assert (number, ended.began, ended.silent) == (0, False, STARTING)
+    assert process.killed
+
+
+def test_time_in_which_this_process_was_stopped_is_no_silence(
+    workers: Workers[Any], dummy: tuple[Dummy, Any], ticking: list[float]
+) -> None:
+    """Ctrl-Z, or a machine that slept."""
+    process, theirs = dummy
+    Channel(theirs).beat()
+    looks(workers, 1)
+    ticking[0] = 100 * SILENCE
+    assert looks(workers, int(SILENCE / LOOK) - 1) == []
+    assert not process.killed
+
+
+def never(channel: Channel) -> None:
+    raise AssertionError(channel)
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_process_that_cannot_import_what_it_is_for_is_told_from_one_that_began(
+    ours: bool, workers: Workers[Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """So does one whose main module starts workers again; ours is known not to."""
+    nowhere = ModuleType("nowhere")
+    monkeypatch.setitem(sys.modules, "nowhere", nowhere)
+    nowhere.never = never  # type: ignore[attr-defined]  # it is made here
+    monkeypatch.setattr(never, "__module__", "nowhere")
+    monkeypatch.setattr(module, "_main_is_ours", lambda: ours)
+    workers.launch(0, never)
+    ((_, ended),) = workers.wait(PATIENCE)
+    assert (ended.exitcode, ended.began, ended.unimportable, workers.begun) == (1, False, True, False)
+    assert ended.reason.startswith("its worker process ended with exit code 1 while it was starting")
+    assert ('if __name__ == "__main__":' in ended.reason) != ours
+    assert "nowhere" in capfd.readouterr().err
+    assert not Ended(1).unimportable
+    assert not Ended(-signal.SIGKILL, began=False).unimportable
+
+
+def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from utuning_search.training.workers import Workers\n"
+        "workers = Workers()\nworkers.launch(0, print)\nprint(workers.wait(240)[0][1].reason)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, *arguments]
+        return subprocess.run(line, input=stdin, capture_output=True, text=True, env=environment, check=False)
+
+    assert "exit code 1 while it was starting; a script that starts workers has to call it under `if" in (
+        run(str(script)).stdout
+    )
+    said = run("-", stdin=script.read_text())
+    assert said.returncode != 0
+    assert (
+        "the program that starts them is a file; got <stdin>. Put it into a file and call it under `if" in said.stderr
+    )
+    guarded = (
+        script.read_text().replace("workers = ", 'if __name__ == "__main__":\n  workers = ').replace("\nw", "\n  w")
+    )
+    script.write_text(guarded.replace("\nprint", "\n  print"))
+    assert "began" not in run(str(script)).stdout
+    assert "ended with exit code 0" in run(str(script)).stdout
 
 
 @pytest.mark.parametrize("deed", ["send", "receive"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from utuning_search.backbones.family import BackboneAdapter
+from utuning_search.backbones.numbers import check_numbers
 from utuning_search.common.errors import BackboneError, InputError
 
 
@@ -20,7 +21,7 @@ def load_checkpoint(adapter: BackboneAdapter, path: Path) -> None:
 
     Raises:
         InputError: No such file, or it cannot be read.
-        BackboneError: Its tensors are not those of the model.
+        BackboneError: Its tensors are not those of the model, or no finite floats.
     """
     where = f"checkpoint {path}"
     if not path.is_file():
@@ -32,6 +33,7 @@ def load_checkpoint(adapter: BackboneAdapter, path: Path) -> None:
         # torch's message on pickles that run code advises to run it; ours does not.
         said = "" if isinstance(error, pickle.UnpicklingError) or not str(error) else f": {str(error).splitlines()[0]}"
         raise InputError(where, "the file is readable", type(error).__name__ + said, todo) from None
+    check_numbers(adapter.model, state, path)
     own = adapter.model.state_dict()
     wrong = [f"{k} missing" for k in own.keys() - state.keys()]
     wrong += [f"{k} unexpected" for k in state.keys() - own.keys()]

@@ -66,6 +66,8 @@ def _run(parser: ArgumentParser) -> None:
 def _resume(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
     add_running(parser)
+    text = "try designs again that count as failed, once what was to blame is mended"
+    parser.add_argument("--retry-failed", action="store_true", help=text)
     for option in ("--space", "--task", "--sampler"):
         parser.add_argument(option, metavar="X", help="refused with the difference if the study has another")
     add_backbone(parser)

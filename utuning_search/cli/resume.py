@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
             changed[name] = getattr(arguments, name)
     study = load_study(arguments, **changed)
     budget = budget_of(arguments, study.local.get("budget", {"trials": TRIALS}))
-    return go(study, budget, arguments)
+    return go(study, budget, arguments, retry_failed=arguments.retry_failed)
 
 
 def _task(arguments: argparse.Namespace) -> Task:

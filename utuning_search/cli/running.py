@@ -40,7 +40,7 @@ def budget_of(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budg
     return Budget(**{"trials": None, **(given or remembered)})
 
 
-def go(study: Study, budget: Budget, arguments: argparse.Namespace) -> int:
+def go(study: Study, budget: Budget, arguments: argparse.Namespace, *, retry_failed: bool = False) -> int:
     """Run a study until its budget is spent, and show what came of it.
 
     Raises:
@@ -53,6 +53,7 @@ def go(study: Study, budget: Budget, arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             device=arguments.device,
             data_dir=arguments.data_dir,
+            retry_failed=retry_failed,
             on_change=display.show,
         )
     records = study.trials()

@@ -18,6 +18,7 @@ from utuning_search.common.locks import locked
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.layout import LOCAL, SPEC, SPLITS
+from utuning_search.search.leases import home
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.spec import StudySpec, exact_objective
 from utuning_search.search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
@@ -39,6 +40,7 @@ def write_study(
     _check_space(spec.space, context.shape.depth, spec.task.recipe.learning_rate)
     _check_limits(spec, Setting(context.shape, context.data.num_classes))
     local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
+    local |= {"at": home(folder)} if storage else {}
     local |= {"data_dir": str(Path(data_dir).resolve())} if data_dir else {}
     opened = open_storage(storage, folder) if storage else None  # before the folder: if it fails, there is none
     make_folder(folder)

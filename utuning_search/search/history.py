@@ -6,16 +6,19 @@ Only trials that are still on their way are read again, so that a question costs
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from optuna.trial import FrozenTrial
 
+from utuning_search.designs.design import Design
 from utuning_search.search.objectives.base import Floats
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.pareto import Archive
 from utuning_search.search.trials import TrialRecord, read_trial, standing
+
+UNPROVEN = "unproven"  # user attribute of a lost trial: its worker had trained nothing before
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class History:
         read_one: Gives the trial of a number.
         batch: Images a step of the task.
         objectives: Of the study.
+        given_back: Numbers of failed trials that are tried again: they count as interrupted.
     """
 
     def __init__(
@@ -67,7 +71,9 @@ class History:
         read_one: Callable[[int], FrozenTrial],
         batch: int,
         objectives: Objectives,
+        given_back: Collection[int] = (),
     ) -> None:
+        self._given_back = frozenset(given_back)
         self._read_all, self._read_one, self._batch, self._objectives = read_all, read_one, batch, objectives
         self._records: list[TrialRecord] = []
         self._attributes: list[dict[str, object]] = []
@@ -76,6 +82,8 @@ class History:
         self._indices: set[int] = set()
         self._outcomes: dict[str, int] = {}  # number of the trial that trained a key and settled it
         self._losses: Counter[str] = Counter()
+        self._lost: set[str] = set()  # keys at which any worker was lost
+        self._again: dict[int, int] = {}  # number of the last trial by its index that was given back
         self._peers: dict[int, tuple[_Table, _Table]] = {}
         self._archive = Archive()
 
@@ -142,8 +150,22 @@ class History:
         return any(r.key == key and r.state == "running" and r.number < before for r in self.unfinished)
 
     def losses(self, key: str) -> int:
-        """How many workers a design took down."""
+        """How many workers a design took down that had trained another one before."""
         return self._losses[key]
+
+    def lost(self, key: str) -> bool:
+        """Whether any worker was lost at a design, proven or not."""
+        return key in self._lost
+
+    def trained(self, but: str) -> Design | None:
+        """The design that was trained last, to its end or until it was pruned, and has another key."""
+        trained = (r for r in reversed(self._records) if r.state in ("complete", "pruned") and r.reused is None)
+        return next((r.design for r in trained if r.key != but), None)
+
+    def given_back(self, index: int) -> TrialRecord | None:
+        """The failed trial that is to be tried again at an index."""
+        number = self._again.get(index)
+        return None if number is None else self._records[number]
 
     def peers(self, epoch: int, but: int) -> Peers:
         """Every other trial that was trained to a rung; `but` is the number of the one that asks, which still runs."""
@@ -180,6 +202,8 @@ class History:
 
     def _take(self, number: int, trial: FrozenTrial) -> None:
         record = read_trial(trial, self._batch, self._objectives)
+        if number in self._given_back:
+            record = replace(record, state="interrupted", epochs=0, reused=None)
         if number == len(self._records):
             self._records.append(record)
             self._attributes.append(trial.user_attrs)
@@ -193,8 +217,11 @@ class History:
         """Count a trial that will not change any more."""
         self._settled += record.settled
         self._epochs += record.epochs
-        if record.state == "interrupted":
-            self._losses[record.key] += bool(record.reason)
+        if record.number in self._given_back:
+            self._forgive(record)
+        elif record.state == "interrupted" and record.reason:
+            self._lost.add(record.key)
+            self._losses[record.key] += UNPROVEN not in self._attributes[record.number]
         index = self._index(record.number)
         if index is not None:
             self._indices.add(index)
@@ -209,6 +236,14 @@ class History:
         if standing(record, self._objectives):
             self._archive.add(record.number, self._objectives.gains([record.values])[0])
 
+    def _forgive(self, record: TrialRecord) -> None:
+        """A user says that a design was not to blame: nothing is held against it any more."""
+        self._losses[record.key] = 0
+        self._lost.discard(record.key)
+        index = self._attributes[record.number].get("index")
+        if isinstance(index, int):
+            self._again[index] = record.number
+
     def _is_peer(self, record: TrialRecord, epoch: int) -> bool:
         return epoch in record.measured and record.reused is None and record.state != "interrupted"
 
@@ -221,4 +256,5 @@ class History:
     def _index(self, number: int) -> int | None:
         attributes = self._attributes[number]
         index = attributes.get("index")
-        return index if isinstance(index, int) and "interrupted" not in attributes else None
+        kept = "interrupted" not in attributes and number not in self._given_back
+        return index if isinstance(index, int) and kept else None

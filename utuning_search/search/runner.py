@@ -9,10 +9,12 @@ from utuning_search.search.budget import Budget, spent
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.scheduler import Next, Running, Scheduler
 from utuning_search.search.trials import TrialRecord, volume_of
-from utuning_search.training.pool import Done, Event, Failed, Pool, Rung
+from utuning_search.training.pool import Done, Event, Pool, Rung
 from utuning_search.training.workers import Lost
 
 WAIT = 0.5  # seconds between looks at the clock while trials run
+WATCH = 5.0  # seconds between looks at trials of others
+LOSSES = 3  # workers lost in a row, or designs that took theirs down in a row, that end a run
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,31 @@ class Runner:
         self.busy: dict[int, Running] = {}
         self.started: dict[int, float] = {}
         self.held: list[Running] = []  # designs that another trial is training right now
+        self.proven: set[int] = set()  # workers that trained something, as far as it went, since they were started
+        self.proving: set[int] = set()  # workers that train a proof first, see `Scheduler.proof`
         self.began = time.monotonic()
-        self.settled = 0
+        self.watched = -WATCH
+        self.settled = self.trained = 0
+        # Since anything was trained: lost workers, and designs that count as failed because of them.
+        self.lost = self.taken_down = 0
+        self.said = ""  # of the last lost worker
 
     def loop(self) -> bool:
-        """Run; whether the budget was spent, rather than Ctrl-C pressed. No trial is left running in any case."""
+        """Run; whether the budget was spent, rather than Ctrl-C pressed. No trial is left running in any case.
+
+        Raises:
+            StudyError: Workers are lost one after the other, or every trial of this run lost its own.
+        """
         ended = False
         try:
             while True:
+                self._watch_others()
                 self._settle_held()
                 changed = self._fill()
                 if not self.busy and not self.held:
                     self._changed()
+                    if self.taken_down and not self.trained:
+                        raise self._broken(f"{self.taken_down} designs took theirs down, and no other was trained")
                     ended = True
                     return True
                 with self.interrupts.let_in():
@@ -112,14 +127,25 @@ class Runner:
     def _start(self, worker: int, running: Running) -> None:
         self.busy[worker] = running
         self.started[worker] = time.monotonic()
-        self.pool.start(worker, running.job)
+        if worker not in self.proven and self.scheduler.suspected(running):
+            self.proving.add(worker)
+            self.pool.start(worker, self.scheduler.proof(running))
+        else:
+            self.pool.start(worker, running.job)
+
+    def _watch_others(self) -> None:
+        """Take over trials of owners that are gone."""
+        now = time.monotonic() - self.began
+        if now - self.watched >= WATCH:
+            self.watched = now
+            self.scheduler.reap_lapsed()
 
     def _settle_held(self) -> None:
         for running in list(self.held):
             step = self.scheduler.decide(running)
             idle = next((w for w in range(self.pool.size) if w not in self.busy), None)
-            if step is Next.REUSED:
-                self.settled += 1
+            if step in (Next.REUSED, Next.GONE):
+                self.settled += step is Next.REUSED
                 self.held.remove(running)
             elif step is Next.TRAIN and idle is not None:
                 self.held.remove(running)
@@ -127,9 +153,13 @@ class Runner:
 
     def _handle(self, worker: int, event: Event) -> None:
         running = self.busy.get(worker)
-        if running is None:  # an idle worker died and was replaced
-            if isinstance(event, Lost):
-                raise StudyError("worker", "a worker process starts and stays", event.reason, "See the messages above.")
+        if isinstance(event, Lost):
+            self._handle_loss(worker, running, event)
+            return
+        if running is None:
+            return
+        if worker in self.proving:
+            self._prove(worker, running, event)
             return
         seconds = time.monotonic() - self.started[worker]
         if isinstance(event, Rung):
@@ -141,12 +171,52 @@ class Runner:
                 return
         elif isinstance(event, Done):
             self.scheduler.done(running, event.result)
-        elif isinstance(event, Failed):
-            self.scheduler.failed(running, event.reason, seconds)
         else:
-            self.scheduler.lost(running, event.reason, seconds)
+            self.scheduler.failed(running, event.reason, seconds)
         del self.busy[worker]
+        self.proven.add(worker)
         self.settled += 1
+        self.trained += 1
+        self.lost = self.taken_down = 0
+
+    def _prove(self, worker: int, running: Running, event: Event) -> None:
+        """Where a worker has trained its proof to the end, it gets what it was started for."""
+        if isinstance(event, Rung):
+            self.pool.answer(worker, True)
+            return
+        self.proving.discard(worker)
+        self.proven.add(worker)
+        self.lost = 0
+        self.started[worker] = time.monotonic()
+        self.pool.start(worker, running.job)
+
+    def _handle_loss(self, worker: int, running: Running | None, event: Lost) -> None:
+        """Give the trial back, if there is one, and end the run where that happens again and again.
+
+        Raises:
+            StudyError: It does.
+        """
+        proven = worker in self.proven
+        self.proven.discard(worker)
+        self.proving.discard(worker)
+        self.lost += 1
+        self.said = event.reason
+        if running is not None:
+            del self.busy[worker]
+            seconds = time.monotonic() - self.started[worker]
+            if self.scheduler.lost(running, event.reason, seconds, proven=proven):
+                self.taken_down += 1
+                self.settled += 1
+        # All workers may be struck by one and the same.
+        if event.hopeless or self.lost >= max(LOSSES, self.pool.size + 1):
+            raise self._broken(f"{self.lost} lost in a row")
+        if self.taken_down >= LOSSES:
+            raise self._broken(f"{self.taken_down} designs in a row took theirs down")
+
+    def _broken(self, what: str) -> StudyError:
+        name = self.scheduler.study_name
+        todo = f"Mend the cause; then resume {name}, with --retry-failed if designs count as failed because of it."
+        return StudyError(f"study '{name}'", "its workers train trials", f"{what}; the last: {self.said}", todo)
 
     def _changed(self) -> None:
         if self.on_change is not None:

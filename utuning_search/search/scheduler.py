@@ -5,19 +5,22 @@ trials give back, and every random choice is seeded by it.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, cast
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.domains import Suggester
-from utuning_search.search.history import History, Peers
+from utuning_search.search.history import UNPROVEN, History, Peers
+from utuning_search.search.leases import Leases
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.pruners.base import Rung
 from utuning_search.search.samplers.base import Request
@@ -26,7 +29,8 @@ from utuning_search.search.trials import OVERSIZED, TrialRecord, rung_attributes
 from utuning_search.training.pool import Job
 from utuning_search.training.proxy import Report, Result
 
-MOST_LOSSES = 2  # workers that one design may take down before it counts as failed
+MOST_LOSSES = 3  # workers that one design may take down, each proven by another one, before it counts as failed
+RETRIED = "retried"  # user attribute of a study: numbers of failed trials that were given back
 
 
 class Next(Enum):
@@ -36,6 +40,7 @@ class Next(Enum):
     WAIT = "wait"  # an equal design is in training: ask again with `decide` once it is settled
     REUSED = "reused"  # settled by the values of an equal design
     TOO_LARGE = "too large"  # closed untrained; it does not count
+    GONE = "gone"  # another process took this one for dead and gave the trial back
 
 
 @dataclass
@@ -101,16 +106,25 @@ class Scheduler:
         keep_weights: Callable[[int, bytes], None],
     ) -> None:
         self._study, self._storage, self.spec, self.setting = study, storage, spec, setting
-        self._owner, self._keep_weights = owner, keep_weights
+        self._keep_weights = keep_weights
         self._depth = setting.shape.depth
         self._presets = spec.preset_designs(self._depth)
         self._study_id = storage.get_study_id_from_name(study.study_name)
-        self._history = History(
-            lambda: study.get_trials(deepcopy=False),
-            lambda number: storage.get_trial(self._trial_id(number)),
-            spec.task.recipe.batch_size,
-            spec.objectives,
+        self.leases = Leases(study, storage, owner)
+        self._history = self._read()
+
+    def _read(self) -> History:
+        return History(
+            lambda: self._study.get_trials(deepcopy=False),
+            lambda number: self._storage.get_trial(self._trial_id(number)),
+            self.spec.task.recipe.batch_size,
+            self.spec.objectives,
+            self._study.user_attrs.get(RETRIED, ()),
         )
+
+    @property
+    def study_name(self) -> str:
+        return self._study.study_name
 
     @property
     def history(self) -> History:
@@ -126,25 +140,34 @@ class Scheduler:
         """All trials, by number."""
         return list(self.history.records)
 
-    def reap(self) -> int:
-        """Mark trials that this folder started and never finished as interrupted; how many there were."""
-        mine = [
-            t
-            for t in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            if t.user_attrs.get("owner", self._owner) == self._owner
-        ]
-        for trial in mine:
-            self._interrupt(trial.number)
-        return len(mine)
+    def reap(self) -> None:
+        """Mark trials that this folder started and never finished as interrupted, and no others."""
+        for number in self.leases.mine():
+            self._interrupt(number)
+
+    def reap_lapsed(self) -> None:
+        """The same for trials of others that give no sign of life any more; to be called often."""
+        for number in self.leases.lapsed():
+            self._interrupt(number)
+
+    def retry_failed(self) -> int:
+        """Give all failed trials back, so that the same designs are tried again; how many there were."""
+        failed = [r.number for r in self.history.records if r.state == "failed"]
+        if failed:
+            before = self._study.user_attrs.get(RETRIED, [])
+            self._storage.set_study_user_attr(self._study_id, RETRIED, sorted({*before, *failed}))
+            self._history = self._read()
+        return len(failed)
 
     def ask(self) -> tuple[Running, Next]:
         """The next trial, proposed, sized and recorded, and what happens to it; see `Next`."""
         history = self.history
         index = history.free_index()
-        trial, design, preset = self._known(index, history) or self._proposed(index, history)
+        trial, design, preset = self._next(index, history)
         exact = self.spec.objectives.exact_values(design, self.setting)
         parameters = design.num_parameters(self.setting.shape, self.setting.num_classes)
-        attributes = {"owner": self._owner, "key": design.key, "design": design.to_dict(), "parameters": parameters}
+        attributes: dict[str, Any] = {"owner": self.leases.owner, "key": design.key, "design": design.to_dict()}
+        attributes["parameters"] = parameters
         others = {name: value for name, value in exact.items() if name != "parameters"}
         if others:
             attributes["exact"] = others
@@ -157,6 +180,8 @@ class Scheduler:
 
     def decide(self, running: Running) -> Next:
         """What happens to a trial now: of `ask`, or again of one that waited."""
+        if self.recent.records[running.number].state == "interrupted":
+            return Next.GONE
         reason = self.spec.beyond(running.design, self.setting)
         if reason:
             # Samplers see a pruned trial without a value, and so learn to propose smaller ones.
@@ -173,6 +198,8 @@ class Scheduler:
 
     def rung(self, running: Running, report: Report) -> bool:
         """Keep a report; whether the trial goes on."""
+        if self._closed(running):
+            return False
         running.epoch, running.values, running.accumulation = report.epoch, report.values, report.accumulation
         running.measured[report.epoch] = report.values
         for name, value in rung_attributes(report.epoch, report.values).items():
@@ -196,11 +223,15 @@ class Scheduler:
         return not self.spec.pruner.prunes(rung)
 
     def pruned(self, running: Running, seconds: float) -> None:
+        if self._closed(running):
+            return
         self._close(running, seconds)
         self._tell(running.number, None, TrialState.PRUNED)
 
     def done(self, running: Running, result: Result) -> None:
         """Keep a finished trial: weights first, so that whatever is told as complete can be exported."""
+        if self._closed(running):
+            return
         self._keep_weights(running.number, result.weights)
         running.values, running.accumulation = result.values, result.accumulation
         self._close(running, result.seconds)
@@ -213,21 +244,63 @@ class Scheduler:
 
     def failed(self, running: Running, reason: str, seconds: float) -> None:
         """Keep why a trial has no result; the study goes on."""
+        if self._closed(running):
+            return
         running.trial.set_user_attr("reason", reason)
         self._close(running, seconds)
         self._tell(running.number, None, TrialState.FAIL)
 
-    def lost(self, running: Running, reason: str, seconds: float) -> None:
-        """A worker died: the design is tried again, unless it took workers down before."""
-        if self.recent.losses(running.design.key) + 1 >= MOST_LOSSES:
-            self.failed(running, reason, seconds)
-        else:
-            running.trial.set_user_attr("reason", reason)
-            self._interrupt(running.number)
+    def lost(self, running: Running, reason: str, seconds: float, *, proven: bool = True) -> bool:
+        """A worker was lost at a trial: it is given back, unless its design took down too many that worked.
 
-    def _known(self, index: int, history: History) -> tuple[Trial, Design, str] | None:
-        """The known method that is tried at an index, or what was enqueued; None where it is the sampler's turn."""
+        Args:
+            running: The trial.
+            reason: How the worker was lost.
+            seconds: Trained.
+            proven: Whether the worker had trained another one, as far as it went, since it was started. One that
+                never did tells nothing of a design.
+
+        Returns:
+            Whether the design counts as failed now.
+        """
+        if self._closed(running):
+            return False
+        if proven and self.recent.losses(running.design.key) + 1 >= MOST_LOSSES:
+            self.failed(running, reason, seconds)
+            return True
+        if not proven:
+            running.trial.set_user_attr(UNPROVEN, True)
+        running.trial.set_user_attr("reason", reason)
+        self._interrupt(running.number)
+        return False
+
+    def suspected(self, running: Running) -> bool:
+        """Whether workers were lost at a trial's design, so that the next one has to be proven first."""
+        return self.recent.lost(running.design.key)
+
+    def proof(self, running: Running) -> Job:
+        """What proves a worker: another design that was trained before, the last one, or else the linear probe."""
+        design = self.recent.trained(but=running.design.key) or Design()
+        return Job(design, derive_seed(self.spec.seed, f"training {design.key}"))
+
+    def _next(self, index: int, history: History) -> tuple[Trial, Design, str]:
+        """What is tried at an index, in a new trial, and the name of the known method that it is."""
         waiting = any(r.state == "waiting" for r in history.unfinished)
+        earlier = None if waiting else history.given_back(index)
+        if earlier is not None and earlier.design is not None:
+            return self._again(earlier.design, earlier.preset)
+        return self._known(index, waiting) or self._proposed(index, history)
+
+    def _again(self, design: Design, preset: str) -> tuple[Trial, Design, str]:
+        """A design that is decided, in a new trial, with values of the space's variables where it has them."""
+        self._enqueue(design, {"preset": preset} if preset else {})
+        trial = self._ask(optuna.samplers.RandomSampler(seed=0))  # every value is fixed
+        if self.spec.space.contains(design, self._depth):
+            self._suggest(trial)
+        return trial, design, preset
+
+    def _known(self, index: int, waiting: bool) -> tuple[Trial, Design, str] | None:
+        """The known method that is tried at an index, or what was enqueued; None where it is the sampler's turn."""
         if index < len(self._presets) and not waiting:
             name = list(self._presets)[index]
             self._enqueue(self._presets[name], {"preset": name})
@@ -261,12 +334,7 @@ class Scheduler:
                 suggest=suggest,
             )
         ).resolve(self._depth)
-        if not asked:
-            self._enqueue(design, {})
-            asked.append(self._ask(optuna.samplers.RandomSampler(seed=0)))  # every value is fixed
-            if self.spec.space.contains(design, self._depth):
-                self._suggest(asked[-1])
-        return asked[-1], design, ""
+        return (asked[-1], design, "") if asked else self._again(design, "")
 
     def _proposal_seed(self, index: int) -> int:
         return derive_seed(self.spec.seed, f"sampler {index}")
@@ -317,8 +385,13 @@ class Scheduler:
                 raise
 
     def _interrupt(self, number: int) -> None:
-        self._storage.set_trial_user_attr(self._trial_id(number), "interrupted", True)
-        self._tell(number, None, TrialState.FAIL)
+        with suppress(UpdateFinishedTrialError):  # another process was faster
+            self._storage.set_trial_user_attr(self._trial_id(number), "interrupted", True)
+            self._tell(number, None, TrialState.FAIL)
+
+    def _closed(self, running: Running) -> bool:
+        """Whether another process took this one for dead and gave its trial back: that one's outcome will count."""
+        return self._storage.get_trial(self._trial_id(running.number)).state.is_finished()
 
     def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

@@ -1,6 +1,7 @@
 """Studies: create, load, run, resume. All of a study lies in one folder."""
 
 import json
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +13,7 @@ import tomli_w
 
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.leftovers import remove_leftovers
 from utuning_search.common.locks import locked
 from utuning_search.common.toml import read_toml
 from utuning_search.data.decoding import Decoding
@@ -22,6 +24,7 @@ from utuning_search.search.defaults import OBJECTIVES, PRUNER, SAMPLER
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.kept_spec import refuse_another, settings
 from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS
+from utuning_search.search.leases import Heart, home
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.cost import full_fine_tuning
 from utuning_search.search.objectives.registry import Objectives, measures
@@ -32,7 +35,7 @@ from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.registry import sampler as sampler_of
 from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
-from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
+from utuning_search.search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
@@ -169,7 +172,7 @@ class Study:
             todo = f"Known: {', '.join(known)}." if known else "Start one with: utuning-search run"
             raise StudyError(f"study '{name}'", f"it lies in {studies_dir}", "no such study", todo)
         spec = StudySpec.from_dict(read_toml(folder / SPEC), str(folder / SPEC))
-        local = {"owner": name, **(read_toml(folder / LOCAL) if (folder / LOCAL).exists() else {})}
+        local = {"owner": uuid.uuid4().hex, **(read_toml(folder / LOCAL) if (folder / LOCAL).exists() else {})}
         if local.get("storage") and not storage:
             todo = f"Give --storage {local['storage']} with its password."
             raise StudyError(f"study '{name}'", "its storage is given", "none", todo)
@@ -230,6 +233,7 @@ class Study:
         workers: int | None = None,
         device: str | None = None,
         data_dir: str | None = None,
+        retry_failed: bool = False,
         on_change: Callable[[Snapshot], None] | None = None,
     ) -> bool:
         """Run trials until the budget is spent.
@@ -239,20 +243,26 @@ class Study:
             workers: Processes; None for one a core or GPU, 0 to train in this process.
             device: "auto", "cpu", "cuda" or "mps"; None for the one the study was created with.
             data_dir: Where relative data paths are looked up; None for the one it was created with.
+            retry_failed: Try designs again that count as failed.
             on_change: Called with each change, in this process.
 
         Returns:
             Whether it ran to its end; False after Ctrl-C.
 
         Raises:
-            StudyError: Another process runs it, its data changed, or the disk is full; what was finished is kept.
+            StudyError: Another process runs it, its data changed, the disk is full, or workers are lost one after
+                the other: those trials are given back, and what was finished is kept.
         """
         with (
             locked(self.folder, self.name, "runs"),
             storage_errors(self._url, self.folder),
             Interrupts() as interrupts,
         ):
+            self._tidy()
+            self._own()
             self.scheduler.reap()
+            if retry_failed:
+                self.scheduler.retry_failed()
             if spent(self.scheduler.history, budget, 0.0, 0, self.spec.task.recipe.epochs):
                 return True
             try:
@@ -263,7 +273,8 @@ class Study:
             except KeyboardInterrupt:
                 return False
             try:
-                return Runner(self.scheduler, pool, budget, interrupts, on_change).loop()
+                with Heart(self.scheduler.leases.beat):
+                    return Runner(self.scheduler, pool, budget, interrupts, on_change).loop()
             finally:
                 pool.close()
                 with suppress(OSError):
@@ -273,6 +284,23 @@ class Study:
         """Keep settings of this machine or user, such as the budget, for a later resume."""
         self.local |= settings
         write_atomically(self.folder / LOCAL, tomli_w.dumps(self.local))
+
+    def _tidy(self) -> None:
+        """Remove what a run that was killed left half-written. Tables and pictures have other writers: not theirs."""
+        remove_leftovers(self.folder / WEIGHTS)
+        remove_leftovers(self.folder, (IMAGES, LOCAL, SPEC, SPLITS))
+        with suppress(OSError):
+            (self.folder / IMAGES).unlink(missing_ok=True)
+
+    def _own(self) -> None:
+        """Be somebody else than a copy of this folder that shares its storage: its trials are not ours to give back."""
+        here = home(self.folder)
+        if self._url and self.local.get("at", here) != here:
+            self.scheduler.leases.owner = uuid.uuid4().hex
+        known = {"owner": self.scheduler.leases.owner}
+        known |= {"at": here, "storage": mask(self._url)} if self._url else {}
+        if not (self.folder / LOCAL).exists() or known != {k: self.local.get(k) for k in known}:
+            self.remember(**known)
 
     def _pool(self, workers: int | None, device: str, data_dir: str | None) -> Pool:
         kind = resolve_device(device)

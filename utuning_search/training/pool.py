@@ -2,8 +2,11 @@
 
 The caller starts a job on an idle worker, waits for events and answers each rung with go on or stop. Only the
 caller decides and stores; workers hold a backbone, data and caches, and may be killed at any time.
+
+What comes from a trial's surroundings is told apart from what its design did: see `trouble`.
 """
 
+import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -12,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from utuning_search.common.errors import TrainingError, UTuningError
+from utuning_search.common.errors import UTuningError
 from utuning_search.designs.design import Design
 from utuning_search.training.context import load_search
 from utuning_search.training.measurement import Measure
-from utuning_search.training.out_of_memory import reason
 from utuning_search.training.proxy import ProxyTrainer, Report, Result
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
+from utuning_search.training.trouble import from_outside, said_of
 from utuning_search.training.workers import Channel, Ended, Lost, Workers
 
 
@@ -47,7 +50,14 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A trial cannot go on, and why; its worker can."""
+    """A trial cannot go on because of its design, and why; its worker can."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class _LastWords:
+    """A worker's surroundings let it down, and how; it ends."""
 
     reason: str
 
@@ -96,14 +106,14 @@ class InlinePool(Pool):
         self._run = self._trainer.evaluate(job.design, job.seed)
 
     def wait(self, seconds: float) -> list[tuple[int, Event]]:
-        del seconds
         if self._run is None:
+            time.sleep(seconds)
             return []
         try:
             item = next(self._run)
-        except (UTuningError, torch.OutOfMemoryError) as error:
+        except Exception as error:
             self._run = None
-            return [(0, Failed(_line(error)))]
+            return [(0, Lost(said_of(error)) if from_outside(error) else _failed(error))]
         if isinstance(item, Result):
             self._run = None
             return [(0, Done(item))]
@@ -136,7 +146,8 @@ class ProcessPool(Pool):
         measures: Sequence[Measure] = (),
     ) -> None:
         self._task, self._runtimes, self._images, self._measures = task, runtimes, images, tuple(measures)
-        self._workers: Workers[Rung | Done | Failed] = Workers()
+        self._workers: Workers[Rung | Done | Failed | _LastWords] = Workers()
+        self._last_words: dict[int, str] = {}
         try:
             for worker in range(self.size):
                 self._launch(worker)
@@ -157,9 +168,13 @@ class ProcessPool(Pool):
     def wait(self, seconds: float) -> list[tuple[int, Event]]:
         events: list[tuple[int, Event]] = []
         for worker, event in self._workers.wait(seconds):
-            if isinstance(event, Ended):
-                self._launch(worker)
-                events.append((worker, Lost(event.reason)))
+            if isinstance(event, _LastWords):
+                self._last_words[worker] = event.reason
+            elif isinstance(event, Ended):
+                hopeless = event.unimportable and not self._workers.begun
+                events.append((worker, Lost(self._last_words.pop(worker, event.reason), hopeless)))
+                if not hopeless:
+                    self._launch(worker)
             else:
                 events.append((worker, event))
         return events
@@ -172,11 +187,17 @@ class ProcessPool(Pool):
 
 
 def _serve(channel: Channel, task: Task, runtime: Runtime, images: Path | None, measures: Sequence[Measure]) -> None:
-    """What a worker does: jobs in, events out."""
-    torch.set_num_threads(runtime.threads)
-    trainer = ProxyTrainer(task, runtime, load_search(task, runtime.data_dir, images), measures)
-    while True:
-        _one_job(channel, trainer, channel.receive())
+    """What a worker does: jobs in, events out, until its surroundings let it down."""
+    try:
+        torch.set_num_threads(runtime.threads)
+        trainer = ProxyTrainer(task, runtime, load_search(task, runtime.data_dir, images), measures)
+        while True:
+            _one_job(channel, trainer, channel.receive())
+    except Exception as error:
+        # A fresh process begins with a device and memory of which nothing is left broken.
+        if not from_outside(error) and not isinstance(error, UTuningError):
+            traceback.print_exc()
+        channel.send(_LastWords(said_of(error)))
 
 
 def _one_job(channel: Channel, trainer: ProxyTrainer, job: Job) -> None:
@@ -189,14 +210,12 @@ def _one_job(channel: Channel, trainer: ProxyTrainer, job: Job) -> None:
             if not channel.receive():
                 return
     except Exception as error:
-        if not isinstance(error, (UTuningError, torch.OutOfMemoryError)):
-            traceback.print_exc()
-        channel.send(Failed(_line(error)))
+        if from_outside(error):
+            raise
+        channel.send(_failed(error))
 
 
-def _line(error: Exception) -> str:
-    if isinstance(error, TrainingError):
-        return str(error)
-    if isinstance(error, torch.OutOfMemoryError):
-        return reason(error)
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+def _failed(error: Exception) -> Failed:
+    if not isinstance(error, UTuningError):
+        traceback.print_exc()
+    return Failed(said_of(error))
