@@ -91,6 +91,7 @@ class Inputs:
         path = str(self.folder / f"{space}.toml")
         task = options.pop("task", str(self.folder / "task.toml"))
         options.setdefault("sampler", "tpe")  # which proposes some designs again; the default avoids that
+        options.setdefault("pruner", "pareto")  # whose peers the tests below count
         return Study.create(path, task, name=name, studies_dir=self.folder / "studies", **options)  # type: ignore[arg-type]
 
     def load(self, name: str, **options: object) -> Study:
