@@ -222,14 +222,17 @@ def test_an_idle_worker_may_be_lost() -> None:
     assert [r.state for r in study.scheduler.records()] == ["complete"] * 2
 
 
-@pytest.mark.parametrize("settled", [0, 3])
-def test_losses_of_unproven_workers_are_never_held_against_a_design(settled: int) -> None:
+@pytest.mark.parametrize(("settled", "proven"), [(0, 0), (3, 0), (3, MOST_LOSSES - 1)])
+def test_losses_of_unproven_workers_are_never_held_against_a_design(settled: int, proven: int) -> None:
     study = PretendStudy()
     study.play(settled)
+    for _ in range(proven):
+        running, _ = study.scheduler.ask()
+        assert not study.scheduler.lost(running, "killed", 0.0)
     for _ in range(3 * MOST_LOSSES):
         running, _ = study.scheduler.ask()
         assert not study.scheduler.lost(running, "killed", 0.0, proven=False)
-    assert study.scheduler.history.losses(running.design.key) == 0
+    assert study.scheduler.history.losses(running.design.key) == proven
     assert study.scheduler.suspected(running)
     study.play(1)
     assert study.scheduler.records()[-1].key == running.design.key

@@ -34,7 +34,7 @@ from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.registry import sampler as sampler_of
 from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
-from utuning_search.search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
+from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
@@ -281,8 +281,7 @@ class Study:
         here = home(self.folder)
         if self._url and self.local.get("at", here) != here:
             self.scheduler.leases.owner = uuid.uuid4().hex
-        known = {"owner": self.scheduler.leases.owner}
-        known |= {"at": here, "storage": mask(self._url)} if self._url else {}
+        known = {"owner": self.scheduler.leases.owner, **({"at": here} if self._url else {})}
         if not (self.folder / LOCAL).exists() or known != {k: self.local.get(k) for k in known}:
             self.remember(**known)
 
