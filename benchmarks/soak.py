@@ -12,7 +12,7 @@ to be zero, and then the exit code is 0:
     rungs_twice    reports that one trial holds twice
     zombies        trials that are left running or waiting
     orphans        processes that outlive their parent by more than GRACE seconds
-    temp_files     files that were being written
+    temp_files     hidden files in the study's folder that are no locks: they were being written
     errors         runs that ended by themselves, or with a traceback; one that says that workers were lost is none
 
 Beside `kills` by target stand `trials` (settled in the end) and `stopped`, how many runs ended themselves because
@@ -38,8 +38,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from utuning_search.common.leftovers import leftovers
-from utuning_search.search.layout import IMAGES
+from utuning_search.common.locks import LOCK
 from utuning_search.search.storage import JOURNAL
 from utuning_search.search.study import Study
 
@@ -78,6 +77,7 @@ blocks = ["all", "last 1", "last 1/2", "first 1"]
 """
 Log = list[dict[str, Any]]
 ZEROS = ("lost", "failed", "trained_twice", "rungs_twice", "zombies", "orphans", "temp_files", "errors")
+LOCKS = (LOCK, f".{JOURNAL}.lock")
 FINISHED = (1, 2, 3)  # Optuna's numbers of complete, pruned, failed in a journal
 
 
@@ -223,8 +223,7 @@ class Soak:
         self.counts["trained_twice"] += sum(count - 1 for count in trained.values())
         self.counts["rungs_twice"] += sum(count - 1 for count in rungs.values())
         self.counts["zombies"] += sum(r.state in ("running", "waiting") for r in raw)
-        self.counts["temp_files"] += len(leftovers(self.study)) + len(leftovers(self.study / "weights"))
-        self.counts["temp_files"] += (self.study / IMAGES).exists()
+        self.counts["temp_files"] += sum(p.name.startswith(".") and p.name not in LOCKS for p in self.study.rglob("*"))
         self.counts["trials"] = len(settled)
 
     def _indices(self, log: Log, settled: list[Any]) -> set[int]:

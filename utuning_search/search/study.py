@@ -13,7 +13,6 @@ import tomli_w
 
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import make_folder, write_atomically
-from utuning_search.common.leftovers import remove_leftovers
 from utuning_search.common.locks import locked
 from utuning_search.common.toml import read_toml
 from utuning_search.designs.spaces.space import Space
@@ -242,7 +241,6 @@ class Study:
             storage_errors(self._url, self.folder),
             Interrupts() as interrupts,
         ):
-            self._tidy()
             self._own()
             self.scheduler.reap()
             if retry_failed:
@@ -268,13 +266,6 @@ class Study:
         """Keep settings of this machine or user, such as the budget, for a later resume."""
         self.local |= settings
         write_atomically(self.folder / LOCAL, tomli_w.dumps(self.local))
-
-    def _tidy(self) -> None:
-        """Remove what a run that was killed left half-written. Tables and pictures have other writers: not theirs."""
-        remove_leftovers(self.folder / WEIGHTS)
-        remove_leftovers(self.folder, (IMAGES, LOCAL, SPEC, SPLITS))
-        with suppress(OSError):
-            (self.folder / IMAGES).unlink(missing_ok=True)
 
     def _own(self) -> None:
         """Be somebody else than a copy of this folder that shares its storage: its trials are not ours to give back."""
