@@ -203,8 +203,27 @@ def test_a_run_of_which_every_trial_died_is_no_success(whole: list[TrialRecord])
     assert run(study, PretendPool(study, well), 4)
     bad = whole[4].key
     line = stopped(study, PretendPool(study, killer(bad)), 5)
-    assert "no other was trained" in line
+    assert "nothing was trained" in line
     assert run(study, PretendPool(study, well), 6), "and the next run is one"
+
+
+def test_a_run_whose_time_was_spent_on_losses_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = PretendStudy()
+    pool = PretendPool(study, lambda _: OOM)
+    monkeypatch.setattr(Runner, "_spent", lambda _: bool(pool.begun))  # the time is over
+    assert "nothing was trained" in stopped(study, pool)
+    assert len(pool.begun) == 1
+
+
+def test_a_run_that_only_takes_values_over_may_lose_an_idle_worker() -> None:
+    study = PretendStudy()
+    assert run(study, PretendPool(study, well), 1)
+    first = study.optuna.get_trials()[0]
+    study.optuna.enqueue_trial(dict(first.params))
+    pool = PretendPool(study, well, 2)
+    pool.idle_losses = [(1, OOM)]
+    assert run(study, pool, 2)
+    assert [r.reused for r in study.scheduler.records()] == [None, 0]
 
 
 def test_what_will_be_the_same_each_time_ends_the_run_at_once() -> None:
