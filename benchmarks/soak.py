@@ -31,6 +31,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME, ENDLESS = "soak", 1_000_000
 GRACE = 15.0  # seconds that a process may take to find that its parent is gone
 LAST = 3  # trials that are left in peace in the end
+PATIENCE = 60.0  # seconds within which a trial is expected to finish
 GUARD = 900.0  # seconds after which a run hangs
 PER_CLASS = 30
 TARGETS = {"tree": 2, "worker": 4, "parent": 2}  # how often each is struck
@@ -135,7 +137,12 @@ class Soak:
 
     def strike(self) -> None:
         """Wait for a moment, and kill something; what is told to be lost later was there before it."""
-        self._wait(self.draw.uniform(0.5, 25.0))
+        if self.draw.random() < 0.5:
+            self._wait(self.draw.uniform(0.5, 20.0))  # it may still start
+        else:
+            count = len(finished(read_log(self.study / JOURNAL))) + self.draw.choice((1, 2))
+            self._wait(PATIENCE, lambda: len(finished(read_log(self.study / JOURNAL))) >= count)
+            self._wait(self.draw.uniform(0.0, 2.0))
         target = self.draw.choices(list(TARGETS), list(TARGETS.values()))[0]
         parent = self._process.pid
         self.look()
@@ -249,9 +256,9 @@ class Soak:
         assert self.process is not None, "no run was started"
         return self.process
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float, condition: Callable[[], bool] = lambda: False) -> None:
         until = time.monotonic() + seconds
-        while time.monotonic() < until and self._process.poll() is None:
+        while time.monotonic() < until and self._process.poll() is None and not condition():
             time.sleep(0.05)
 
     @staticmethod

@@ -4,6 +4,7 @@ Trainings are pretended, and workers are lost as a test says.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -12,6 +13,8 @@ from utuning_search.designs.design import Design
 from utuning_search.search.budget import Budget
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.runner import LOSSES, Runner
+from utuning_search.search.samplers.base import Request
+from utuning_search.search.samplers.wrapped import RandomSampler
 from utuning_search.search.scheduler import MOST_LOSSES
 from utuning_search.search.trials import TrialRecord
 from utuning_search.testing.pretend import PretendStudy
@@ -176,6 +179,21 @@ def test_a_design_that_takes_down_workers_that_work_fails_alone(
     assert MOST_LOSSES <= tries <= MOST_LOSSES + 1, "one may be the first of its worker"
 
 
+def test_designs_that_fail_between_others_that_are_trained_end_nothing() -> None:
+    study = PretendStudy()
+    tried: list[str] = []
+
+    def fate(job: Job) -> Lost | None:
+        """Every other new design takes its workers down."""
+        if job.design.key not in tried:
+            tried.append(job.design.key)
+        return OOM if tried.index(job.design.key) % 2 else None
+
+    assert run(study, PretendPool(study, fate), 2 * LOSSES + 2)
+    states = [r.state for r in study.scheduler.records() if r.settled and r.reused is None]
+    assert states.count("failed") > LOSSES
+
+
 def test_workers_are_proven_by_what_was_trained_before_not_by_the_suspect(whole: list[TrialRecord]) -> None:
     study = PretendStudy()
     bad = whole[4].key
@@ -260,6 +278,14 @@ def test_losses_of_unproven_workers_are_never_held_against_a_design(settled: int
 # Failed designs, again
 
 
+@dataclass(frozen=True)
+class Learning(RandomSampler):
+    """What it proposes at a place depends on what was tried, as with any sampler that learns."""
+
+    def propose(self, request: Request) -> Design:
+        return request.suggest(self.backend(request.seed + len(request.history)))
+
+
 def failures(study: PretendStudy, *, preset: bool) -> list[TrialRecord]:
     """Fail a known method and two designs of the sampler's, and train others between and after them."""
     for place in range(6):
@@ -273,12 +299,12 @@ def failures(study: PretendStudy, *, preset: bool) -> list[TrialRecord]:
 
 @pytest.mark.parametrize("preset", [False, True])
 def test_failed_designs_are_tried_again_at_their_places(preset: bool) -> None:
-    study = PretendStudy()
+    study = PretendStudy(Learning())
     failed = failures(study, preset=preset)
     settled = study.scheduler.history.settled
     assert study.scheduler.retry_failed() == len(failed) == (3 if preset else 2)
     assert study.scheduler.history.settled == settled - len(failed)
-    other = PretendStudy(storage=study.storage)  # as it is loaded anew
+    other = PretendStudy(Learning(), storage=study.storage)  # as it is loaded anew
     assert other.scheduler.retry_failed() == 0
     for before in failed:
         assert other.scheduler.records()[before.number].state == "interrupted"
@@ -292,7 +318,7 @@ def test_failed_designs_are_tried_again_at_their_places(preset: bool) -> None:
 
 
 def test_a_design_that_fails_again_may_be_tried_again() -> None:
-    study = PretendStudy()
+    study = PretendStudy(Learning())
     failed = failures(study, preset=False)
     for _ in range(2):
         assert study.scheduler.retry_failed() == len(failed)
@@ -304,7 +330,7 @@ def test_a_design_that_fails_again_may_be_tried_again() -> None:
 
 
 def test_a_retried_design_that_is_interrupted_is_tried_again_too() -> None:
-    study = PretendStudy()
+    study = PretendStudy(Learning())
     before = failures(study, preset=False)[0]
     study.scheduler.retry_failed()
     study.scheduler.ask()
