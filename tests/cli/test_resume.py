@@ -1,8 +1,10 @@
 """`resume`: another spec is refused with the difference, and what goes on is one study."""
 
+from pathlib import Path
+
 import pytest
 
-from .commands import INLINE, TRIALS, refused, rows, succeeded
+from .commands import INLINE, PROMPT, RUN, TRIALS, refused, rows, succeeded
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,15 @@ def test_resume_goes_on_where_it_stopped() -> None:
     after = rows("studies/smoke-tiny/trials.csv")
     assert len(after) == TRIALS + 2
     assert [{k: r[k] for k in before[0]} for r in after[:TRIALS]] == before
+
+
+def test_resume_tries_failed_designs_again(place: Path) -> None:
+    (place / "prompt.toml").write_text(PROMPT.replace('"none", {', "{").replace('"none", 1e38', "1e38"))
+    succeeded(*RUN, "--space", "prompt.toml", "--trials", "1", "--quiet")
+    (failed,) = rows("studies/prompt-tiny/trials.csv")
+    succeeded("resume", "prompt-tiny", "--trials", "1", "-q", *INLINE)
+    assert len(rows("studies/prompt-tiny/trials.csv")) == 1, "nobody asked for it"
+    succeeded("resume", "prompt-tiny", "--retry-failed", "-q", *INLINE)
+    before, again = rows("studies/prompt-tiny/trials.csv")
+    assert (failed["state"], before["state"], again["state"]) == ("failed", "interrupted", "failed")
+    assert before["key"] == again["key"] == failed["key"]

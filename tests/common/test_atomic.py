@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, at any moment and after any error; and what a killed process leaves."""
+"""Files that are either whole or not there, at any moment and after any error."""
 
 import os
 from collections.abc import Callable
@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from utuning_search.common.errors import StudyError
-from utuning_search.common.files import make_folder, write_atomically
-from utuning_search.common.leftovers import leftovers, remove_leftovers
+from utuning_search.common.files import write_atomically
 
 OLD = "what was there before"
 CONTENTS: dict[str, bytes | str | Callable[[Path], None]] = {
@@ -81,40 +80,3 @@ def test_an_error_amid_the_writing_leaves_what_was_there(
     with pytest.raises(error):
         write_atomically(path, content)
     assert [p.read_text() for p in path.parent.iterdir()] == [OLD] * there
-
-
-# Leftovers
-
-
-def left_by(write: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write, and be killed before anything can be tidied up."""
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", lambda self, target: None)  # noqa: ARG005  # killed before it
-        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)  # noqa: ARG005
-        write()
-
-
-@pytest.mark.parametrize("name", ["run.toml", ".images.safetensors", "00017.safetensors", "splits.json", "plain"])
-def test_what_a_killed_process_leaves_is_found_and_removed(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = {tmp_path / n for n in (name, ".lock", ".journal.log.lock", "journal.log", ".hidden", "trial_12345678.csv")}
-    for file in kept:
-        file.write_text(OLD)
-    left_by(lambda: write_atomically(tmp_path / name, "half"), monkeypatch)
-    (found,) = leftovers(tmp_path)
-    assert leftovers(tmp_path, (name, "other.toml")) == [found]
-    assert leftovers(tmp_path, ("other.toml",)) == []
-    remove_leftovers(tmp_path, ("other.toml",))
-    assert found.exists(), "a file was removed that another one may be writing"
-    remove_leftovers(tmp_path, (name,))
-    assert set(tmp_path.iterdir()) == kept
-
-
-def test_folders_that_look_alike_or_are_not_there(tmp_path: Path) -> None:
-    (tmp_path / ".a.12345678").mkdir()
-    remove_leftovers(tmp_path)
-    assert (tmp_path / ".a.12345678").is_dir()
-    assert leftovers(tmp_path / "nowhere") == []
-    make_folder(tmp_path / "new")
-    assert list((tmp_path / "new").iterdir()) == []

@@ -4,6 +4,7 @@ Trainings are pretended, and workers are lost as a test says.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -12,6 +13,8 @@ from utuning_search.designs.design import Design
 from utuning_search.search.budget import Budget
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.runner import LOSSES, Runner
+from utuning_search.search.samplers.base import Request
+from utuning_search.search.samplers.wrapped import RandomSampler
 from utuning_search.search.scheduler import MOST_LOSSES
 from utuning_search.search.trials import TrialRecord
 from utuning_search.testing.pretend import PretendStudy
@@ -176,6 +179,21 @@ def test_a_design_that_takes_down_workers_that_work_fails_alone(
     assert MOST_LOSSES <= tries <= MOST_LOSSES + 1, "one may be the first of its worker"
 
 
+def test_designs_that_fail_between_others_that_are_trained_end_nothing() -> None:
+    study = PretendStudy()
+    tried: list[str] = []
+
+    def fate(job: Job) -> Lost | None:
+        """Every other new design takes its workers down."""
+        if job.design.key not in tried:
+            tried.append(job.design.key)
+        return OOM if tried.index(job.design.key) % 2 else None
+
+    assert run(study, PretendPool(study, fate), 2 * LOSSES + 2)
+    states = [r.state for r in study.scheduler.records() if r.settled and r.reused is None]
+    assert states.count("failed") > LOSSES
+
+
 def test_workers_are_proven_by_what_was_trained_before_not_by_the_suspect(whole: list[TrialRecord]) -> None:
     study = PretendStudy()
     bad = whole[4].key
@@ -203,8 +221,27 @@ def test_a_run_of_which_every_trial_died_is_no_success(whole: list[TrialRecord])
     assert run(study, PretendPool(study, well), 4)
     bad = whole[4].key
     line = stopped(study, PretendPool(study, killer(bad)), 5)
-    assert "no other was trained" in line
+    assert "nothing was trained" in line
     assert run(study, PretendPool(study, well), 6), "and the next run is one"
+
+
+def test_a_run_whose_time_was_spent_on_losses_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = PretendStudy()
+    pool = PretendPool(study, lambda _: OOM)
+    monkeypatch.setattr(Runner, "_spent", lambda _: bool(pool.begun))  # the time is over
+    assert "nothing was trained" in stopped(study, pool)
+    assert len(pool.begun) == 1
+
+
+def test_a_run_that_only_takes_values_over_may_lose_an_idle_worker() -> None:
+    study = PretendStudy()
+    assert run(study, PretendPool(study, well), 1)
+    first = study.optuna.get_trials()[0]
+    study.optuna.enqueue_trial(dict(first.params))
+    pool = PretendPool(study, well, 2)
+    pool.idle_losses = [(1, OOM)]
+    assert run(study, pool, 2)
+    assert [r.reused for r in study.scheduler.records()] == [None, 0]
 
 
 def test_what_will_be_the_same_each_time_ends_the_run_at_once() -> None:
@@ -222,20 +259,31 @@ def test_an_idle_worker_may_be_lost() -> None:
     assert [r.state for r in study.scheduler.records()] == ["complete"] * 2
 
 
-@pytest.mark.parametrize("settled", [0, 3])
-def test_losses_of_unproven_workers_are_never_held_against_a_design(settled: int) -> None:
+@pytest.mark.parametrize(("settled", "proven"), [(0, 0), (3, 0), (3, MOST_LOSSES - 1)])
+def test_losses_of_unproven_workers_are_never_held_against_a_design(settled: int, proven: int) -> None:
     study = PretendStudy()
     study.play(settled)
+    for _ in range(proven):
+        running, _ = study.scheduler.ask()
+        assert not study.scheduler.lost(running, "killed", 0.0)
     for _ in range(3 * MOST_LOSSES):
         running, _ = study.scheduler.ask()
         assert not study.scheduler.lost(running, "killed", 0.0, proven=False)
-    assert study.scheduler.history.losses(running.design.key) == 0
+    assert study.scheduler.history.losses(running.design.key) == proven
     assert study.scheduler.suspected(running)
     study.play(1)
     assert study.scheduler.records()[-1].key == running.design.key
 
 
 # Failed designs, again
+
+
+@dataclass(frozen=True)
+class Learning(RandomSampler):
+    """What it proposes at a place depends on what was tried, as with any sampler that learns."""
+
+    def propose(self, request: Request) -> Design:
+        return request.suggest(self.backend(request.seed + len(request.history)))
 
 
 def failures(study: PretendStudy, *, preset: bool) -> list[TrialRecord]:
@@ -251,12 +299,12 @@ def failures(study: PretendStudy, *, preset: bool) -> list[TrialRecord]:
 
 @pytest.mark.parametrize("preset", [False, True])
 def test_failed_designs_are_tried_again_at_their_places(preset: bool) -> None:
-    study = PretendStudy()
+    study = PretendStudy(Learning())
     failed = failures(study, preset=preset)
     settled = study.scheduler.history.settled
     assert study.scheduler.retry_failed() == len(failed) == (3 if preset else 2)
     assert study.scheduler.history.settled == settled - len(failed)
-    other = PretendStudy(storage=study.storage)  # as it is loaded anew
+    other = PretendStudy(Learning(), storage=study.storage)  # as it is loaded anew
     assert other.scheduler.retry_failed() == 0
     for before in failed:
         assert other.scheduler.records()[before.number].state == "interrupted"
@@ -270,7 +318,7 @@ def test_failed_designs_are_tried_again_at_their_places(preset: bool) -> None:
 
 
 def test_a_design_that_fails_again_may_be_tried_again() -> None:
-    study = PretendStudy()
+    study = PretendStudy(Learning())
     failed = failures(study, preset=False)
     for _ in range(2):
         assert study.scheduler.retry_failed() == len(failed)
@@ -282,7 +330,7 @@ def test_a_design_that_fails_again_may_be_tried_again() -> None:
 
 
 def test_a_retried_design_that_is_interrupted_is_tried_again_too() -> None:
-    study = PretendStudy()
+    study = PretendStudy(Learning())
     before = failures(study, preset=False)[0]
     study.scheduler.retry_failed()
     study.scheduler.ask()

@@ -25,11 +25,14 @@ from optuna.storages.journal import JournalFileBackend
 from utuning_search.cli.main import main
 from utuning_search.designs.design import Design
 from utuning_search.search.budget import Budget
+from utuning_search.search.runner import LOSSES
 from utuning_search.search.storage import JOURNAL, JournalLock
 from utuning_search.search.study import Study
 from utuning_search.training.pool import Job, ProcessPool, Rung
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
+
+from ..leash import Leash, end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 GUARD = 240  # seconds; only a hang takes as long
@@ -101,6 +104,7 @@ class Command:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.leash = Leash(self.process.pid)
 
     def __enter__(self) -> "Command":
         return self
@@ -109,6 +113,7 @@ class Command:
         for pid, _, _ in self.members():
             os.kill(pid, signal.SIGKILL)
         self.process.wait(GUARD)
+        self.leash.off()
 
     def until(self, event: Callable[[Log], bool]) -> None:
         """Wait until the journal shows an event."""
@@ -258,8 +263,32 @@ def test_a_killed_worker_and_ctrl_c(place: Place) -> None:
     check_equal(place, "stopped")
 
 
+def test_workers_that_are_killed_while_they_start_end_the_run(place: Place) -> None:
+    """With one clear line; no design counts as failed, and the study goes on as if nothing had been."""
+    struck: set[int] = set()
+    with Command(place, "unlucky", *place.new("unlucky", ENDLESS)) as command:
+
+        def ended() -> bool:
+            for worker in set(command.workers()) - struck:
+                struck.add(worker)
+                os.kill(worker, signal.SIGKILL)
+            return command.process.poll() is not None
+
+        wait_for(ended)
+        assert command.process.returncode == 2
+        said = command.output.read_text()
+    assert len(struck) == LOSSES
+    (line,) = [line for line in said.splitlines() if "error" in line]
+    assert f"{LOSSES} lost in a row; the last: its worker process was killed by SIGKILL while it was starting" in line
+    assert "Traceback" not in said
+    assert {r.state for r in place.study("unlucky").trials()} == {"interrupted"}
+    assert place.here("resume", "unlucky", "--trials=3", "--workers=0", "-q") == 0
+    check_equal(place, "unlucky")
+
+
 def train_for_ever(folder: Path, pipe: Connection) -> None:
     """Start a worker on a trial of very many epochs, tell its process id once it trains, and wait."""
+    end_with_parent()
     path = folder / "endless.toml"
     path.write_text(TASK.replace("epochs = 3", "epochs = 1000000"))
     pool = ProcessPool(Task.load(str(path)), [Runtime()])
@@ -294,6 +323,7 @@ def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
 
 def hold_for_ever(journal: Path, pipe: Connection) -> None:
     """Lock a journal as a write does, say so, and wait."""
+    end_with_parent()
     JournalLock(journal).acquire()
     pipe.send(None)
     signal.pause()

@@ -77,7 +77,7 @@ class Runner:
         """Run; whether the budget was spent, rather than Ctrl-C pressed. No trial is left running in any case.
 
         Raises:
-            StudyError: Workers are lost one after the other, or every trial of this run lost its own.
+            StudyError: Workers are lost one after the other, or were and nothing was trained.
         """
         ended = False
         try:
@@ -87,8 +87,9 @@ class Runner:
                 changed = self._fill()
                 if not self.busy and not self.held:
                     self._changed()
-                    if self.taken_down and not self.trained:
-                        raise self._broken(f"{self.taken_down} designs took theirs down, and no other was trained")
+                    # What others trained before may have settled trials of this run.
+                    if self.said and not self.trained and self.settled == self.taken_down:
+                        raise self._broken("nothing was trained, and workers were lost")
                     ended = True
                     return True
                 with self.interrupts.let_in():

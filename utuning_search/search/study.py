@@ -13,7 +13,6 @@ import tomli_w
 
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import make_folder, write_atomically
-from utuning_search.common.leftovers import remove_leftovers
 from utuning_search.common.locks import locked
 from utuning_search.common.toml import read_toml
 from utuning_search.data.decoding import Decoding
@@ -35,7 +34,7 @@ from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.registry import sampler as sampler_of
 from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
-from utuning_search.search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
+from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
@@ -258,7 +257,6 @@ class Study:
             storage_errors(self._url, self.folder),
             Interrupts() as interrupts,
         ):
-            self._tidy()
             self._own()
             self.scheduler.reap()
             if retry_failed:
@@ -285,20 +283,12 @@ class Study:
         self.local |= settings
         write_atomically(self.folder / LOCAL, tomli_w.dumps(self.local))
 
-    def _tidy(self) -> None:
-        """Remove what a run that was killed left half-written. Tables and pictures have other writers: not theirs."""
-        remove_leftovers(self.folder / WEIGHTS)
-        remove_leftovers(self.folder, (IMAGES, LOCAL, SPEC, SPLITS))
-        with suppress(OSError):
-            (self.folder / IMAGES).unlink(missing_ok=True)
-
     def _own(self) -> None:
         """Be somebody else than a copy of this folder that shares its storage: its trials are not ours to give back."""
         here = home(self.folder)
         if self._url and self.local.get("at", here) != here:
             self.scheduler.leases.owner = uuid.uuid4().hex
-        known = {"owner": self.scheduler.leases.owner}
-        known |= {"at": here, "storage": mask(self._url)} if self._url else {}
+        known = {"owner": self.scheduler.leases.owner, **({"at": here} if self._url else {})}
         if not (self.folder / LOCAL).exists() or known != {k: self.local.get(k) for k in known}:
             self.remember(**known)
 

@@ -1,0 +1,327 @@
+"""What a study loses when its processes are killed at any moment: kill -9 of tree, worker or parent, at random.
+
+    python benchmarks/soak.py --minutes 10 --json FILE [--seed N] [--workers N] [--keep FOLDER]
+
+A study of small trainings on an image folder is run as users run it, killed, resumed, and in the end left alone for a
+few trials; then its journal, its folder and the processes are looked at. All but `kills` and what stands beside it has
+to be zero, and then the exit code is 0:
+
+    lost           outcomes, or weights of complete trials, that were there and are gone or changed; indices without one
+    failed         trials that count as a design's failure: the processes were killed, no design was at fault
+    trained_twice  designs that were trained to an outcome more than once
+    rungs_twice    reports that one trial holds twice
+    zombies        trials that are left running or waiting
+    orphans        processes that outlive their parent by more than GRACE seconds
+    temp_files     hidden files in the study's folder that are no locks: they were being written
+    errors         runs that ended by themselves, or with a traceback; one that says that workers were lost is none
+
+Beside `kills` by target stand `trials` (settled in the end) and `stopped`, how many runs ended themselves because
+workers were lost one after the other. Linux and macOS; needs `ps`.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from utuning_search.common.locks import LOCK
+from utuning_search.search.storage import JOURNAL
+from utuning_search.search.study import Study
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME, ENDLESS = "soak", 1_000_000
+GRACE = 15.0  # seconds that a process may take to find that its parent is gone
+LAST = 3  # trials that are left in peace in the end
+PATIENCE = 60.0  # seconds within which a trial is expected to finish
+GUARD = 900.0  # seconds after which a run hangs
+PER_CLASS = 30
+TARGETS = {"tree": 2, "worker": 4, "parent": 2}  # how often each is struck
+TASK = """
+name = "soak"
+[backbone]
+name = "glyph_vit"
+[data]
+source = "imagefolder"
+root = "photos"
+proxy = 150
+validation = 60
+[training]
+epochs = 3
+batch_size = 50
+rungs = [1]
+"""
+SPACE = """
+name = "soak"
+presets = ["linear-probe", "adapter"]
+learning_rate = [0.005, 0.0001, 0.02]
+[[slots]]
+name = "mlp"
+operation = ["mlp", "attention"]
+tuner = ["none", "adapter", "norm"]
+form = ["sequential", "parallel"]
+rank = [1, 2, 4, 10, 16, 32]
+blocks = ["all", "last 1", "last 1/2", "first 1"]
+"""
+Log = list[dict[str, Any]]
+ZEROS = ("lost", "failed", "trained_twice", "rungs_twice", "zombies", "orphans", "temp_files", "errors")
+LOCKS = (LOCK, f".{JOURNAL}.lock")
+FINISHED = (1, 2, 3)  # Optuna's numbers of complete, pruned, failed in a journal
+
+
+class Soak:
+    """One study that is killed again and again, and what was seen of it."""
+
+    def __init__(self, folder: Path, seed: int, workers: int) -> None:
+        self.folder, self.workers = folder, workers
+        self.draw = random.Random(seed)
+        self.kills: Counter[str] = Counter()
+        self.seen: dict[int, tuple[int, Any]] = {}  # state and values of finished trials
+        self.counts: Counter[str] = Counter()
+        self.process: subprocess.Popen[bytes] | None = None
+        (folder / "soak.toml").write_text(TASK)
+        (folder / "space.toml").write_text(SPACE)
+        digits = load_digits()
+        for label in range(10):
+            for number, pixels in enumerate(digits.images[digits.target == label][:PER_CLASS]):
+                path = folder / "photos" / "train" / str(label) / f"{number:03d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray((pixels * 15).astype(np.uint8)).save(path)
+
+    @property
+    def study(self) -> Path:
+        return self.folder / "studies" / NAME
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output.txt"
+
+    def start(self, trials: int) -> None:
+        """Begin to run the study, or go on with it, in a process group of its own."""
+        new = ["run", "--space=space.toml", "--task=soak.toml", f"--name={NAME}", "--data-dir=.", "--sampler=random"]
+        command = ["resume", NAME] if self._there() else new
+        line = [sys.executable, "-m", "utuning_search.cli.main", *command, f"--trials={trials}", "-q"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*line, f"--workers={self.workers}"],
+                cwd=self.folder,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def members(self) -> list[tuple[int, int, str]]:
+        """(process id, parent's id, command) of every living process of the run."""
+        table = subprocess.run(
+            ["ps", "-A", "-ww", "-o", "pid=,ppid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
+        ).stdout
+        rows = [line.split(maxsplit=4) for line in table.splitlines()]
+        group = str(self._process.pid)
+        return [(int(r[0]), int(r[1]), r[4]) for r in rows if r[2] == group and not r[3].startswith("Z") and r[4:]]
+
+    def strike(self) -> None:
+        """Wait for a moment, and kill something; what is told to be lost later was there before it."""
+        if self.draw.random() < 0.5:
+            self._wait(self.draw.uniform(0.5, 20.0))  # it may still start
+        else:
+            count = len(finished(read_log(self.study / JOURNAL))) + self.draw.choice((1, 2))
+            self._wait(PATIENCE, lambda: len(finished(read_log(self.study / JOURNAL))) >= count)
+            self._wait(self.draw.uniform(0.0, 2.0))
+        target = self.draw.choices(list(TARGETS), list(TARGETS.values()))[0]
+        parent = self._process.pid
+        self.look()
+        if self._process.poll() is not None:
+            self.ended()
+            return
+        if target == "worker":
+            workers = [pid for pid, above, line in self.members() if above == parent and "spawn_main" in line]
+            if not workers:
+                return  # they are not there yet
+            self._kill(self.draw.choice(workers))
+        elif target == "tree":
+            os.killpg(parent, signal.SIGKILL)
+        else:
+            self._kill(parent)
+        self.kills[target] += 1
+        if target != "worker":
+            self._process.wait()
+            self.buried()
+
+    def buried(self) -> None:
+        """Count processes that outlive their parent, and end them."""
+        until = time.monotonic() + GRACE
+        while self.members() and time.monotonic() < until:
+            time.sleep(0.2)
+        for pid, _, _ in self.members():
+            self.counts["orphans"] += 1
+            self._kill(pid)
+        self.process = None
+
+    def ended(self) -> None:
+        """Judge a run that ended by itself."""
+        said = self.output.read_text(errors="replace")
+        if "its workers train trials" in said and "Traceback" not in said:
+            self.counts["stopped"] += 1
+        else:
+            self.counts["errors"] += 1
+            print(f"It ended by itself, with exit code {self._process.returncode}:\n{said}", file=sys.stderr)
+        self.buried()
+
+    def look(self) -> None:
+        """Keep what is finished; count what was, and is not any more."""
+        now = finished(read_log(self.study / JOURNAL))
+        gone = [trial for trial, outcome in self.seen.items() if now.get(trial) != outcome]
+        self.counts["lost"] += len(gone)
+        self.seen = now
+
+    def finish(self) -> None:
+        """Let the study go on in peace for a few trials, and judge all of it."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(GUARD)
+            self.buried()
+            self.look()
+        settled = sum(r.settled for r in self._loaded().trials()) if self._there() else 0
+        self.start(settled + LAST)
+        if self._process.wait(GUARD) != 0:
+            self.ended()
+        else:
+            self.buried()
+        self.look()
+        if self._there():
+            self._judge()
+
+    def _there(self) -> bool:
+        """Whether the study was created."""
+        return (self.study / "spec.toml").exists()
+
+    def _judge(self) -> None:
+        log = read_log(self.study / JOURNAL)
+        study = self._loaded()
+        records = study.trials()
+        settled = [r for r in records if r.settled]
+        trained = Counter(r.key for r in settled if r.reused is None and r.state != "failed")
+        rungs = Counter(
+            (line["trial_id"], name)
+            for line in log
+            for name in line.get("user_attr", {})
+            if line["op_code"] == 8 and re.match(r"rung:|measured:", name)
+        )
+        raw = study.scheduler.history.records
+        gone = [r for r in settled if r.state == "complete" and r.reused is None and not self._weights(study, r.number)]
+        self.counts["lost"] += len(gone) + abs(len(settled) - len(self._indices(log, settled)))
+        self.counts["failed"] += sum(r.state == "failed" for r in settled)
+        self.counts["trained_twice"] += sum(count - 1 for count in trained.values())
+        self.counts["rungs_twice"] += sum(count - 1 for count in rungs.values())
+        self.counts["zombies"] += sum(r.state in ("running", "waiting") for r in raw)
+        self.counts["temp_files"] += sum(p.name.startswith(".") and p.name not in LOCKS for p in self.study.rglob("*"))
+        self.counts["trials"] = len(settled)
+
+    def _indices(self, log: Log, settled: list[Any]) -> set[int]:
+        """Places in the order of trials that have an outcome: one each, from 0 without a gap."""
+        numbers = {r.number for r in settled}
+        indices = {
+            line["user_attr"]["index"]
+            for line in log
+            if line["op_code"] == 8 and "index" in line.get("user_attr", {}) and line["trial_id"] in numbers
+        }
+        return indices & set(range(len(settled)))
+
+    @staticmethod
+    def _weights(study: Study, number: int) -> bool:
+        path = study.weights_file(number)
+        return path.exists() and path.stat().st_size > 0
+
+    def _loaded(self) -> Study:
+        return Study.load(NAME, studies_dir=self.folder / "studies")
+
+    @property
+    def _process(self) -> subprocess.Popen[bytes]:
+        assert self.process is not None, "no run was started"
+        return self.process
+
+    def _wait(self, seconds: float, condition: Callable[[], bool] = lambda: False) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self._process.poll() is None and not condition():
+            time.sleep(0.05)
+
+    @staticmethod
+    def _kill(pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+            os.kill(pid, signal.SIGKILL)
+
+
+def read_log(journal: Path) -> Log:
+    """The whole lines of a journal, whoever is writing it."""
+    content = journal.read_bytes() if journal.exists() else b""
+    return [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def finished(log: Log) -> dict[int, tuple[int, Any]]:
+    """State and values of each finished trial; trial ids are numbers, for a journal holds one study."""
+    return {
+        line["trial_id"]: (line["state"], line.get("values"))
+        for line in log
+        if line["op_code"] == 6 and line["state"] in FINISHED
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--seed", type=int, default=0, help="of moments and targets")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="work in FOLDER, which must not be there, and leave it"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+        if arguments.keep:
+            folder.mkdir(parents=True)
+        soak = Soak(folder.resolve(), arguments.seed, arguments.workers)
+        until = time.monotonic() + 60 * arguments.minutes
+        try:
+            while time.monotonic() < until:
+                if soak.process is None:
+                    soak.start(ENDLESS)
+                soak.strike()
+            soak.finish()
+        finally:
+            if soak.process is not None:
+                for pid, _, _ in soak.members():
+                    Soak._kill(pid)
+    found = {
+        "kills": soak.kills.total(),
+        **{name: soak.counts[name] for name in ZEROS},
+        **{f"kills_{target}": soak.kills[target] for target in TARGETS},
+        **{name: soak.counts[name] for name in ("stopped", "trials")},
+        "minutes": arguments.minutes,
+        "seed": arguments.seed,
+    }
+    for name, value in found.items():
+        print(f"{name:<14} {value:>8}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    return 0 if found["kills"] and not any(found[name] for name in ZEROS) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
