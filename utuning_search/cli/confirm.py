@@ -104,6 +104,7 @@ def _lines(found: Confirmation) -> Iterator[RenderableType]:
         if final.beaten_by:
             yield Text(f"{final.finalist.name}: {advice(found, final)}.")
     yield from map(Text, _remeasured(found))
+    yield from (Text(f"note: {note}") for note in found.notes)
 
 
 def _table(found: Confirmation) -> Table:

@@ -1,6 +1,7 @@
 """What `run` and `resume` share: their budget, and a study's way from here to what is next."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from utuning_search.cli.console import PLAIN, console
@@ -40,13 +41,13 @@ def budget_of(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budg
     return Budget(**{"trials": None, **(given or remembered)})
 
 
-def go(study: Study, budget: Budget, arguments: argparse.Namespace) -> int:
-    """Run a study until its budget is spent, and show what came of it.
+def go(study: Study, budget: Budget, arguments: argparse.Namespace, notes: Sequence[str] = ()) -> int:
+    """Run a study until its budget is spent, and show what came of it; `notes` are on its images, besides its own.
 
     Raises:
         Stopped: By Ctrl-C.
     """
-    warn_of_images(study)
+    warn_of_images(study, notes)
     with Display(study, quiet=arguments.quiet) as display:
         finished = study.run(
             budget,

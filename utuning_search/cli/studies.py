@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from utuning_search.results.classes import per_class
@@ -56,12 +57,17 @@ def write_confirmation(study: Study, found: Confirmation) -> None:
             save_confusion(each.confusion, found.classes, f"{final.finalist.name} on test images, {seeds}", path)
 
 
-def warn_of_images(study: Study) -> None:
-    """One line on images that could not be read, if there were any, and one for each thing that is odd about others."""
+def warn_of_images(study: Study, more: Sequence[str] = ()) -> None:
+    """One line on images that could not be read, if there were any, and one for each thing that is odd about others.
+
+    Args:
+        study: With its notes.
+        more: Further notes, such as on test images.
+    """
     skipped = [f"{name} ({why})" for name, why in study.skipped().items()]
     if skipped:
         names = "; ".join(skipped[:SHOWN]) + (f"; all are named in {study.folder / SPLITS}" if skipped[SHOWN:] else "")
         images = "image that cannot be read was" if len(skipped) == 1 else "images that cannot be read were"
         print(f"utuning-search: warning: {len(skipped)} {images} left out: {names}", file=sys.stderr)
-    for note in study.notes():
+    for note in (*study.notes(), *more):
         print(f"utuning-search: note: {note}", file=sys.stderr)
