@@ -9,7 +9,14 @@ from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.display import Display, say_progress
 from utuning_search.cli.options import image_size, seconds, workers
 from utuning_search.cli.stopped import Stopped
-from utuning_search.cli.studies import FINALS_PNG, FRONT_PNG, warn_of_images, write_confirmation, write_results
+from utuning_search.cli.studies import (
+    FINALS_PNG,
+    FRONT_PNG,
+    say_notes,
+    warn_of_skipped,
+    write_confirmation,
+    write_results,
+)
 from utuning_search.common.counts import parse_count
 from utuning_search.data.survey import Survey
 from utuning_search.designs.nearest import nearest_preset
@@ -47,8 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             on_survey=None if arguments.quiet else _say_survey,
         )
-    warn_of_images(prepared.study, prepared.notes)
+    warn_of_skipped(prepared.study)
     if not arguments.quiet:
+        say_notes((*prepared.study.notes(), *prepared.notes))
         for line in _findings(prepared):
             console.print(line, **PLAIN)
     try:
@@ -92,8 +100,7 @@ def _say_survey(found: Survey) -> None:
     )
     console.print(f"{found.root}: {images:,} images of {len(found.classes)} classes, {test}", **PLAIN)
     console.print(f"  {found.named}", **PLAIN)
-    for note in found.notes():
-        console.print(f"  note: {note}", **PLAIN)
+    say_notes(found.notes())
 
 
 def _findings(prepared: Search) -> Iterator[str]:

@@ -8,7 +8,7 @@ from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.display import Display, front_lines
 from utuning_search.cli.options import image_size, positive, seconds, workers
 from utuning_search.cli.stopped import Stopped
-from utuning_search.cli.studies import FRONT_PNG, place_of, warn_of_images, write_results
+from utuning_search.cli.studies import FRONT_PNG, place_of, say_notes, warn_of_skipped, write_results
 from utuning_search.results.tables import FRONT_CSV, TRIALS_CSV
 from utuning_search.search.budget import Budget
 from utuning_search.search.defaults import TRIALS
@@ -47,7 +47,9 @@ def go(study: Study, budget: Budget, arguments: argparse.Namespace, notes: Seque
     Raises:
         Stopped: By Ctrl-C.
     """
-    warn_of_images(study, notes)
+    warn_of_skipped(study)
+    if not arguments.quiet:
+        say_notes((*study.notes(), *notes))
     with Display(study, quiet=arguments.quiet) as display:
         finished = study.run(
             budget,

@@ -121,8 +121,9 @@ def _earlier(
     """The study of a call that was stopped, if this call asks for the same; how much is trained was decided then."""
     there = Study.load(STUDY, studies_dir=out)
     task, folder = there.spec.task, there.local.get("data_dir", "")
-    moved = folder != str(found.root.parent)
-    if moved and (Path(folder) / task.data.root).exists():
+    before = Path(folder) / task.data.root
+    moved = before != found.root
+    if moved and before.exists():
         todo = "Choose another folder with --out."
         raise StudyError(f"study in {there.folder}", f"its images lie in {folder}", found.root.parent, todo)
     if moved and found.root.name != task.data.root:
