@@ -266,6 +266,18 @@ def test_run_of_an_image_folder_reads_no_test_image(place: Path) -> None:
     assert rows("studies/own-tiny/trials.csv")[0]["state"] == "complete"
 
 
+def test_run_of_an_image_folder_names_its_classes_and_what_is_odd(place: Path) -> None:
+    """First of all; and what finals will not find, which a search does not need."""
+    Image.new("L", (8, 8)).save(place / "photos" / "train" / "a" / "0.png")
+    (place / "folder.toml").write_text(FOLDER_TASK.replace("proxy = 8", "proxy = 14").replace("= 4", "= 6"))
+    options = ("--task", "folder.toml", "--space", "own.toml", "--trials", "1", *INLINE)
+    lines = succeeded("run", *options).splitlines()
+    assert lines[0] == "2 classes: a, b"
+    assert lines[1].startswith("  note: 1 of 20 images is of a single colour once decoded (train/a/0.png)")
+    assert lines[2].startswith("  note: a search can be run, but not confirmed: image folder ")
+    assert "note: 1 of 20 images" in succeeded("resume", "own-tiny", "--trials", "2", *INLINE)
+
+
 def test_skipped_images_are_counted_on_stderr(place: Path) -> None:
     """One of 40 is broken: the study runs without it, and says so, now and when it goes on."""
     for label in ("a", "b"):

@@ -383,7 +383,8 @@ def test_it_exports_a_tuner_that_loads(done: tuple[Path, str, str]) -> None:
 
 def test_it_says_what_it_found_and_what_it_recommends(done: tuple[Path, str, str]) -> None:
     out, said, warned = done
-    assert "43 images of 5 classes, 20% of each class for the test" in said
+    assert "43 images of 5 classes, 20% of each class for the test\n  5 classes: four, one, three, two, zero\n" in said
+    assert said.index("5 classes: four") < said.index("Backbone glyph_vit")
     assert "note: 1 class of one image, 'four'" in said
     assert "at most 6,000 trainable parameters" in said
     study = Study.load("study", studies_dir=out)
@@ -420,6 +421,49 @@ def test_classes_are_split_as_the_notes_say(done: tuple[Path, str, str]) -> None
     tested = {json.loads(p.read_text())["test_images"] for p in (out / "study" / "finals").glob("*.json")}
     assert sum(sum(c.values()) for c in seen.values()) + tested.pop() == sum(CLASSES.values())
     assert not tested
+
+
+def test_test_images_are_looked_at_before_the_search(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What finals would refuse is refused before a study is written, and what they would name is named."""
+    shutil.copytree(own, tmp_path / "split" / "train", ignore=shutil.ignore_patterns("empty", ".hidden", "cover.png"))
+    for i in range(4):
+        put(tmp_path / "split" / "test" / "zero" / f"{i}.png", picture(0, i))
+    test = tmp_path / "split" / "test" / "zero"
+    (test / "0.png").write_bytes(b"no image")
+    assert run(tmp_path / "split", tmp_path / "out") == 2
+    assert "at most 5% of the images cannot be read; got 1 of 4: test/zero/0.png" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    put(test / "0.png", picture(0, 30))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "search", lambda *_, **__: False)
+        assert run(tmp_path / "split", tmp_path / "out") == 130
+    assert "note: 2 of 4 test images are among the training images too, test/zero/1.png = " in capsys.readouterr().out
+
+
+def test_moved_images_are_found_where_they_are_now(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the same --out it goes on; as long as they are where they were, another folder is refused."""
+    out = tmp_path / "out"
+
+    def stop(*_: object, **__: object) -> bool:
+        return False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "search", stop)
+        assert run(own, out) == 130
+        copy = Path(shutil.copytree(own, tmp_path / "elsewhere" / own.name))
+        assert run(copy, out) == 2
+        assert "its images lie in" in capsys.readouterr().err
+        shutil.rmtree(own)
+        assert run(copy, out) == 130
+        assert "Goes on with the study" in capsys.readouterr().out
+        renamed = copy.rename(copy.with_name("others"))
+        assert run(renamed, out) == 2
+        assert "Give the folder its name back" in capsys.readouterr().err
+    assert Study.load("study", studies_dir=out).local["data_dir"] == str(copy.parent)
 
 
 def test_it_is_not_done_twice(done: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from utuning_search.cli.options import positive
 from utuning_search.cli.stopped import Stopped
 from utuning_search.cli.studies import FINALS_PNG, load_study, place_of, write_confirmation
 from utuning_search.common.errors import InputError
+from utuning_search.common.wording import printable
 from utuning_search.results.confirm import confirm
 from utuning_search.results.defaults import SEEDS, TOP
 from utuning_search.results.finals import Confirmation, Final
@@ -104,6 +105,7 @@ def _lines(found: Confirmation) -> Iterator[RenderableType]:
         if final.beaten_by:
             yield Text(f"{final.finalist.name}: {advice(found, final)}.")
     yield from map(Text, _remeasured(found))
+    yield from (Text(f"note: {printable(note)}") for note in found.notes)
 
 
 def _table(found: Confirmation) -> Table:

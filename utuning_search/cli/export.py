@@ -38,5 +38,5 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(f"Note: on the test images {better}.", **PLAIN)
     where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""
     print(f'\nfrom utuning_search import load_tuned\nmodel = load_tuned("{out}"{where})')
-    print("logits = model(model.preprocess(images))  # uint8 images of (batch, channels, size, size)")
+    print('logits = model(model.preprocess(["photo.jpg"]))  # files, pictures of Pillow, or uint8 tensors')
     return 0

@@ -9,8 +9,16 @@ from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.display import Display, say_progress
 from utuning_search.cli.options import image_size, seconds, workers
 from utuning_search.cli.stopped import Stopped
-from utuning_search.cli.studies import FINALS_PNG, FRONT_PNG, warn_of_images, write_confirmation, write_results
+from utuning_search.cli.studies import (
+    FINALS_PNG,
+    FRONT_PNG,
+    say_notes,
+    warn_of_skipped,
+    write_confirmation,
+    write_results,
+)
 from utuning_search.common.counts import parse_count
+from utuning_search.data.survey import Survey
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.results.finals import Final
 from utuning_search.results.recommend.finish import Recommendation, finish
@@ -44,9 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             device=arguments.device,
             seed=arguments.seed,
+            on_survey=None if arguments.quiet else _say_survey,
         )
-    warn_of_images(prepared.study)
+    warn_of_skipped(prepared.study)
     if not arguments.quiet:
+        say_notes((*prepared.study.notes(), *prepared.notes))
         for line in _findings(prepared):
             console.print(line, **PLAIN)
     try:
@@ -80,18 +90,22 @@ def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace
     return 0
 
 
-def _findings(prepared: Search) -> Iterator[str]:
-    """What was found in the folder, and what will be done with it."""
-    found, spec, study = prepared.survey, prepared.study.spec.task, prepared.study
+def _say_survey(found: Survey) -> None:
+    """What is in the folder, before anything that takes time."""
     images, tested = sum(found.classes.values()), sum((found.test or {}).values())
     test = (
         f"{tested:,} for the test"
         if found.test is not None
         else f"{100 * found.held_out:.0f}% of each class for the test"
     )
-    yield f"{found.root}: {images:,} images of {len(found.classes)} classes, {test}"
-    for note in found.notes():
-        yield f"  note: {note}"
+    console.print(f"{found.root}: {images:,} images of {len(found.classes)} classes, {test}", **PLAIN)
+    console.print(f"  {found.named}", **PLAIN)
+    say_notes(found.notes())
+
+
+def _findings(prepared: Search) -> Iterator[str]:
+    """What will be done with what was found."""
+    spec, study = prepared.study.spec.task, prepared.study
     size = f" at {spec.backbone.image_size} px" if spec.backbone.image_size else ""
     yield f"Backbone {spec.backbone.name}{size}, frozen; at most {study.spec.max_parameters:,} trainable parameters"
     plan = prepared.plan
@@ -131,11 +145,13 @@ def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
         yield f"  note: on the test images {better}, or search longer."
     if found.confirmation.seeds == 1 or (found.probe is None and found.known is None):
         yield "  There was no time for two trainings each of it, of the linear probe and of the best known method."
+    for note in found.confirmation.notes:
+        yield f"  note: {note}"
     yield f"\nPictures  {study.folder / FRONT_PNG}  {study.folder / FINALS_PNG}"
     yield f"Tuner     {found.folder} (loaded again, its logits differ by at most {found.difference:.1e})"
     where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""
     yield f'\nfrom utuning_search import load_tuned\nmodel = load_tuned("{found.folder}"{where})'
-    yield "logits = model(model.preprocess(images))  # uint8 images of (batch, channels, size, size)"
+    yield 'logits = model(model.preprocess(["photo.jpg"]))  # files, pictures of Pillow, or uint8 tensors'
     yield "names = [model.classes[i] for i in logits.argmax(1)]"
 
 

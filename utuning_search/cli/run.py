@@ -1,27 +1,33 @@
 """`run`: a new study."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 
-from utuning_search.cli.console import console
+from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.running import budget_of, go, on_backbone
 from utuning_search.common.counts import parse_count
-from utuning_search.common.errors import InputError
+from utuning_search.common.errors import DataError, InputError
+from utuning_search.common.wording import counted, listed
+from utuning_search.results.confirm import look_ahead
 from utuning_search.search.defaults import TRIALS
 from utuning_search.search.samplers.registry import sampler_for
 from utuning_search.search.spec import exact_objective
 from utuning_search.search.storage import quiet_optuna
 from utuning_search.search.study import Study
+from utuning_search.training.context import SearchContext
 from utuning_search.training.task import Task
 
 
 def run(arguments: argparse.Namespace) -> int:
     quiet_optuna()
     budget = budget_of(arguments, {"trials": TRIALS} if not (arguments.epochs or arguments.time) else {})
+    notes: list[str] = []
     with console.status("Loading backbone and data ..."):
+        task = on_backbone(Task.load(arguments.task), arguments)
         study = Study.create(
             arguments.space,
-            on_backbone(Task.load(arguments.task), arguments),
+            task,
             name=arguments.name,
             studies_dir=arguments.studies_dir,
             storage=arguments.storage,
@@ -35,9 +41,20 @@ def run(arguments: argparse.Namespace) -> int:
             presets=arguments.preset,
             max_parameters=None if arguments.max_params is None else parse_count(arguments.max_params, "--max-params"),
             limits=_limits(arguments.limit),
+            examine=lambda context: notes.extend(_look_ahead(task, context, arguments.data_dir)),
         )
+    if task.data.source == "imagefolder" and not arguments.quiet:
+        console.print(f"{counted(len(study.classes), 'class')}: {listed(study.classes)}", **PLAIN)
     study.remember(budget={k: v for k, v in asdict(budget).items() if v is not None})
-    return go(study, budget, arguments)
+    return go(study, budget, arguments, notes)
+
+
+def _look_ahead(task: Task, context: SearchContext, data_dir: str | None) -> Sequence[str]:
+    """What is odd about the test images; a search needs none, so that what finals will refuse is a note too."""
+    try:
+        return look_ahead(task, context, data_dir)
+    except (DataError, InputError) as error:
+        return (f"a search can be run, but not confirmed: {error}",)
 
 
 def _limits(given: list[str]) -> dict[str, float]:

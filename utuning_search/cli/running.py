@@ -1,13 +1,14 @@
 """What `run` and `resume` share: their budget, and a study's way from here to what is next."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.display import Display, front_lines
 from utuning_search.cli.options import image_size, positive, seconds, workers
 from utuning_search.cli.stopped import Stopped
-from utuning_search.cli.studies import FRONT_PNG, place_of, warn_of_images, write_results
+from utuning_search.cli.studies import FRONT_PNG, place_of, say_notes, warn_of_skipped, write_results
 from utuning_search.results.tables import FRONT_CSV, TRIALS_CSV
 from utuning_search.search.budget import Budget
 from utuning_search.search.defaults import TRIALS
@@ -40,13 +41,22 @@ def budget_of(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budg
     return Budget(**{"trials": None, **(given or remembered)})
 
 
-def go(study: Study, budget: Budget, arguments: argparse.Namespace, *, retry_failed: bool = False) -> int:
-    """Run a study until its budget is spent, and show what came of it.
+def go(
+    study: Study,
+    budget: Budget,
+    arguments: argparse.Namespace,
+    notes: Sequence[str] = (),
+    *,
+    retry_failed: bool = False,
+) -> int:
+    """Run a study until its budget is spent, and show what came of it; `notes` are on its images, besides its own.
 
     Raises:
         Stopped: By Ctrl-C.
     """
-    warn_of_images(study)
+    warn_of_skipped(study)
+    if not arguments.quiet:
+        say_notes((*study.notes(), *notes))
     with Display(study, quiet=arguments.quiet) as display:
         finished = study.run(
             budget,

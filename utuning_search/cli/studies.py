@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
+from utuning_search.cli.console import PLAIN, console
+from utuning_search.common.wording import printable
 from utuning_search.results.classes import per_class
 from utuning_search.results.finals import Confirmation
 from utuning_search.results.outcomes import FINALS
@@ -56,12 +59,16 @@ def write_confirmation(study: Study, found: Confirmation) -> None:
             save_confusion(each.confusion, found.classes, f"{final.finalist.name} on test images, {seeds}", path)
 
 
-def warn_of_images(study: Study) -> None:
-    """One line on images that could not be read, if there were any, and one for each thing that is odd about others."""
+def warn_of_skipped(study: Study) -> None:
+    """One line on images that could not be read, if there were any."""
     skipped = [f"{name} ({why})" for name, why in study.skipped().items()]
     if skipped:
         names = "; ".join(skipped[:SHOWN]) + (f"; all are named in {study.folder / SPLITS}" if skipped[SHOWN:] else "")
         images = "image that cannot be read was" if len(skipped) == 1 else "images that cannot be read were"
         print(f"utuning-search: warning: {len(skipped)} {images} left out: {names}", file=sys.stderr)
-    for note in study.notes():
-        print(f"utuning-search: note: {note}", file=sys.stderr)
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """What is odd about images, or was done to them, a line each."""
+    for note in notes:
+        console.print(f"  note: {printable(note)}", **PLAIN)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from utuning_search.common.wording import listed
 from utuning_search.data.samples import COLOUR16, kind_of, low_bytes, scaled, settled
 
 TRANSPARENT, TURNED, SEVERAL = "transparent", "turned", "several"
@@ -127,8 +128,7 @@ class Decoder:
 
     def _counted(self, what: str) -> str:
         names = list(self.met[what])
-        shown = ", ".join(names[:NAMED]) + (", ..." if names[NAMED:] else "")
-        return f"{len(names):,} {'image is' if len(names) == 1 else 'images are'} ({shown})"
+        return f"{len(names):,} {'image is' if len(names) == 1 else 'images are'} ({listed(names, NAMED)})"
 
     def _flattened(self, picture: Image.Image, kind: str, opened: Opener) -> Image.Image:
         """A deep picture as one of 8 bits."""

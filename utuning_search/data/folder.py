@@ -9,6 +9,7 @@ from torch import Tensor
 
 from utuning_search.common.errors import DataError
 from utuning_search.data.copies import apart, equal_files, fingerprint, grouped
+from utuning_search.data.layout import Tree, check_classes, differing
 from utuning_search.data.listing import RULE, SUFFIXES, class_folders, images_below
 from utuning_search.data.pixels import UnreadableError, read_file
 from utuning_search.data.places import find_data
@@ -45,10 +46,15 @@ class Folder(Source):
     @cached_property
     def classes(self) -> tuple[str, ...]:
         found = class_folders(self._folder, "" if self._held_out else f"{self.spec.train_folder}/")
-        return tuple(name for name in found if not self.spec.scarce or images_below(self._folder / name))
+        filled = [name for name in found if images_below(self._folder / name)]
+        check_classes(Tree(self._folder), filled)
+        return tuple(filled if self.spec.scarce else found)
 
     def files(self) -> Sequence[Path]:
         return [path for name in self.classes for path in images_below(self._folder / name)]
+
+    def paths(self, part: Part) -> list[Path]:
+        return [self._root / name for name in part.names]
 
     def train(self) -> Part:
         return _rows(self._whole, self._division[0]) if self._held_out else self._whole
@@ -58,11 +64,14 @@ class Folder(Source):
             return _rows(self._whole, self._division[1])
         folder = self.spec.test_folder
         test = set(class_folders(self._root / folder, f"{folder}/"))
-        # Where classes are taken as they are, one too small to be tested is no reason to refuse the others.
+        if self.spec.scarce:  # taken as they are: one too small to be tested is no reason to refuse the others
+            test = {name for name in test if images_below(self._root / folder / name)}
         odd = test - set(self.classes) if self.spec.scarce else test ^ set(self.classes)
         if odd:
-            got = f"only one has {', '.join(sorted(odd)[:5])}"
-            raise DataError(self.where, f"{self.spec.train_folder} and {folder} have the same classes", got)
+            rule, got = f"{self.spec.train_folder} and {folder} have the same classes", ", ".join(sorted(odd)[:5])
+            alike = [name for name in differing(self.classes, test) if "(" in name]
+            todo = f"Rename {alike[0]}." if alike else "Rename the folders, or remove those that are in one only."
+            raise DataError(self.where, rule, f"only one has {got}", todo)
         return self._part(self._root / folder)
 
     def _part(self, folder: Path) -> Part:

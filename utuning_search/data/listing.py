@@ -18,7 +18,7 @@ def class_folders(folder: Path, prefix: str = "") -> list[str]:
         DataError: There are none, or one has a name that no file of text can hold.
     """
     try:
-        found = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+        found = sorted(e.name for e in os.scandir(folder) if is_folder(e) and not e.name.startswith("."))
         got = "no folder in it"
     except OSError as error:
         found, got = [], error.strerror or type(error).__name__
@@ -91,13 +91,21 @@ def _folders_below(folder: Path) -> Iterator[tuple[str, int, list[os.DirEntry[st
         seen.add(identity)
         entries = []
         for entry in _listed(parent):
-            if not entry.is_dir():
+            if not is_folder(entry):
                 entries += [entry] if _is_read(entry) else []
             elif entry.is_symlink():
                 links.append(entry.path)
             else:
                 waiting.append(entry.path)
         yield parent, identity[0] if identity else 0, entries
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or leads to one; a link to itself leads nowhere."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _listed(folder: str) -> list[os.DirEntry[str]]:
@@ -111,7 +119,10 @@ def _listed(folder: str) -> list[os.DirEntry[str]]:
 
 def _is_read(entry: os.DirEntry[str]) -> bool:
     """Whether it is a file or a link to nothing, rather than a pipe, a socket or a device."""
-    return entry.is_file() or (entry.is_symlink() and _identity(entry.path) is None)
+    if not entry.is_symlink():
+        return entry.is_file()
+    path = Path(entry.path)
+    return path.is_file() or not path.exists()
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:

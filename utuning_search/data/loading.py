@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
-from utuning_search.data.copies import across, apart, by_print, fingerprints, grouped, torn, within
+from utuning_search.data.copies import across, apart, by_print, equal_files, fingerprints, grouped, torn, within
 from utuning_search.data.decoding import Decoding
 from utuning_search.data.digits import Digits
 from utuning_search.data.folder import Folder
@@ -30,6 +31,7 @@ from utuning_search.data.torchvision import Torchvision
 SOURCES: dict[str, type[Source]] = {"digits": Digits, "imagefolder": Folder, "torchvision": Torchvision}
 UNREADABLE = 0.05  # of the images asked for: with more of them, something else is wrong
 NAMED = 3
+MOST_CHECKED = 2_000  # test images, before a search
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,47 @@ def load_final_data(
         notes = (*source.decoder.notes(), *across(prints, tested))
     digest = _digest(train, measured)
     return FinalData(train, measured, source.classes, digest, source.decoder.settings, notes)
+
+
+def check_test_data(
+    spec: DataSpec,
+    preprocessing: Preprocessing,
+    data: SearchData,
+    data_dir: Path | None = None,
+    *,
+    permit: TestPermit | None = None,
+) -> tuple[str, ...]:
+    """Whether finals will be able to use the test images of an image folder, asked before a search.
+
+    Up to 2,000 images are decoded, for nothing but this. Of published datasets nothing is looked at.
+
+    Args:
+        data: What the search sees.
+        Others: As of `load_final_data`.
+
+    Returns:
+        What is odd about them, a line each; among these how many are trained on too.
+
+    Raises:
+        DataError, InputError: As `load_final_data`.
+    """
+    source = SOURCES[spec.source](spec, preprocessing, data_dir)
+    if not source.divided:
+        return ()
+    test, train = source.test(permit), source.train()
+    rows = range(len(test.labels))[:: max(math.ceil(len(test.labels) / MOST_CHECKED), 1)]
+    (measured,) = _read(test, [rows], source)
+    prints, names = fingerprints(measured.images), _names(measured)
+    skipped = [f"test image {name} cannot be read ({why}), and is left out." for name, why in measured.skipped.items()]
+    # Training images that the search has not drawn are compared as files.
+    files = equal_files([*source.paths(train), *source.paths(test)])
+    known = by_print([*train.names], files[: len(train.names)])
+    for split in (data.proxy, data.validation):
+        known |= by_print(_names(split), fingerprints(split.images))
+    by_file = dict(zip(test.names, files[len(train.names) :], strict=True))
+    tested = [(name, p if p in known else by_file[name]) for name, p in zip(names, prints, strict=True)]
+    odd = oddities(names, prints, measured.labels.tolist(), source.classes)
+    return *skipped, *(f"of the test, {note}" for note in odd), *across(known, tested)
 
 
 def _names(split: Split) -> list[str]:

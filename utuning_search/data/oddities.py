@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from utuning_search.common.wording import listed
+
 NAMED = 3
 
 
@@ -20,7 +22,7 @@ def oddities(
     """
     flat = [name for name, p in zip(names, prints, strict=True) if not p]
     if flat:
-        shown = ", ".join(flat[:NAMED]) + (", ..." if flat[NAMED:] else "")
+        shown = listed(flat, NAMED)
         yield f"{_of(len(flat), len(names))} of a single colour once decoded ({shown}): nothing can be seen on them."
     numbers = np.asarray(labels)
     for label in np.unique(numbers):

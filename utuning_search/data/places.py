@@ -24,5 +24,6 @@ def find_data(path: str, data_dir: Path | None, where: str) -> Path:
     found = look_up(path, data_dir)
     if found is not None:
         return found
-    todo, folders = f"Give --data-dir, or set {DATA_DIR}.", ", ".join(map(str, searched(data_dir)))
+    folders = ", ".join(map(str, searched(data_dir)))
+    todo = f"Say where it is now: give --data-dir, the folder that holds it, or set {DATA_DIR}."
     raise InputError(where, "it exists in the data directory", f"'{path}' in none of {folders}", todo)

@@ -71,6 +71,11 @@ class Source(ABC):
     def classes(self) -> tuple[str, ...]:
         """Names by label; may be empty before `train`."""
 
+    def paths(self, part: Part) -> Sequence[Path]:
+        """Files of a part's images; none where pictures lie in arrays, or nobody needs to compare them."""
+        del part
+        return ()
+
     @abstractmethod
     def train(self) -> Part:
         """Everything that is not for the test."""

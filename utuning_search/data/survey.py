@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from utuning_search.common.errors import DataError, InputError
-from utuning_search.data.listing import RULE, SUFFIXES, class_folders, images_below
+from utuning_search.common.wording import counted, listed
+from utuning_search.data.layout import Tree, check_classes, differing, role_of, splits_of
+from utuning_search.data.listing import RULE, SUFFIXES, class_folders, files_below, images_below, is_folder, writable
 from utuning_search.data.splits import held_out
 
 HELD_OUT = 0.2  # of each class, where a folder brings no test images of its own
-TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "testing", "val", "valid", "validation")  # the first that is there is taken
 UNBALANCED = 5  # the largest class, in times of the smallest
-NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,13 @@ class Survey:
         classes: Image files for training and validation by class; without split folders those for the test too.
         test: Image files for the test by class; None without split folders.
         train_folder, test_folder: Names of the split folders; empty without.
-        unused: Split folders that are not used.
+        unused: Folders beside the split folders that are not used.
+        unlabelled: Folders called like a split, but without folders of the classes.
         empty: Folders beside the classes without an image.
         loose: Image files beside the class folders.
         others: Other files below class folders, by suffix.
+        inside: Folders with images in each class.
+        dotted: Images in folders that count as hidden.
     """
 
     root: Path
@@ -43,9 +45,12 @@ class Survey:
     train_folder: str = ""
     test_folder: str = ""
     unused: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
     loose: int = 0
     others: dict[str, int] = field(default_factory=dict)
+    inside: dict[str, list[str]] = field(default_factory=dict)
+    dotted: dict[str, int] = field(default_factory=dict)
 
     @property
     def held_out(self) -> float:
@@ -63,15 +68,18 @@ class Survey:
         one, two = ([f"'{n}'" for n, c in self.classes.items() if c == k] for k in (1, 2))
         if one:
             yield (
-                f"{_count(one, 'class')} of one image, {_named(one)}: trained on, but with no second image to compare "
-                "or test on, so no accuracy here says anything about it. Add images, or remove the folder."
+                f"{counted(len(one), 'class')} of one image, {listed(one)}: trained on, but with no second image to "
+                "compare or test on, so no accuracy here says anything about it. Add images, or remove the folder."
             )
         if two and self.test is None:
-            yield f"{_count(two, 'class')} of two images, {_named(two)}: one to train, one to compare on, none to test."
+            yield (
+                f"{counted(len(two), 'class')} of two images, {listed(two)}: one to train, one to compare on, "
+                "none to test."
+            )
         if self.test is not None:
             untested = [f"'{n}'" for n in self.classes if not self.test.get(n)]
             if untested:
-                yield f"{_count(untested, 'class')} without a test image: {_named(untested)}."
+                yield f"{counted(len(untested), 'class')} without a test image: {listed(untested)}."
         sizes = sorted(self.classes.values())
         if sizes[-1] >= UNBALANCED * sizes[0]:
             most, least = (max(self.classes, key=lambda n: s * self.classes[n]) for s in (1, -1))
@@ -81,14 +89,36 @@ class Survey:
                 f"'{most}' would reach {100 * self.classes[most] / sum(sizes):.0f}%."
             )
         if self.empty:
-            yield f"{_count(self.empty, 'folder')} without an image, no class: {_named(self.empty)}."
+            yield f"{counted(len(self.empty), 'folder')} without an image, no class: {listed(self.empty)}."
         if self.loose:
-            yield f"{_count(self.loose, 'image')} beside the class folders, left out."
+            yield f"{counted(self.loose, 'image')} beside the class folders, left out."
         if self.others:
-            kinds = _named([f"{n} {suffix or 'without suffix'}" for suffix, n in sorted(self.others.items())])
+            kinds = listed([f"{n} {suffix or 'without suffix'}" for suffix, n in sorted(self.others.items())])
             yield f"files of other kinds, left out: {kinds}. Images are {' '.join(SUFFIXES)}."
+        called = [f"'{n}'" for n in self.classes if role_of(n)[0]]
+        if called:
+            yield f"{counted(len(called), 'class')} called like a split, {listed(called)}: is that meant?"
+        parts = [n for n in self.inside if len(self.inside[n]) > 1]
+        if 2 * len(parts) > len(self.classes):
+            first = parts[0]
+            yield (
+                f"{counted(len(parts), 'class')} with several folders of images in them, such as "
+                f"{listed(self.inside[first])} in '{first}': all count as '{first}'. "
+                "If those are the classes, lay them side by side."
+            )
+        if self.dotted:
+            names = listed([f"'{name}' ({counted(count, 'image')})" for name, count in self.dotted.items()])
+            yield f"left out as hidden, since the name starts with a dot: {names}. Rename what is a class."
         for name in self.unused:
-            yield f"'{name}' is not used: designs are compared on a part of '{self.train_folder}'."
+            what = f"designs are compared on a part of '{self.train_folder}'" if role_of(name)[0] else "it is no split"
+            yield f"'{name}' is not used: {what}."
+        for name in self.unlabelled:
+            yield f"'{name}' is not used: it has no folder of any of the classes, so nobody knows what its images show."
+
+    @property
+    def named(self) -> str:
+        """How many classes there are, and the first of them by name."""
+        return f"{counted(len(self.classes), 'class')}: {listed(self.classes)}"
 
 
 def survey(folder: Path) -> Survey:
@@ -103,57 +133,68 @@ def survey(folder: Path) -> Survey:
             f"--data {folder}", "it is a folder of images", "a file" if folder.exists() else "no such folder"
         )
     folder = folder.resolve()
-    names = class_folders(folder)
-    by_name = {n.casefold(): n for n in names}
-    train = next((by_name[n] for n in TRAIN_NAMES if n in by_name), "")
-    # A folder of vehicles has a class 'train' too; one of splits has nothing but splits.
-    if train and set(by_name) <= {*TRAIN_NAMES, *TEST_NAMES}:
-        tests = [by_name[n] for n in TEST_NAMES if n in by_name]
-        found = _look(folder / train)
-        if not tests:
-            return _checked(found)
-        test = {n: len(images_below(folder / tests[0] / n)) for n in class_folders(folder / tests[0], f"{tests[0]}/")}
-        return _checked(
-            replace(
-                found,
-                root=folder,
-                test={n: c for n, c in test.items() if c},
-                train_folder=train,
-                test_folder=tests[0],
-                unused=tuple(n for n in names if n not in (train, tests[0])),
-            )
-        )
-    return _checked(_look(folder))
+    if not writable(str(folder)):
+        shown = os.fsencode(folder).decode("ascii", "backslashreplace")
+        raise InputError(f"--data {shown}", "its path is UTF-8", "other bytes", "Rename the folder.")
+    class_folders(folder)
+    tree = Tree(folder)
+    splits = splits_of(tree)
+    if splits is None:
+        return _checked(_look(tree))
+    found = _look(tree, splits.train)
+    train = Path(splits.train).parts
+    found = replace(found, unused=splits.unused, unlabelled=splits.unlabelled)
+    if not splits.test:
+        return _checked(replace(found, root=folder.joinpath(*train)))
+    tested = folder / splits.test
+    counts = {n: len(images_below(tested / n)) for n in class_folders(tested, f"{splits.test}/")}
+    test = {n: c for n, c in counts.items() if c}
+    odd = differing(found.classes, test)
+    if odd:
+        rule = f"the classes of {splits.test} are among those of {splits.train}"
+        todo = "Rename the folders, or remove those that are in one only."
+        raise DataError(f"image folder {folder}", rule, f"{listed(odd)} in {splits.test} only", todo)
+    return _checked(replace(found, test=test, train_folder=splits.train, test_folder=splits.test))
 
 
-def _look(folder: Path) -> Survey:
-    """A folder of class folders."""
+def _look(tree: Tree, below: str = "") -> Survey:
+    """A folder of class folders, `below` the root of the tree."""
+    folder, place = tree.root / below, Path(below).parts
     counts = {name: len(images_below(folder / name)) for name in class_folders(folder)}
-    others: Counter[str] = Counter()
-    for name in counts:
-        for _, _, files in os.walk(folder / name, followlinks=True):
-            others.update(Path(f).suffix.lower() for f in files if not f.startswith("."))
+    check_classes(tree, (name for name, count in counts.items() if count), place)
+    files = (path for name in counts for path in files_below(folder / name))
+    suffixes = Counter(path.suffix.lower() for path in files)
     return Survey(
-        folder,
+        tree.root,
         {name: count for name, count in counts.items() if count},
         empty=tuple(name for name, count in counts.items() if not count),
-        loose=sum(e.is_file() and _is_image(e.name) for e in os.scandir(folder)),
-        others={suffix: n for suffix, n in others.items() if suffix not in SUFFIXES},
+        loose=tree.direct(place),
+        others={suffix: n for suffix, n in suffixes.items() if suffix not in SUFFIXES},
+        inside={name: tree.below((*place, name)) for name, count in counts.items() if count},
+        dotted=_dotted(folder),
     )
+
+
+def _dotted(folder: Path) -> dict[str, int]:
+    """Images in folders whose names start with a dot."""
+    with os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if is_folder(e) and e.name.startswith("."))
+    counts = {name: len(images_below(folder / name)) for name in names}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _checked(found: Survey) -> Survey:
     where = f"image folder {found.root / found.train_folder}"
     if not found.classes:
-        got = f"no image in {_count(found.empty, 'folder')}, {_named(found.empty)}"
+        got = f"no image in {counted(len(found.empty), 'folder')}, {listed(found.empty)}"
         raise DataError(where, RULE, got, f"Images are {' '.join(SUFFIXES)}.")
     if len(found.classes) == 1:
         (name,) = found.classes
-        inside = sorted(e.name for e in os.scandir(found.root / found.train_folder / name) if e.is_dir())
+        inside = sorted(e.name for e in os.scandir(found.root / found.train_folder / name) if is_folder(e))
         todo = "Lay images out as <class>/<image>, a folder a class."
         if inside:
             below = found.root / found.train_folder / name
-            todo = f"Are the folders in it ({_named(inside)}) the classes? Then give --data {below}"
+            todo = f"Are the folders in it ({listed(inside)}) the classes? Then give --data {below}"
         raise DataError(where, "there are at least two classes", f"one, '{name}'", todo)
     most = max(found.classes.values())
     if most < (2 if found.test is not None else 3):
@@ -162,18 +203,3 @@ def _checked(found: Survey) -> Survey:
     if found.test is not None and not sum(found.test.values()):
         raise DataError(f"image folder {found.root / found.test_folder}", "it holds test images", "none")
     return found
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
-
-
-def _count(what: int | list[str] | tuple[str, ...], noun: str) -> str:
-    number = what if isinstance(what, int) else len(what)
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
-def _named(names: list[str] | tuple[str, ...]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -25,7 +25,7 @@ def card(study: Study, record: TrialRecord, table: dict[str, Any], folder: str) 
         "```python",
         "from utuning_search import load_tuned",
         f'model = load_tuned("{folder}"{where})',
-        "logits = model(model.preprocess(images))  # images: uint8 (batch, channels, size, size)",
+        'logits = model(model.preprocess(["photo.jpg"]))  # files, pictures of Pillow, or uint8 tensors',
         "```",
         "",
         f"- Design: {record.design}",

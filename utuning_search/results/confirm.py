@@ -15,7 +15,7 @@ from utuning_search.common.errors import InputError, StudyError, TrainingError
 from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.common.seeds import derive_seed
-from utuning_search.data.loading import FinalData, load_final_data
+from utuning_search.data.loading import FinalData, check_test_data, load_final_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.designs.design import Design
 from utuning_search.results.defaults import SEEDS, TOP
@@ -28,7 +28,7 @@ from utuning_search.results.rounds import Rounds
 from utuning_search.search.layout import IMAGES
 from utuning_search.search.objectives.registry import measures
 from utuning_search.search.study import Study
-from utuning_search.training.context import load_backbone, load_search
+from utuning_search.training.context import SearchContext, load_backbone, load_search
 from utuning_search.training.full import FullTrainer
 from utuning_search.training.measurement import Measure
 from utuning_search.training.out_of_memory import note
@@ -167,7 +167,7 @@ def confirm(
             work = partial(_train, trainer, data.digest, len(data.test.labels))
         elif any(missing.values()):  # not every process decodes them again
             write_atomically(decoded, data.save)
-        images, digest = len(data.test.labels), data.digest
+        images, digest, notes = len(data.test.labels), data.digest, data.notes
         del context, data
         total = len(finalists) * seeds if rounds is None else None
         lost: dict[str, str] = {}
@@ -196,7 +196,25 @@ def confirm(
         todo = "What was finished is kept; try again, with fewer --workers if memory was short."
         raise StudyError("finalists", "each one is trained to its end", f"{len(lost)} not; {design}: {reason}", todo)
     finals, comparisons = judge(finals_of(study, finalists, kept))
-    return Confirmation(finals, recipe.epochs, augment, images, tuple(study.classes), comparisons)
+    return Confirmation(finals, recipe.epochs, augment, images, tuple(study.classes), comparisons, notes)
+
+
+def look_ahead(task: Task, context: SearchContext, data_dir: str | None = None) -> tuple[str, ...]:
+    """Whether a confirmation will find what it needs, asked before the search: test images, their classes and names.
+
+    Args:
+        task: To be searched on.
+        context: The task, loaded.
+        data_dir: Where relative data paths are looked up.
+
+    Returns:
+        What is odd about the test images, a line each.
+
+    Raises:
+        DataError, InputError: A confirmation would be refused, and why.
+    """
+    path = Runtime(data_dir=data_dir).data_path
+    return check_test_data(task.data, context.preprocessing, context.data, path, permit=TestPermit())
 
 
 def _timed(jobs: Iterator[_Job], begun: list[tuple[_Job, float]]) -> Iterator[_Job]:

@@ -143,6 +143,7 @@ class Confirmation:
         test_images: How many were measured on.
         classes: Names of the task's classes, by number.
         comparisons: Of all pairs of finals with predictions; a comes before b among the finals.
+        notes: What is odd about the images, a line each.
     """
 
     finals: tuple[Final, ...]
@@ -151,6 +152,7 @@ class Confirmation:
     test_images: int
     classes: tuple[str, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> int:

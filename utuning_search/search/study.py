@@ -101,6 +101,7 @@ class Study:
         presets: Sequence[str] = (),
         max_parameters: int | None = None,
         limits: Mapping[str, float] | None = None,
+        examine: Callable[[SearchContext], object] | None = None,
     ) -> "Study":
         """A new study; nothing is written before backbone and data have been loaded and fit.
 
@@ -114,6 +115,7 @@ class Study:
                 they need not lie in the space.
             max_parameters: Larger designs, head included, are proposed but never trained.
             limits: The same for any exact objective by name, such as {"flops": 3e9}.
+            examine: Called with the loaded task before anything is written; what it raises is raised.
             Others: As the options of `utuning-search run`.
 
         Raises:
@@ -132,6 +134,8 @@ class Study:
         check_new(folder)
         resolved = resolve_device(device)
         context = load_search(task, data_dir)
+        if examine is not None:
+            examine(context)
         spec = StudySpec(
             space=space,
             task=task,

@@ -1,5 +1,6 @@
 """Look at a folder of images, and make of it a study that fits into a time."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,13 @@ from utuning_search.common.errors import StudyError
 from utuning_search.data.spec import DataSpec
 from utuning_search.data.survey import Survey, survey
 from utuning_search.designs.spaces.space import Space
+from utuning_search.results.confirm import look_ahead
 from utuning_search.results.exported import README, TUNER_TOML, TUNER_WEIGHTS
 from utuning_search.results.recommend.plan import Cost, plan_search
 from utuning_search.results.recommend.search import Search, at_once
 from utuning_search.search.layout import SPEC
 from utuning_search.search.study import Study
-from utuning_search.training.context import load_backbone
+from utuning_search.training.context import SearchContext, load_backbone
 from utuning_search.training.cost import image_seconds
 from utuning_search.training.runtime import Runtime, resolve_device, resolve_precision
 from utuning_search.training.task import Task
@@ -39,14 +41,21 @@ def prepare(
     workers: int | None = None,
     device: str = "auto",
     seed: int = 0,
+    on_survey: Callable[[Survey], object] | None = None,
 ) -> Search:
     """Look at the images, measure what one costs, and create a study that fits into the time; or find an earlier one.
+
+    Args:
+        on_survey: Called with what is in the folder, before anything that takes time.
+        Others: As the options of `utuning-search recommend`.
 
     Raises:
         InputError, DataError: The folder, its images or a setting cannot be used; nothing has been written.
         StudyError: `out` holds a recommendation already, or the study of another call.
     """
     found = survey(data)
+    if on_survey is not None:
+        on_survey(found)
     check_free(out)
     kind = resolve_device(device)
     spec = _backbone(kind, backbone, checkpoint, image_size)
@@ -69,6 +78,11 @@ def prepare(
     rate = RATES[adapter_of(model).shape.dim > WIDE]
     plan = plan_search(found.trained, len(found.classes), cost, seconds, at_once(device, workers), learning_rate=rate)
     split = replace(data_spec, proxy=plan.proxy, validation=plan.validation, limit=plan.limit)
+    notes: list[str] = []
+
+    def examine(context: SearchContext) -> None:
+        notes.extend(look_ahead(replace(draft, data=split), context, data_dir))
+
     study = Study.create(
         Space.load(SPACE),
         replace(draft, data=split, recipe=plan.recipe, description=f"images of {found.root.name}"),
@@ -79,9 +93,10 @@ def prepare(
         data_dir=data_dir,
         presets=PRESETS,
         max_parameters=max_parameters,
+        examine=examine,
     )
     study.remember(recommend={"seconds": seconds, "search_seconds": plan.search_seconds})
-    return Search(study, found, plan, seconds, plan.search_seconds)
+    return Search(study, found, plan, seconds, plan.search_seconds, tuple(notes))
 
 
 def check_free(out: Path) -> None:
@@ -106,12 +121,21 @@ def _earlier(
     """The study of a call that was stopped, if this call asks for the same; how much is trained was decided then."""
     there = Study.load(STUDY, studies_dir=out)
     task, folder = there.spec.task, there.local.get("data_dir", "")
-    if folder != str(found.root.parent):
+    before = Path(folder) / task.data.root
+    moved = before != found.root
+    if moved and before.exists():
         todo = "Choose another folder with --out."
         raise StudyError(f"study in {there.folder}", f"its images lie in {folder}", found.root.parent, todo)
+    if moved and found.root.name != task.data.root:
+        todo = "Give the folder its name back, or choose another folder with --out."
+        raise StudyError(
+            f"study in {there.folder}", f"its images lie in a '{task.data.root}'", f"'{found.root.name}'", todo
+        )
     same = replace(data, proxy=task.data.proxy, validation=task.data.validation, limit=task.data.limit)
     wanted = replace(task, name=_name(found.root), backbone=backbone, data=same)
     study = Study.load(STUDY, studies_dir=out, task=wanted, max_parameters=limit, seed=seed)
+    if moved:  # whether these are the images it was created with, their digest says
+        study.remember(data_dir=str(found.root.parent))
     kept = study.local.get("recommend", {})
     return Search(study, found, None, kept.get("seconds", seconds), kept.get("search_seconds", seconds / 2))
 

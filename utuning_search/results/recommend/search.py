@@ -23,6 +23,7 @@ class Search:
         plan: What fits into the time; None where an earlier call made it and this one goes on.
         seconds: For search and finals together.
         search_seconds: For the search.
+        notes: What is odd about the test images, a line each.
     """
 
     study: Study
@@ -30,6 +31,7 @@ class Search:
     plan: Plan | None
     seconds: float
     search_seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def search(

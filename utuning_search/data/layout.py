@@ -1,0 +1,222 @@
+"""Which folders of a folder are splits and which are classes: by their names, and by what lies in them.
+
+A split that is read as a class gives a tuner that tells training images from test images, and does it well; so what
+looks like one is refused as a class, with where the classes may be.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from utuning_search.common.errors import DataError
+from utuning_search.common.wording import listed
+from utuning_search.data.listing import files_below, is_image
+
+TRAIN_NAMES = ("train", "training", "trainval", "trn")
+TEST_NAMES = ("test", "testing", "tst", "eval", "evaluation", "holdout", "val", "valid", "validation", "dev")
+# Words beside these that leave a folder what it is: training_set, seg_test, images-val, trainData ...
+_BESIDE = """all cropped data dataset files folder full image images img imgs new part photo photos pic pics pred
+    picture pictures raw resized samples seg set sets split splits subset x"""
+# What repositories keep around their images, and what beside them.
+_AROUND = "data dataset datasets image images img imgs jpegimages photos pictures raw"
+_ASIDE = """annotations assets checkpoints demo doc docs example examples fig figs figures labels logs misc models
+    notebooks output outputs results runs sample samples scripts src thumbnails thumbs tmp visualizations weights"""
+BESIDE, AROUND, ASIDE = (frozenset(words.split()) for words in (_BESIDE, _AROUND, _ASIDE))
+Place = tuple[str, ...]  # names of folders, one below the other
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Folders that hold the same classes for training and for the test.
+
+    Attributes:
+        train: Path below the root.
+        test: Likewise; empty where there is none with images of these classes.
+        unlabelled: Folders with a split's name and without a folder of any of the classes.
+        unused: Others that are not used: further splits, and what lies beside them.
+    """
+
+    train: str
+    test: str
+    unlabelled: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+class Tree:
+    """Where the images of a folder lie.
+
+    Attributes:
+        root: The folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        parents = Counter(path.parent for path in files_below(root) if is_image(path.name))
+        self._direct = {parent.relative_to(root).parts: count for parent, count in parents.items()}
+
+    def direct(self, place: Place = ()) -> int:
+        """Images directly in a folder."""
+        return self._direct.get(place, 0)
+
+    def below(self, place: Place = ()) -> list[str]:
+        """Names of the folders in a folder that hold images, directly or not; sorted."""
+        depth = len(place)
+        return sorted({p[depth] for p in self._direct if len(p) > depth and p[:depth] == place})
+
+
+def role_of(name: str) -> tuple[str, frozenset[str]]:
+    """Whether a folder is called like a split: "train", one of `TEST_NAMES` or empty; and its other words."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()
+    words = [part for word in re.findall(r"[a-z]+", spaced) for part in _unglued(word)]
+    roles = [w for w in words if w in TRAIN_NAMES or w in TEST_NAMES]
+    others = frozenset(w for w in words if w not in roles and w not in BESIDE)
+    if len(roles) != 1 or re.search(r"[^\W\d_a-z]", spaced):  # in another alphabet it is a word we do not know
+        return "", others
+    return ("train" if roles[0] in TRAIN_NAMES else roles[0]), others
+
+
+def splits_of(tree: Tree) -> Splits | None:
+    """The split folders at the top of a folder, whatever lies beside them; None if it has none.
+
+    Raises:
+        DataError: There are several for training, or something beside one might be a class.
+    """
+    names = tree.below()
+    roles = _roles(names)
+    holders = {name: _unwrapped(tree, name) for name in roles}
+    trains = [n for n in roles if roles[n] == "train" and tree.below(holders[n]) and not tree.direct(holders[n])]
+    if not trains:
+        return None
+    if len(trains) > 1:
+        raise _refusal(tree.root, "one folder is for training", f"{listed(trains)}", trains[0])
+    train = trains[0]
+    classes = {_alike(name) for name in tree.below(holders[train])}
+    tests = [n for n in roles if roles[n] != "train"]
+    labelled = sorted(
+        (n for n in tests if classes & {_alike(c) for c in tree.below(holders[n])}),
+        key=lambda n: TEST_NAMES.index(roles[n]),
+    )
+    beside = [n for n in names if n not in roles]
+    doubtful = [n for n in beside if n.casefold() not in ASIDE]
+    if not tests and doubtful:
+        got = f"'{train}', with folders of images in it, beside {listed(doubtful)}"
+        raise _refusal(tree.root, "no class has the name of a split", got, train)
+    return Splits(
+        "/".join(holders[train]),
+        "/".join(holders[labelled[0]]) if labelled else "",
+        tuple(n for n in tests if n not in labelled),
+        (*labelled[1:], *(n for n in roles if roles[n] == "train" and n != train), *beside),
+    )
+
+
+def check_classes(tree: Tree, classes: Iterable[str], place: Place = ()) -> None:
+    """Refuse to take splits, folds or a whole data set for a class.
+
+    Args:
+        tree: Of the root or a folder above the classes.
+        classes: Names of folders in `place` that hold images.
+        place: Where they lie.
+
+    Raises:
+        DataError: With where the classes may be.
+    """
+    folder, names = tree.root.joinpath(*place), sorted(classes)
+    inside = {name: tree.below((*place, name)) for name in names}
+    roles = _roles(names)
+    if len(names) < 2:
+        return
+    nested = sorted(n for n in roles if inside[n] and not tree.direct((*place, n)))
+    # A class of vehicles may be called 'train', with images in it as the others have, and then even 'test' may be one.
+    trains, others = "train" in roles.values(), [n for n in names if n not in roles and n.casefold() not in ASIDE]
+    flat = sorted(roles) if roles and not (trains and others) else []
+    if nested or flat:
+        name = next((n for n in nested if roles[n] == "train"), (nested or flat)[0])
+        todo = "" if nested else f"Move '{name}' elsewhere, or lay images out as train/<class>/<image>."
+        raise _refusal(folder, "no class has the name of a split", f"'{name}' among {listed(names)}", name, todo)
+    for name in names:
+        if "train" in _roles(inside[name]).values() and not _shares(inside):
+            raise _refusal(folder, "a class holds no splits", f"{listed(inside[name])} in '{name}'", name)
+    shared = _shares(inside)
+    if shared:
+        holding = next(n for n in names if set(shared) & set(inside[n]))
+        got = f"{listed(shared)} in {listed([n for n in names if set(shared) & set(inside[n])])}"
+        todo = f"Are these the classes? Then give --data {folder / holding}, or one folder with the images of all."
+        if _roles(shared):
+            todo = "Lay images out as train/<class>/<image> and test/<class>/<image>."
+        todo += " If not, put the images of each class into its folder itself."
+        raise DataError(f"image folder {folder}", "classes do not all have the same folders in them", got, todo)
+    large = [n for n in names if len(inside[n]) > 1]
+    beside = [n for n in names if n not in large]
+    if len(large) == 1 and (large[0].casefold() in AROUND or {n.casefold() for n in beside} <= ASIDE):
+        got = f"'{large[0]}', with {listed(inside[large[0]])} in it, beside {listed(beside)}"
+        raise _refusal(folder, "all classes lie side by side", got, large[0])
+
+
+def differing(train: Iterable[str], test: Iterable[str]) -> list[str]:
+    """What classes of the test are not among those of training, each with what it may be meant to be."""
+    known = {_alike(name): name for name in train}
+    found = []
+    for name in sorted(set(test) - set(known.values())):
+        meant = known.get(_alike(name))
+        how = "" if meant is None else f" (in training it is {_shown(meant, name)})"
+        found.append(f"'{name}'{how}")
+    return found
+
+
+def _shown(meant: str, name: str) -> str:
+    return f"'{meant}'" if _composed(meant) != _composed(name) else f"'{meant}' too, but in other code points"
+
+
+def _alike(name: str) -> str:
+    """The same for names that a file system or an archive may have made different."""
+    return re.sub(r"[\s_-]+", " ", _composed(name).casefold()).strip()
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _unglued(word: str) -> list[str]:
+    """testset as test, set."""
+    for role in (*TRAIN_NAMES, *TEST_NAMES):
+        for first, rest in ((role, word.removeprefix(role)), (word.removesuffix(role), role)):
+            if first != word and rest != word and (first in BESIDE or rest in BESIDE):
+                return [first, rest]
+    return [word]
+
+
+def _roles(names: Iterable[str]) -> dict[str, str]:
+    """Those of the names that are called like a split, alone or beside another with the same further words."""
+    found = {name: role_of(name) for name in names}
+    return {
+        name: role
+        for name, (role, others) in found.items()
+        if role and (not others or any(r and r != role and o == others for r, o in found.values()))
+    }
+
+
+def _unwrapped(tree: Tree, name: str) -> Place:
+    """Where the classes of a split lie: archives often hold training_set/training_set/<class>."""
+    place: Place = (name,)
+    while not tree.direct(place) and len(tree.below(place)) == 1:
+        (inner,) = tree.below(place)
+        if inner.casefold() not in AROUND and role_of(inner)[0] != role_of(name)[0]:
+            break
+        place = (*place, inner)
+    return place
+
+
+def _shares(inside: Mapping[str, list[str]]) -> list[str]:
+    """Names that most folders with several folders in them have in common, if these are two or more."""
+    several = [names for names in inside.values() if len(names) > 1]
+    counts = Counter(name for names in several for name in names)
+    shared = sorted(name for name, count in counts.items() if 2 * count > len(several) > 1)
+    return shared if len(shared) > 1 else []
+
+
+def _refusal(folder: Path, rule: str, got: str, name: str, todo: str = "") -> DataError:
+    todo = todo or f"Are the folders in it the classes? Then give --data {folder / name}"
+    return DataError(f"image folder {folder}", rule, got, todo)
