@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import cast
 
-import safetensors.torch
-
 from utuning_search.backbones.loading import GLYPH_VIT
-from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.files import whole_folder, write_atomically
 from utuning_search.designs.design import Design
-from utuning_search.results.export import check_free, source_of
+from utuning_search.results.export import check_free
 from utuning_search.results.exported import README
 from utuning_search.results.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_peft, write_peft
+from utuning_search.results.trained import read_source, source_of
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 
@@ -24,15 +23,15 @@ def export_peft(study: Study, record: TrialRecord, out: Path) -> list[str]:
     Raises:
         InputError: peft cannot hold the design; says why.
     """
-    source, design = source_of(study, record)[0], cast(Design, record.design)
+    source_of(study, record)
+    design = cast(Design, record.design)
     check_peft(design)
     check_free(out, (ADAPTER_CONFIG, ADAPTER_WEIGHTS, README))
-    make_folder(out)
-    backbone = study.spec.task.backbone
-    write_peft(design, safetensors.torch.load_file(source), study.shape, backbone.name, out)
-    lines = _peft_lines(study, out)
+    tensors, lines = read_source(study, record), _peft_lines(study, out)
     text = ["# A LoRA in peft's format", "", "```python", *lines, "```", "", f"Design: {design}", ""]
-    write_atomically(out / README, "\n".join(text))
+    with whole_folder(out, last=ADAPTER_CONFIG) as folder:
+        write_peft(design, tensors, study.shape, study.spec.task.backbone.name, folder)
+        write_atomically(folder / README, "\n".join(text))
     return lines
 
 
