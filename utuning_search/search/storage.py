@@ -1,7 +1,6 @@
 """Optuna storages: the journal file in a study's folder, or any URL; checks, repair, masking."""
 
 import contextlib
-import json
 import os
 import re
 import warnings
@@ -16,6 +15,7 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from utuning_search.common.errors import StudyError
+from utuning_search.search.journal_lines import is_line, parse
 
 JOURNAL = "journal.log"
 SAFE = "Everything finished before is safe; mend the cause, then resume."
@@ -60,7 +60,10 @@ class _Journal(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         try:
-            yield from super().read_logs(log_number_from)
+            for line in super().read_logs(log_number_from):
+                if not (isinstance(line, dict) and is_line(line)):
+                    raise ValueError("one that is not Optuna's")
+                yield line
         except OSError as error:
             raise StudyError(f"journal {self._path}", "it can be read", error.strerror or error, SAFE) from None
         except ValueError as error:
@@ -102,6 +105,9 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
                 return JournalStorage(_Journal(path))
         except OSError as error:
             raise StudyError(f"journal {path}", "it can be read and written", error.strerror) from None
+        except (KeyError, TypeError, ValueError, AssertionError) as error:  # of lines that contradict each other
+            got = f"{type(error).__name__}: {error}"
+            raise StudyError(f"journal {path}", "its lines tell one story", got, _repair(path)) from None
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:
@@ -129,33 +135,16 @@ def check_journal(path: Path) -> None:
     if path.exists():
         whole, total = _sound_bytes(path)
         if whole < total:  # or another process is writing its last line right now
-            with _locked(path):
+            with journal_locked(path):
                 whole, total = _sound_bytes(path)
         if whole < total:
             got = f"{total - whole} unreadable bytes after {whole} good ones"
             raise StudyError(f"journal {path}", "every line is whole", got, _repair(path))
 
 
-def repair_journal(path: Path) -> tuple[int, int]:
-    """Cut a journal back to its last sound line; what is cut off is kept in a file beside it.
-
-    Returns:
-        (bytes kept, bytes cut).
-    """
-    if not path.exists():
-        raise StudyError(f"journal {path}", "it exists", "no such file")
-    with _locked(path):
-        whole, total = _sound_bytes(path)
-        if whole < total:
-            content = path.read_bytes()
-            path.with_suffix(".damaged").write_bytes(content[whole:])
-            with path.open("r+b") as file:
-                file.truncate(whole)
-    return whole, total - whole
-
-
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def journal_locked(path: Path) -> Iterator[None]:
+    """Keep other processes from reading a journal's end or writing to it."""
     lock = JournalLock(path)
     try:
         lock.acquire()
@@ -172,15 +161,11 @@ def _repair(path: Path) -> str:
 
 
 def _sound_bytes(path: Path) -> tuple[int, int]:
-    """(bytes up to the end of the last line before any that is torn or not JSON, all bytes)."""
+    """(bytes up to the end of the last line before any that is torn or not Optuna's, all bytes)."""
     whole = 0
     with path.open("rb") as file:
         for line in file:
-            try:
-                sound = line.endswith(b"\n") and isinstance(json.loads(line), dict)
-            except ValueError:
-                sound = False
-            if not sound:
+            if parse(line) is None:
                 break
             whole += len(line)
     return whole, path.stat().st_size

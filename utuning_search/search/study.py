@@ -13,7 +13,7 @@ import tomli_w
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
-from utuning_search.common.toml import read_toml
+from utuning_search.common.toml import build, read_toml
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.creation import check_name, check_new, write_study
@@ -21,6 +21,7 @@ from utuning_search.search.defaults import OBJECTIVES, PRUNER, SAMPLER
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.kept_spec import refuse_another, settings
 from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS
+from utuning_search.search.local import read_local
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.cost import full_fine_tuning
 from utuning_search.search.objectives.registry import Objectives, measures
@@ -56,14 +57,20 @@ class Study:
             try:
                 self._optuna = optuna.load_study(study_name=folder.name, storage=self._storage)
                 attributes = self._optuna.user_attrs
-                self.shape = BackboneShape(**attributes["shape"])
-                self.classes: list[str] = attributes["classes"]
-                stored: dict[str, Any] = attributes["spec"]
+                shape, classes, stored = (attributes[name] for name in ("shape", "classes", "spec"))
             except KeyError:
                 raise StudyError(
                     place_of(storage_url, folder), f"it holds the study '{folder.name}'", "nothing of it", RESTORE
                 ) from None
-        self._stored = StudySpec.from_dict(stored, f"{place_of(storage_url, folder)}, spec")
+        where = place_of(storage_url, folder)
+        try:
+            self.shape = build(BackboneShape, shape, f"{where}, shape")
+            self._stored = StudySpec.from_dict(stored, f"{where}, spec")
+        except AttributeError as error:  # no table at all
+            raise StudyError(where, "it holds the study's spec", f"AttributeError: {error}", RESTORE) from None
+        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            raise StudyError(where, "it holds the names of the study's classes", repr(classes)[:60], RESTORE)
+        self.classes: list[str] = classes
         self.setting = Setting(self.shape, len(self.classes))
         self.scheduler = Scheduler(self._optuna, self._storage, spec, self.setting, local["owner"], self._keep_weights)
 
@@ -165,7 +172,7 @@ class Study:
             todo = f"Known: {', '.join(known)}." if known else "Start one with: utuning-search run"
             raise StudyError(f"study '{name}'", f"it lies in {studies_dir}", "no such study", todo)
         spec = StudySpec.from_dict(read_toml(folder / SPEC), str(folder / SPEC))
-        local = {"owner": name, **(read_toml(folder / LOCAL) if (folder / LOCAL).exists() else {})}
+        local = {"owner": name, **read_local(folder / LOCAL)}
         if local.get("storage") and not storage:
             todo = f"Give --storage {local['storage']} with its password."
             raise StudyError(f"study '{name}'", "its storage is given", "none", todo)
