@@ -18,9 +18,10 @@ from utuning_search.common.locks import locked
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.layout import LOCAL, SPEC, SPLITS
+from utuning_search.search.masking import mask
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.spec import StudySpec, exact_objective
-from utuning_search.search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
+from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
 from utuning_search.training.context import SearchContext
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -15,23 +14,18 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from utuning_search.common.errors import StudyError
+from utuning_search.common.lazy import load
 from utuning_search.search.journal_lines import is_line, parse
+from utuning_search.search.masking import mask, masked
 
 JOURNAL = "journal.log"
 SAFE = "Everything finished before is safe; mend the cause, then resume."
 SHOWN = 200  # characters of a database's message
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(@)")  # up to the last @: a password may hold one, or a slash
-_IN_QUERY = re.compile(r"(password=)[^&\s]*", re.IGNORECASE)
 
 
 def quiet_optuna() -> None:
     """Only Optuna's errors; its messages on each trial would tear the display apart."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def mask(url: str) -> str:
-    """A storage URL fit for screens and files: the password replaced by ***."""
-    return _IN_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***\2", url))
 
 
 class JournalLock(JournalFileOpenLock):
@@ -111,7 +105,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:
-        raise StudyError(place_of(url, folder), "the storage can be opened", _said(error)) from None
+        raise StudyError(place_of(url, folder), "the storage can be opened", _said(error, url)) from None
 
 
 @contextlib.contextmanager
@@ -120,14 +114,17 @@ def storage_errors(url: str | None, folder: Path) -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        raise StudyError(
-            place_of(url, folder), "it can be read and written", _said(error.__cause__ or error), SAFE
-        ) from None
+        got = _said(error.__cause__ or error, url)
+        raise StudyError(place_of(url, folder), "it can be read and written", got, SAFE) from None
+    except Exception as error:
+        if url and isinstance(error, load("sqlalchemy.exc", "SQLAlchemyError")):
+            raise StudyError(place_of(url, folder), "it can be read and written", _said(error, url), SAFE) from None
+        raise
 
 
-def _said(error: BaseException) -> str:
+def _said(error: BaseException, url: str | None) -> str:
     # Not every message of a database driver hides the password, so none is shown as it is; some have many lines.
-    return f"{type(error).__name__}: {' '.join(mask(str(error)).split())[:SHOWN]}"
+    return f"{type(error).__name__}: {' '.join(masked(str(error), url or '').split())[:SHOWN]}"
 
 
 def check_journal(path: Path) -> None:
