@@ -12,7 +12,7 @@ from utuning_search.cli.studies import load_study, title_of
 from utuning_search.common.errors import InputError
 from utuning_search.results.pictures.front import save_front
 from utuning_search.results.sampling_error import validation_images
-from utuning_search.results.tables import HIGH, LOW, NEAREST, front_table, write_tables
+from utuning_search.results.tables import HIGH, LOW, NEAREST, front_table
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,7 +22,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("--png", "it names a file", f"'{arguments.png}'")
     study = load_study(arguments)
     records, images = study.trials(), validation_images(study)
-    write_tables(study)
     if arguments.png:
         save_front(records, title_of(study), Path(arguments.png), study.objectives, images)
     table = front_table(records, study.shape.depth, study.objectives, images)

@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +13,10 @@ from utuning_search.common.errors import StudyError
 
 UNFINISHED = ".unfinished"  # in the name of what is being written
 LETTERS = 40  # of a name that is being written
+# Older versions left out the word.
+_HALF_WRITTEN = re.compile(
+    rf"\..*\.[0-9a-f]{{8}}({re.escape(UNFINISHED)}(\.\w+)?|\.(safetensors|toml|json|csv|png|npy|md))"
+)
 
 
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
@@ -59,8 +64,10 @@ def make_folder(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder; what cannot be removed stays."""
-    for left in folder.glob(f".*{UNFINISHED}*"):
+    """Remove what killed processes left half written in a folder, if there is one; what cannot be removed stays."""
+    for left in folder.glob(".*") if folder.is_dir() else ():
+        if not _HALF_WRITTEN.fullmatch(left.name):
+            continue
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

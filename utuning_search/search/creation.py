@@ -1,6 +1,7 @@
 """A new study: checked, then written into its folder and its storage; after an error nothing of it is left."""
 
 import json
+import platform
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -17,12 +18,14 @@ from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
-from utuning_search.search.layout import LOCAL, SPEC, SPLITS
+from utuning_search.search.layout import LOCAL, SPEC, SPLITS, sweep
 from utuning_search.search.masking import mask
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.spec import StudySpec, exact_objective
 from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
 from utuning_search.training.context import SearchContext
+
+CREATING = "creating"  # where a study in a database is being created; empty once it is
 
 
 def write_study(
@@ -45,6 +48,7 @@ def write_study(
     make_folder(folder)
     with locked(folder, folder.name, "runs"), storage_errors(storage, folder):
         check_new(folder)  # again: another process may have been faster
+        sweep(folder)
         (folder / JOURNAL).unlink(missing_ok=True)  # of a creation that was killed; see check_new
         with _recorded(opened or open_storage(None, folder), folder, storage, spec, context):
             write_atomically(folder / SPLITS, json.dumps(context.data.index(), indent=1) + "\n")
@@ -58,12 +62,19 @@ def _recorded(
     storage: BaseStorage, folder: Path, url: str | None, spec: StudySpec, context: SearchContext
 ) -> Iterator[None]:
     """Create the study in its storage; after an error here or inside, nothing of it is left."""
+    if url:
+        _remove_half(storage, folder)
     try:
         created = optuna.create_study(study_name=folder.name, storage=storage, directions=spec.objectives.directions)
     except optuna.exceptions.DuplicatedStudyError:
-        todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)} --storage URL  Or choose another --name."
+        todo = (
+            f"Go on with it where its folder is: utuning-search resume {folder.name}{_at(folder)} --storage URL  "
+            f"Or choose another --name. If its creation was killed there, run it there again."
+        )
         raise StudyError(place_of(url, folder), "a new study has a new name", folder.name, todo) from None
     try:
+        if url:
+            created.set_user_attr(CREATING, _here(folder))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             created.set_metric_names(list(spec.objectives.names))  # for Optuna's dashboard
@@ -72,12 +83,30 @@ def _recorded(
         created.set_user_attr("digest", spec.digest)
         created.set_user_attr("spec", spec.to_dict())
         yield
+        if url:
+            created.set_user_attr(CREATING, "")
     except BaseException:
         with suppress(Exception):  # the first error says more
             optuna.delete_study(study_name=folder.name, storage=storage)
         for file in (SPEC, LOCAL, SPLITS, JOURNAL):
             (folder / file).unlink(missing_ok=True)
         raise
+
+
+def _remove_half(storage: BaseStorage, folder: Path) -> None:
+    """Remove a study of the folder's name that was killed while it was created: here, or so early that it says nothing.
+
+    Nothing of it can be used: it has no trials, and there is no folder with its spec.
+    """
+    for half in optuna.get_all_study_summaries(storage):
+        if half.study_name == folder.name and not half.n_trials:
+            told = half.user_attrs
+            if told.get(CREATING) == _here(folder) or not (told.get(CREATING) or "spec" in told):
+                optuna.delete_study(study_name=folder.name, storage=storage)
+
+
+def _here(folder: Path) -> str:
+    return f"{platform.node()}:{folder.resolve()}"
 
 
 def check_new(folder: Path) -> None:

@@ -132,7 +132,7 @@ def check_journal(path: Path) -> None:
     if path.exists():
         whole, total = _sound_bytes(path)
         if whole < total:  # or another process is writing its last line right now
-            with journal_locked(path):
+            with contextlib.suppress(StudyError), journal_locked(path):  # where nobody can write, nobody is
                 whole, total = _sound_bytes(path)
         if whole < total:
             got = f"{total - whole} unreadable bytes after {whole} good ones"

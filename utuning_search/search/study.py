@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import tomli_w
+from optuna.storages import BaseStorage
 
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import make_folder, write_atomically
@@ -20,7 +21,7 @@ from utuning_search.search.creation import check_name, check_new, write_study
 from utuning_search.search.defaults import OBJECTIVES, PRUNER, SAMPLER
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.kept_spec import refuse_another, settings
-from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS
+from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS, sweep
 from utuning_search.search.local import read_local
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.cost import full_fine_tuning
@@ -41,6 +42,8 @@ from utuning_search.training.runtime import Runtime, default_workers, resolve_de
 from utuning_search.training.task import Task
 from utuning_search.tuners import BackboneShape
 
+SHOWN = 5  # studies that an error names
+
 
 class Study:
     """A search of a space on a task, in a folder, with everything that was tried in an Optuna storage.
@@ -56,6 +59,9 @@ class Study:
             self._storage = open_storage(storage_url, folder)
             try:
                 self._optuna = optuna.load_study(study_name=folder.name, storage=self._storage)
+            except KeyError:
+                raise _another(folder, storage_url, self._storage) from None
+            try:
                 attributes = self._optuna.user_attrs
                 shape, classes, stored = (attributes[name] for name in ("shape", "classes", "spec"))
             except KeyError:
@@ -243,6 +249,8 @@ class Study:
             storage_errors(self._url, self.folder),
             Interrupts() as interrupts,
         ):
+            for folder in (self.folder, self.folder / WEIGHTS):
+                sweep(folder)
             self.scheduler.reap()
             if spent(self.scheduler.history, budget, 0.0, 0, self.spec.task.recipe.epochs):
                 return True
@@ -288,3 +296,15 @@ class Study:
         path = self.weights_file(trial)
         make_folder(path.parent)
         write_atomically(path, weights)
+
+
+def _another(folder: Path, url: str | None, storage: BaseStorage) -> StudyError:
+    """What is said where a storage holds no study of a folder's name."""
+    where, rule = place_of(url, folder), f"it holds the study '{folder.name}'"
+    names = optuna.get_all_study_names(storage)
+    if url is None and len(names) == 1:  # a folder's journal has one
+        todo = f"Call the folder {names[0]} again, as a study has its folder's name."
+        return StudyError(where, rule, f"the study '{names[0]}'", todo)
+    got = f"others: {', '.join(names[:SHOWN])}{', ...' if names[SHOWN:] else ''}" if names else "nothing of it"
+    todo = f"If its folder was renamed, call it again what the study is called. {RESTORE}" if names else RESTORE
+    return StudyError(where, rule, got, todo)
