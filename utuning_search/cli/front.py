@@ -8,6 +8,7 @@ from pathlib import Path
 from utuning_search.cli.console import console
 from utuning_search.cli.display import front_lines
 from utuning_search.cli.options import FORMATS
+from utuning_search.cli.streams import say
 from utuning_search.cli.studies import load_study, title_of
 from utuning_search.common.errors import InputError
 from utuning_search.results.pictures.front import save_front
@@ -26,14 +27,15 @@ def run(arguments: argparse.Namespace) -> int:
         save_front(records, title_of(study), Path(arguments.png), study.objectives, images)
     table = front_table(records, study.shape.depth, study.objectives, images)
     if arguments.format == "csv":
-        sys.stdout.write(table.to_csv(index=False))
+        say(table.to_csv(index=False).removesuffix("\n"))
     elif arguments.format == "json":
         added = table[[NEAREST, LOW, HIGH]].to_dict("records")
         rows = [
             {**r.to_dict(), "design": r.design and r.design.to_dict(), **more}
             for r, more in zip(study.front(), added, strict=True)
         ]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        readable = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+        say(json.dumps(rows, indent=2, ensure_ascii=not readable))
     else:
         for line in front_lines(study, records):
             console.print(line)

@@ -5,6 +5,7 @@ from typing import cast
 
 from utuning_search.backbones.loading import GLYPH_VIT
 from utuning_search.common.files import whole_folder, write_atomically
+from utuning_search.common.text import python_string
 from utuning_search.designs.design import Design
 from utuning_search.results.export import check_free
 from utuning_search.results.exported import README
@@ -38,7 +39,7 @@ def export_peft(study: Study, record: TrialRecord, out: Path) -> list[str]:
 def _peft_lines(study: Study, out: Path) -> list[str]:
     spec, classes = study.spec.task.backbone, len(study.classes)
     size = f", img_size={spec.image_size}" if spec.image_size else ""
-    weights = f'pretrained_cfg_overlay={{"file": "{spec.checkpoint}"}}, ' if spec.checkpoint else ""
+    weights = f'pretrained_cfg_overlay={{"file": {python_string(spec.checkpoint)}}}, ' if spec.checkpoint else ""
     if spec.name == GLYPH_VIT:
         base = [
             "from utuning_search.backbones.loading import load_backbone",
@@ -48,4 +49,4 @@ def _peft_lines(study: Study, out: Path) -> list[str]:
     else:
         made = f'"{spec.name}", pretrained=True, {weights}num_classes={classes}{size}'
         base = ["import timm", f"base = timm.create_model({made})"]
-    return ["import peft", *base, f'model = peft.PeftModel.from_pretrained(base, "{out}").eval()']
+    return ["import peft", *base, f"model = peft.PeftModel.from_pretrained(base, {python_string(out)}).eval()"]

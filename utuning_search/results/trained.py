@@ -7,6 +7,7 @@ from torch import Tensor
 
 from utuning_search.common.errors import StudyError
 from utuning_search.results.outcomes import FINALS, confirmed_weights
+from utuning_search.search.layout import named
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 from utuning_search.training.weights import CHECK, is_whole
@@ -48,6 +49,6 @@ def read_source(study: Study, record: TrialRecord) -> dict[str, Tensor]:
 def again(study: Study, record: TrialRecord, confirmed: bool) -> str:
     """How weights that are lost or damaged are trained again: an export takes those of a confirmation."""
     first = f"remove {study.folder / FINALS}/{record.key}_*" if confirmed else ""
-    train = f"train it again: utuning-search confirm {study.name} --trial {record.number}"
+    train = f"train it again: utuning-search confirm {named(study.folder)} --trial {record.number}"
     said = f"{first}, and {train}" if first else train
     return f"Put it back as it was, or {said}"

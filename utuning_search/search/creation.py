@@ -18,13 +18,14 @@ from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
-from utuning_search.search.layout import LOCAL, SPEC, SPLITS, sweep
+from utuning_search.search.layout import LOCAL, SPEC, SPLITS, named, sweep
 from utuning_search.search.masking import mask
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.spec import StudySpec, exact_objective
 from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
 from utuning_search.training.context import SearchContext
 
+LONGEST = 200  # bytes of a name; files beside the study have longer ones
 CREATING = "creating"  # where a study in a database is being created; empty once it is
 
 
@@ -68,7 +69,7 @@ def _recorded(
         created = optuna.create_study(study_name=folder.name, storage=storage, directions=spec.objectives.directions)
     except optuna.exceptions.DuplicatedStudyError:
         todo = (
-            f"Go on with it where its folder is: utuning-search resume {folder.name}{_at(folder)} --storage URL  "
+            f"Go on with it where its folder is: utuning-search resume {named(folder)} --storage URL  "
             f"Or choose another --name. If its creation was killed there, run it there again."
         )
         raise StudyError(place_of(url, folder), "a new study has a new name", folder.name, todo) from None
@@ -111,7 +112,7 @@ def _here(folder: Path) -> str:
 
 def check_new(folder: Path) -> None:
     """Refuse a folder that holds a study. One that was killed while it was created has no spec and no trials."""
-    todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)}  Or choose another --name."
+    todo = f"Go on with: utuning-search resume {named(folder)}  Or choose another --name."
     if (folder / SPEC).exists():
         raise StudyError(f"study '{folder.name}'", "a new study has a new name", f"one in {folder}", todo)
     if (folder / JOURNAL).exists():
@@ -134,8 +135,12 @@ def _check_limits(spec: StudySpec, setting: Setting) -> None:
 
 
 def check_name(name: str) -> None:
-    if not name or name.startswith(".") or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise StudyError("--name", "a study's name has letters, digits, - _ and .", f"'{name}'")
+    if len(name.encode()) > LONGEST:
+        rule = f"a study's name has at most {LONGEST} bytes"
+        raise StudyError("--name", rule, f"{len(name.encode())} of '{name[:20]}...'", "Give a shorter one.")
+    if not name or name[0] in ".-" or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        rule = "a study's name has letters, digits, - _ and ., and begins with neither - nor ."
+        raise StudyError("--name", rule, f"'{name}'")
 
 
 def _check_space(space: Space, depth: int, learning_rate: float) -> None:
@@ -145,7 +150,3 @@ def _check_space(space: Space, depth: int, learning_rate: float) -> None:
         if not space.contains(design, depth):
             todo = "Widen a set, or take the preset out of the space's list."
             raise StudyError(f"space '{space.name}'", "its presets lie in it", f"'{name}' does not", todo)
-
-
-def _at(folder: Path) -> str:
-    return "" if folder.parent == Path("studies") else f" --studies-dir {folder.parent}"

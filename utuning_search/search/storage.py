@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -154,7 +155,8 @@ def journal_locked(path: Path) -> Iterator[None]:
 
 
 def _repair(path: Path) -> str:
-    return f"Run: utuning-search repair {path.parent.name} --studies-dir {path.parent.parent}"
+    name, place = shlex.quote(path.parent.name), shlex.quote(str(path.parent.parent))
+    return f"Run: utuning-search repair {name} --studies-dir {place}"
 
 
 def _sound_bytes(path: Path) -> tuple[int, int]:

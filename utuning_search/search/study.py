@@ -12,7 +12,7 @@ import tomli_w
 from optuna.storages import BaseStorage
 
 from utuning_search.common.errors import StudyError
-from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.files import is_there, make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.common.toml import build, read_toml
 from utuning_search.designs.spaces.space import Space
@@ -173,7 +173,7 @@ class Study:
             InputError: Its spec.toml or run.toml is no TOML.
         """
         folder = Path(studies_dir) / name
-        if not (folder / SPEC).exists():
+        if not is_there(folder / SPEC):
             known = sorted(p.parent.name for p in Path(studies_dir).glob(f"*/{SPEC}"))
             todo = f"Known: {', '.join(known)}." if known else "Start one with: utuning-search run"
             raise StudyError(f"study '{name}'", f"it lies in {studies_dir}", "no such study", todo)

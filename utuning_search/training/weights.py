@@ -24,7 +24,7 @@ def pack(model: TunedModel, inputs: Tensor) -> bytes:
     Bytes, because tensors that cross processes are shared memory, which dies with its process.
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.tuner_state_dict().items()}
-    with torch.backends.cudnn.flags(allow_tf32=False):  # others will compute them in fp32
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # others will compute them in fp32
         logits = predict(model, inputs).cpu()
     return safetensors.torch.save(sealed({**tensors, CHECK: logits}))
 
