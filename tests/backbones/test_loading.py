@@ -1,5 +1,6 @@
 """Backbones by name: weights from many kinds of files, what does not fit is named, and how images are prepared."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from utuning_search.backbones.loading import freeze, load_backbone, preprocessing_of
+from utuning_search.backbones.checkpoint import weights_digest
+from utuning_search.backbones.loading import freeze, load_backbone, load_digested, preprocessing_of
+from utuning_search.backbones.supported import check_supported
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.designs.design import Placement
 from utuning_search.tuners import TOKEN_OPERATIONS, AdapterConfig, LoraConfig, PrefixConfig, PromptConfig
@@ -105,9 +108,36 @@ def test_position_embeddings_are_resampled(state: dict[str, Tensor], tmp_path: P
         (lambda s: s.update(extra=torch.zeros(1)), "extra unexpected"),
         (lambda s: s.update({"norm.bias": torch.zeros(3)}), r"norm\.bias is \(3,\), not \(64,\)"),
         (lambda s: s.update({"pos_embed": torch.zeros(1, 5, 3)}), r"pos_embed is \(1, 5, 3\), not \(1, 5, 64\)"),
-        (lambda s: [s.pop(k) for k in list(s) if k.startswith("blocks.5.")], r"blocks\.5\..* missing; .*and 7 more"),
+        (
+            lambda s: [s.pop(k) for k in list(s) if k.startswith("blocks.5.")],
+            r"blocks\.5\..* missing; and 9 more missing",
+        ),
+        (
+            lambda s: s.update({f"old.{k}": s.pop(k) for k in ("norm.bias", "cls_token")}),
+            r"norm\.bias missing; old\.cls",
+        ),
+        (
+            lambda s: [s.update({k[:-6]: s.pop(k)}) for k in list(s) if ".attn.qkv.weight" in k],
+            r"more missing; blocks\.0\.attn\.qkv\. unexp",
+        ),
+        (lambda s: s["blocks.2.norm1.bias"].fill_(torch.nan), r"got blocks\.2\.norm1\.bias is not finite\."),
+        (lambda s: s["pos_embed"][0, 3, 1:2].fill_(-torch.inf), r"got pos_embed is not finite\."),
+        (lambda s: s.update({"norm.bias": torch.zeros(64, dtype=torch.int32)}), r"norm\.bias is of another type"),
+        (lambda s: s.update({"cls_token": s["cls_token"].to(torch.complex64)}), r"cls_token is of another type"),
     ],
-    ids=["missing", "extra", "shape", "pos_embed", "many"],
+    ids=[
+        "missing",
+        "extra",
+        "shape",
+        "pos_embed",
+        "many",
+        "both",
+        "several-of-both",
+        "nan",
+        "inf",
+        "integers",
+        "complex",
+    ],
 )
 def test_what_does_not_fit_is_named(
     spoil: Callable[[dict[str, Tensor]], Any], named: str, state: dict[str, Tensor], tmp_path: Path
@@ -117,6 +147,67 @@ def test_what_does_not_fit_is_named(
     with pytest.raises(BackboneError, match=named) as refused:
         load_backbone(NAME, path, image_size=32)
     assert refused.value.where == f"checkpoint {path}"
+
+
+def resized(state: dict[str, Tensor], name: str, by: float) -> dict[str, Tensor]:
+    """With one number of one tensor changed."""
+    changed = {k: v.clone() for k, v in state.items()}
+    changed[name].view(-1)[-1] += by
+    return changed
+
+
+def digest(state: Any, path: Path, image_size: int | None = 32) -> str:
+    return load_digested(NAME, save(state, path), image_size)[1]
+
+
+def test_a_digest_is_of_what_was_read(state: dict[str, Tensor], tmp_path: Path) -> None:
+    """Resampled to another size, which machines round differently, it is the same; of other weights another one."""
+    path = tmp_path / "weights.safetensors"
+    whole = {k: v for k, v in state.items() if not k.startswith("head.")}
+    own = digest(state, path)
+    assert own == weights_digest(load_backbone(NAME, path, image_size=32).state_dict())
+    assert [digest(state, path, size) for size in (64, 96, None)] == [own] * 3
+    assert digest(whole, tmp_path / "whole.pth") == own, "a head counts"
+    assert digest({"state_dict": state, "epoch": 3}, tmp_path / "run.pth") == own
+    assert digest({f"module.{k}": v for k, v in state.items()}, path) == own
+    others = {
+        digest(resized(state, name, 1e-3), path, 64) for name in ("pos_embed", "cls_token", "blocks.5.mlp.fc2.bias")
+    }
+    assert len({own, *others}) == 4
+
+
+def test_a_digest_of_a_google_npz_is_of_what_was_read(state: dict[str, Tensor], tmp_path: Path) -> None:
+    found = []
+    for i, changed in enumerate((state, state, resized(state, "pos_embed", 1e-3))):
+        np.savez(tmp_path / f"{i}.npz", **jax_weights(changed, depth=6, heads=2))
+        found.append(load_digested(NAME, tmp_path / f"{i}.npz", (32, 64, 64)[i])[1])
+    assert found[0] == found[1] != found[2]
+
+
+# Around the names of a whole state, of others beside it, and inside a file of a training run.
+WRAPPED: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
+    "data parallel": lambda s: {f"module.{k}": v for k, v in s.items()},
+    "lightning": lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "epoch": 3},
+    "compiled": lambda s: {"model": {f"_orig_mod.module.{k}": v for k, v in s.items()}},
+    "detector": lambda s: {**{f"backbone.{k}": v for k, v in s.items()}, "neck.weight": torch.zeros(2)},
+    "student": lambda s: (
+        {f"{who}.vit.{k}": v for who in ("student",) for k, v in s.items()} | {"loss.t": torch.ones(1)}
+    ),
+    "wrapped twice": lambda s: {f"module.model.backbone.{k}": v for k, v in s.items()},
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_a_prefix_before_all_names_is_left_out(kind: str, state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = save(WRAPPED[kind](state), tmp_path / "wrapped.pth")
+    own = load_backbone(NAME, path, image_size=32).state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in own.items())
+
+
+def test_of_two_models_in_a_checkpoint_none_is_chosen(state: dict[str, Tensor], tmp_path: Path) -> None:
+    both = {f"{who}.{k}": v for who in ("student", "teacher") for k, v in state.items()}
+    with pytest.raises(BackboneError, match=r"missing; student\.blocks.* unexpected"):
+        load_backbone(NAME, save(both, tmp_path / "both.pth"), image_size=32)
 
 
 class _Code:
@@ -336,6 +427,31 @@ def test_unknown_name_is_answered_with_the_nearest() -> None:
 def test_unknown_weights_of_a_known_model_are_refused() -> None:
     with pytest.raises(BackboneError, match="its pretrained weights can be fetched"):
         load_backbone("test_vit.no_such_weights")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("swin_tiny_patch4_window7_224", "got SwinTransformer. Did you mean"),
+        ("vit_base_patch16_rpn_224", "Block with Attention and Mlp; got ResPostBlock"),
+        ("resnet50", "got ResNet. List others: timm.list_models"),
+    ],
+)
+def test_what_carries_no_tuners_is_refused_before_weights_are_fetched(
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is advised instead does carry them."""
+
+    def create(name: str, pretrained: bool = False, **settings: Any) -> Any:
+        assert not pretrained, "a network is asked"
+        return create_model(name, pretrained=False, **settings)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    with pytest.raises(BackboneError) as refused:
+        load_backbone(name)
+    assert said in str(refused.value)
+    for advised in re.findall(r"(?:'|Similar: |, )((?:vit|deit)\w+)", refused.value.todo):
+        check_supported(advised, {})
 
 
 @pytest.mark.parametrize("size", [None, 64])

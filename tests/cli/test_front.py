@@ -1,13 +1,16 @@
 """`front`: one front in every format, and a picture."""
 
 import csv
+import errno
 import io
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from utuning_search.designs.design import Design
+from utuning_search.search.storage import JournalLock
 
 from .commands import refused, rows, succeeded
 
@@ -54,3 +57,40 @@ def test_front_draws_a_png_whatever_its_name(name: str) -> None:
     with Image.open(name) as picture:
         assert picture.format == "PNG"
         assert min(picture.size) > 300
+
+
+def stamps() -> dict[Path, int]:
+    """When each file and folder was changed; in a folder, a file that came and went is a change."""
+    return {path: path.stat().st_mtime_ns for path in Path.cwd().rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--format", "csv"), ("--format", "json"), ("--studies-dir", "studies/../studies")]
+)
+@pytest.mark.usefixtures("studied")
+def test_looking_does_not_write(arguments: tuple[str, ...]) -> None:
+    """So it works where nobody may write: neither tables nor locks, nor a file that is gone again."""
+    Path("studies/smoke-tiny/front.csv").unlink()
+    before = stamps()
+    assert "linear" in succeeded("front", "smoke-tiny", *arguments)
+    assert stamps() == before
+
+
+@pytest.mark.usefixtures("studied")
+def test_a_torn_journal_is_told_where_nobody_may_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("studies/smoke-tiny/journal.log").open("ab") as file:
+        file.write(b"torn")
+
+    def acquire(lock: JournalLock) -> bool:
+        raise OSError(errno.EROFS, f"Read-only file system {lock is None}")
+
+    monkeypatch.setattr(JournalLock, "acquire", acquire)
+    assert "every line is whole; got 4 unreadable bytes" in refused("front", "smoke-tiny")
+
+
+@pytest.mark.parametrize("name", ["renamed", "smoke-tiny-2", "smoke.tiny"])
+@pytest.mark.parametrize("command", ["front", "export", "resume", "confirm"])
+def test_a_renamed_folder_says_which_study_it_holds(name: str, command: str, studied: Path) -> None:
+    (studied / "studies" / "smoke-tiny").rename(studied / "studies" / name)
+    told = refused(command, name)
+    assert f"it holds the study '{name}'; got the study 'smoke-tiny'. Call the folder smoke-tiny again" in told

@@ -17,17 +17,19 @@ from torch import Tensor
 
 from utuning_search.backbones import loading
 from utuning_search.backbones.merge import merge
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import BackboneError, InputError, StudyError, UTuningError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.results.export import export_trial
-from utuning_search.results.load import TunedClassifier, load_tuned, weights_digest
+from utuning_search.results.load import TunedClassifier, load_tuned
 from utuning_search.results.pick import pick_trial
 from utuning_search.search.budget import Budget
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
+from utuning_search.training.context import load_search
 from utuning_search.training.proxy import ProxyTrainer, Result
 from utuning_search.training.runtime import Runtime
-from utuning_search.training.weights import CHECK
+from utuning_search.training.weights import CHECK, SEAL
 from utuning_search.tuners import (
     OPERATIONS,
     TUNERS,
@@ -39,7 +41,7 @@ from utuning_search.tuners import (
     ScaleShiftConfig,
 )
 
-from ..helpers import CASES, SCALES
+from ..helpers import CASES, SCALES, unfuse_attention
 
 TASK = """
 name = "tiny"
@@ -136,7 +138,7 @@ class Bench:
         self.data = self.trainer.data
         self._count = 100
 
-    def train(self, design: Design) -> tuple[TrialRecord, Tensor]:
+    def train(self, design: Design) -> TrialRecord:
         """A record as a study has it after the trial, its weights in the study's folder."""
         self._count += 1
         design = design.resolve(6)
@@ -146,15 +148,26 @@ class Bench:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(result.weights)
         size = design.num_parameters(self.study.shape, 10)
-        record = TrialRecord(
-            self._count, "complete", design.key, design, "", size, result.accuracy, 2, 0.1, {}, None, ""
-        )
-        return record, safetensors.torch.load(result.weights)[CHECK]
+        return TrialRecord(self._count, "complete", design.key, design, "", size, result.accuracy, 2, 0.1, {}, None, "")
+
+    def logits(self, record: TrialRecord) -> Tensor:
+        """Of the first validation images, by the trainer's own model with the trial's weights."""
+        assert record.design is not None
+        tensors = safetensors.torch.load_file(self.study.weights_file(record.number))
+        model = TunedModel(loading.load_backbone("glyph_vit"), record.design, 10).eval()
+        unfuse_attention(model.backbone)
+        model.load_tuner_state_dict({k: v for k, v in tensors.items() if k not in (CHECK, SEAL)})
+        with torch.no_grad():
+            logits: Tensor = model(
+                load_search(self.study.spec.task, None).preprocessing.normalise(self.data.validation.images[:16])
+            )
+        return logits
 
     def export(self, design: Design, name: str) -> Exported:
-        record, check = self.train(design)
+        record = self.train(design)
         folder = self.root / "exports" / name
-        return Exported(folder, record, check, export_trial(self.study, record, folder))
+        difference = export_trial(self.study, record, folder)
+        return Exported(folder, record, self.logits(record), difference)
 
 
 @pytest.fixture(scope="module")
@@ -316,7 +329,7 @@ def test_tuner_toml_says_what_it_is(bench: Bench, adapter: Exported) -> None:
     assert sorted(p.name for p in adapter.folder.iterdir()) == sorted(FILES)
     assert Design.from_dict(table["design"]) == record.design
     assert table["classes"] == list(bench.data.classes)
-    digest = weights_digest(loading.load_backbone("glyph_vit"))
+    digest = loading.load_digested("glyph_vit")[1]
     assert table["backbone"] == {"name": "glyph_vit", "checkpoint": "", "image_size": 0, "digest": digest}
     assert {**table["task"], "backbone": {k: v for k, v in table["backbone"].items() if k != "digest"}} == (
         study.spec.task.to_dict()
@@ -437,8 +450,10 @@ EDITS: dict[str, tuple[str, str, str]] = {
     "beyond-the-depth": ('blocks = "1-6"', 'blocks = "1-7"', "blocks match at least one of 1 to 6"),
     "fewer-classes": ('    "9",\n', "", "they fit the design exactly; got head"),
     "an-unknown-backbone": ('name = "glyph_vit"', 'name = "glyph_vitt"', "Did you mean"),
-    "no-digest": ("digest = ", "hash = ", "only known keys are allowed"),
-    "another-digest": ('digest = "', 'digest = "f', "its weights' digest is f"),
+    "no-digest": ("image_size = 0\ndigest = ", "image_size = 0\nhash = ", "only known keys are allowed"),
+    "another-digest": ('image_size = 0\ndigest = "', 'image_size = 0\ndigest = "f', "its weights' digest is f"),
+    "another-tuners-digest": ('format = 1\ndigest = "', 'format = 1\ndigest = "f', "tuner.safetensors is f"),
+    "a-digest-of-no-text": ('format = 1\ndigest = "', 'format = 1\ndigest = 5 # "', "tuner.safetensors is 5"),
 }
 
 

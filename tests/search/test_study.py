@@ -65,13 +65,16 @@ tuner = ["none", "norm", "bias"]
 blocks = ["all", "last 1"]
 """
 COORDINATES = ("key", "design", "state", "preset", "parameters", "accuracy", "epochs", "reason")
+SECRET = "s3cr3t-w0rd"
 STORAGE_URLS = (
     "postgresql+psycopg://user:s3cr3t-w0rd@127.0.0.1:1/studies",
-    "postgresql://user:s3cr3t-w0rd@127.0.0.1:1/studies",
-    "postgresql://user:at@s3cr3t-w0rd@127.0.0.1:1/studies",
+    "postgresql+psycopg://user:at@s3cr3t-w0rd@127.0.0.1:1/studies",
+    "postgresql+psycopg://user:a s3cr3t-w0rd@127.0.0.1:1/studies",
+    "postgresql+psycopg://127.0.0.1:1/studies?user=user&password=at@s3cr3t-w0rd",
+    "postgresql+psycopg:///studies?host=127.0.0.1&port=1&password=s3cr3t-w0rd&s3cr3t-w0rd=1",
     "postgresql://user:slash/s3cr3t-w0rd@127.0.0.1:1/studies",
-    "postgresql://127.0.0.1:1/studies?user=user&password=s3cr3t-w0rd",
     "mysql://user:s3cr3t-w0rd@127.0.0.1:1/studies",
+    "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BUID%3Dme%3BPWD%3Ds3cr3t-w0rd%3BSERVER%3Dhost",
 )
 
 
@@ -713,7 +716,7 @@ def test_a_storage_that_cannot_be_reached(tmp_path: Path, url: str) -> None:
     own = Inputs(tmp_path)
     with pytest.raises(StudyError, match="--storage") as caught:
         own.create("remote", storage=url)
-    assert "s3cr3t-w0rd" not in str(caught.value)
+    assert SECRET not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "studies").exists(), "a study that could not be created left its folder"
 
@@ -748,7 +751,7 @@ def test_a_password_is_not_kept(inputs: Inputs, monkeypatch: pytest.MonkeyPatch)
         study = inputs.create(f"password-{i}", storage=url)
         for path in study.folder.rglob("*"):
             if path.is_file():
-                assert "s3cr3t-w0rd" not in path.read_text(), f"{url} in {path.name}"
+                assert SECRET not in path.read_text(), f"{url} in {path.name}"
 
 
 def test_a_run_leaves_the_random_state_alone(inputs: Inputs) -> None:

@@ -16,7 +16,7 @@ from utuning_search.training.context import load_search
 from utuning_search.training.full import FullTrainer, Trained
 from utuning_search.training.loop import Examples, predict, train
 from utuning_search.training.runtime import Runtime
-from utuning_search.training.weights import CHECK, check_images
+from utuning_search.training.weights import CHECK, SEAL, check_images, is_whole
 
 from .helpers import DEPTH, DESIGNS, SEED, TASK
 
@@ -55,7 +55,8 @@ def test_it_is_the_loop_on_all_images_and_a_fresh_model(full: FullTrainer, desig
     assert (last.number, last.accumulation) == (RECIPE.epochs, found.accumulation)
     model.eval()
     tensors = safetensors.torch.load(found.weights)
-    check = tensors.pop(CHECK)
+    assert is_whole(tensors)
+    check, _ = tensors.pop(CHECK), tensors.pop(SEAL)
     assert tensors.keys() == model.tuner_state_dict().keys()
     for name, tensor in model.tuner_state_dict().items():
         assert torch.equal(tensors[name], tensor)

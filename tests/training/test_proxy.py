@@ -16,7 +16,7 @@ from utuning_search.training.loop import Examples, measure, predict, train
 from utuning_search.training.proxy import ProxyTrainer, Result
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
-from utuning_search.training.weights import CHECK
+from utuning_search.training.weights import CHECK, SEAL, check_images, is_whole
 
 from .helpers import DEPTH, DESIGNS, SEED, TASK, evaluated, outcome
 
@@ -91,9 +91,10 @@ def test_check_logits_are_the_tuned_models(trainer: ProxyTrainer) -> None:
     context = load_search(TASK, None)
     adapter_of(context.backbone).unfuse_attention()
     model = TunedModel(context.backbone, design, 10).eval()
-    check = tensors.pop(CHECK)
+    assert is_whole(tensors)
+    check, _ = tensors.pop(CHECK), tensors.pop(SEAL)
     model.load_tuner_state_dict(tensors)
-    x = context.preprocessing.normalise(context.data.validation.images[: len(check)])
+    x = context.preprocessing.normalise(check_images(context.preprocessing))
     assert (predict(model, x) - check).abs().max() <= 1e-6
 
 

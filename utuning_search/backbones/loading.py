@@ -5,15 +5,17 @@ from typing import Any, TypeVar
 
 import timm
 from timm.data import resolve_model_data_config
-from torch import nn
+from torch import Tensor, nn
 
-from utuning_search.backbones.checkpoint import load_checkpoint
-from utuning_search.backbones.embedded.architecture import WEIGHTS, glyph_vit
+from utuning_search.backbones.checkpoint import load_checkpoint, weights_digest, without_head
+from utuning_search.backbones.embedded.architecture import GLYPH_VIT, WEIGHTS, glyph_vit
 from utuning_search.backbones.preprocessing import Preprocessing
-from utuning_search.backbones.registry import adapter_of, supported
-from utuning_search.common.errors import BackboneError, InputError, nearest
+from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.supported import check_supported
+from utuning_search.common.errors import BackboneError, InputError
 
-GLYPH_VIT = "glyph_vit"
+__all__ = ["GLYPH_VIT", "freeze", "load_backbone", "load_digested", "preprocessing_of"]
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -28,32 +30,49 @@ def load_backbone(name: str, checkpoint: Path | None = None, image_size: int | N
 
     Raises:
         InputError: No such model or file.
-        BackboneError: Of no family that can carry tuners, or the checkpoint does not fit (names the tensors).
+        BackboneError: Of no family that can carry tuners, which is found out before weights are fetched, or the
+            checkpoint does not fit (names the tensors).
     """
+    return _load(name, checkpoint, image_size)[0]
+
+
+def load_digested(name: str, checkpoint: Path | None = None, image_size: int | None = None) -> tuple[nn.Module, str]:
+    """As `load_backbone`, with the digest of the weights as they were read: before anything was resampled.
+
+    What is resampled differs in its last bits from machine to machine.
+    """
+    model, read = _load(name, checkpoint, image_size)
+    if checkpoint is None and name != GLYPH_VIT and image_size is not None:
+        plain = _fetched(name)  # timm tells nobody what it read before it resampled
+        read = without_head(adapter_of(plain, name), plain.state_dict())
+    return model, weights_digest(read)
+
+
+def _load(name: str, checkpoint: Path | None, image_size: int | None) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A frozen backbone, and what was read; of timm's pretrained weights it is what became of them."""
     where = f"backbone '{name}'"
     if name == GLYPH_VIT:
         if image_size not in (None, 8):
             raise InputError(where, "image_size is 8", image_size, "Leave image_size out.")
         model: nn.Module = glyph_vit()
-        load_checkpoint(adapter_of(model, name), checkpoint or WEIGHTS)
-    elif not timm.is_model(name):
-        known = (GLYPH_VIT, *timm.list_models("*vit*"))
-        advice = nearest(name, known).split(" Known")[0]
-        raise InputError("backbone", "name is a timm model or glyph_vit", f"'{name}'", advice)
-    else:
-        size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
-        try:
-            model = timm.create_model(name, pretrained=checkpoint is None, num_classes=0, **size)
-        except TypeError as error:  # the architecture does not know img_size
-            raise BackboneError(where, supported(), error) from None
-        except (RuntimeError, OSError) as error:
-            todo = "Give a local file as checkpoint, or check the network."
-            raise BackboneError(where, "its pretrained weights can be fetched", error, todo) from None
-        adapter = adapter_of(model, name)
-        adapter.check_image_size(where)
-        if checkpoint is not None:
-            load_checkpoint(adapter, checkpoint)
-    return freeze(model)
+        return freeze(model), load_checkpoint(adapter_of(model, name), checkpoint or WEIGHTS)
+    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+    check_supported(name, size)
+    if checkpoint is not None:
+        model = timm.create_model(name, pretrained=False, num_classes=0, **size)
+        return freeze(model), load_checkpoint(adapter_of(model, name), checkpoint)
+    model = _fetched(name, **size)
+    return freeze(model), without_head(adapter_of(model, name), model.state_dict())
+
+
+def _fetched(name: str, **size: Any) -> nn.Module:
+    """A timm model with its pretrained weights, from the cache or the network."""
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0, **size)
+    except (RuntimeError, OSError) as error:
+        todo = "Give a local file as checkpoint, or check the network."
+        raise BackboneError(f"backbone '{name}'", "its pretrained weights can be fetched", error, todo) from None
+    return model
 
 
 def freeze(model: M) -> M:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from utuning_search.cli.streams import say
 from utuning_search.common.errors import InputError, nearest
 from utuning_search.designs.nearest import references
 from utuning_search.designs.presets import PRESETS, preset
@@ -13,9 +14,9 @@ from utuning_search.tuners import TUNERS, Reference
 def run(arguments: argparse.Namespace) -> int:
     found = _references(arguments.what)
     if found:
-        print("\n\n".join(reference.bibtex() for reference in found))
+        say("\n\n".join(reference.bibtex() for reference in found))
     else:
-        print("% A linear probe has no tuner: nothing to cite.")
+        say("% A linear probe has no tuner: nothing to cite.")
     return 0
 
 

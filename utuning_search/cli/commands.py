@@ -160,7 +160,7 @@ COMMANDS = {
     "recommend": Command(RECOMMEND, _recommend, f"{RECOMMEND[0].upper()}{RECOMMEND[1:]}."),
     "front": Command("show a study's Pareto front", _front),
     "export": Command("write a tuner that loads in three lines", _export),
-    "repair": Command("cut a damaged journal back to its last sound line", _repair),
+    "repair": Command("leave out of a damaged journal what cannot be read", _repair),
     "spaces": Command("list the search spaces, or explain one", _spaces),
     "tasks": Command("list the tasks, or explain one", _tasks),
     "presets": Command("list the known methods, or explain one", _presets),

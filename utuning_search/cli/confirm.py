@@ -1,6 +1,7 @@
 """`confirm`: a front in earnest, on the test split."""
 
 import argparse
+import shlex
 from collections.abc import Iterator
 
 from rich.console import RenderableType
@@ -80,10 +81,14 @@ def _options(arguments: argparse.Namespace, **changed: int) -> str:
     usual = {"top": TOP, "seeds": SEEDS, "epochs": None, "remeasure": None}
     usual |= {"workers": None, "device": None, "data_dir": None}
     given = {name: changed.get(name, getattr(arguments, name)) for name in usual}
-    said = [f" --{name.replace('_', '-')} {value}" for name, value in given.items() if value != usual[name]]
+    said = [
+        f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name, value in given.items()
+        if value != usual[name]
+    ]
     said += [" --no-augment"] if arguments.no_augment else []
-    said += [f" --trial {t}" for t in arguments.trial]
-    return "".join([*said, *(f" --preset {p}" for p in arguments.preset)])
+    said += [f" --trial {shlex.quote(t)}" for t in arguments.trial]
+    return "".join([*said, *(f" --preset {shlex.quote(p)}" for p in arguments.preset)])
 
 
 def _lines(found: Confirmation) -> Iterator[RenderableType]:

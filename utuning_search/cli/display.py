@@ -145,7 +145,7 @@ def _panel(snapshot: Snapshot, quality: Objective) -> Panel:
     target = snapshot.target or settled
     head = Table.grid(padding=(0, 2))
     head.add_row(
-        f"[bold]{settled}[/] of {snapshot.target or '?'} trials",
+        _bold(settled, f" of {snapshot.target or '?'} trials"),
         f"{len(snapshot.running)} running",
         f"{states['pruned']} pruned",
         f"{states['failed']} failed" if states["failed"] else "",
@@ -154,9 +154,9 @@ def _panel(snapshot: Snapshot, quality: Objective) -> Panel:
     )
     body = Table.grid(padding=(0, 2))
     body.add_row(
-        f"best {quality.name.replace('_', ' ')} [bold]{best}[/]",
-        f"front of [bold]{len(snapshot.front)}[/]",
-        f"hypervolume [bold]{snapshot.hypervolume:.4f}[/]",
+        Text(f"best {quality.name.replace('_', ' ')} ").append_text(_bold(best)),
+        Text("front of ").append_text(_bold(len(snapshot.front))),
+        Text("hypervolume ").append_text(_bold(f"{snapshot.hypervolume:.4f}")),
     )
     rows = Table.grid(padding=(0, 2))
     rows.add_column(justify="right", no_wrap=True)
@@ -167,9 +167,13 @@ def _panel(snapshot: Snapshot, quality: Objective) -> Panel:
         known = running.values.get(quality.name, running.accuracy)
         at = "waiting" if known is None else quality.text(known)
         name = running.preset or str(running.design)
-        rows.add_row(f"[dim]#{running.trial.number}[/]", f"epoch {running.epoch}", at, name)
+        rows.add_row(Text(f"#{running.trial.number}", "dim"), f"epoch {running.epoch}", at, name)
     bar = ProgressBar(total=max(target, 1), completed=min(settled, target))
     return Panel(Group(head, bar, body, rows), title="utuning-search", title_align="left")
+
+
+def _bold(value: object, after: str = "") -> Text:
+    return Text.assemble((str(value), "bold"), after)
 
 
 def _line(record: TrialRecord, snapshot: Snapshot, objectives: Objectives) -> str:

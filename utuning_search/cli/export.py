@@ -5,8 +5,10 @@ from pathlib import Path
 
 from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.options import EXPORTS
+from utuning_search.cli.streams import say
 from utuning_search.cli.studies import load_study
 from utuning_search.common.errors import InputError
+from utuning_search.common.text import python_string
 from utuning_search.results.export import export_trial
 from utuning_search.results.export_peft import export_peft
 from utuning_search.results.pick import pick_trial
@@ -24,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     if peft:
         lines = export_peft(study, record, out)
         console.print(f"Trial {record.number}: {record.design}", **PLAIN)
-        print("\n" + "\n".join(lines))
+        say("\n" + "\n".join(lines))
         return 0
     difference = export_trial(study, record, out, arguments.data_dir)
     console.print(f"Trial {record.number}: {record.design}", **PLAIN)
@@ -37,6 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
     if better:
         console.print(f"Note: on the test images {better}.", **PLAIN)
     where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""
-    print(f'\nfrom utuning_search import load_tuned\nmodel = load_tuned("{out}"{where})')
-    print('logits = model(model.preprocess(["photo.jpg"]))  # files, pictures of Pillow, or uint8 tensors')
+    say(f"\nfrom utuning_search import load_tuned\nmodel = load_tuned({python_string(out)}{where})")
+    say('logits = model(model.preprocess(["photo.jpg"]))  # files, pictures of Pillow, or uint8 tensors')
     return 0

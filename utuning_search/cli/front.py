@@ -8,11 +8,12 @@ from pathlib import Path
 from utuning_search.cli.console import console
 from utuning_search.cli.display import front_lines
 from utuning_search.cli.options import FORMATS
+from utuning_search.cli.streams import say
 from utuning_search.cli.studies import load_study, title_of
 from utuning_search.common.errors import InputError
 from utuning_search.results.pictures.front import save_front
 from utuning_search.results.sampling_error import validation_images
-from utuning_search.results.tables import HIGH, LOW, NEAREST, front_table, write_tables
+from utuning_search.results.tables import HIGH, LOW, NEAREST, front_table
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -22,19 +23,19 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("--png", "it names a file", f"'{arguments.png}'")
     study = load_study(arguments)
     records, images = study.trials(), validation_images(study)
-    write_tables(study)
     if arguments.png:
         save_front(records, title_of(study), Path(arguments.png), study.objectives, images)
     table = front_table(records, study.shape.depth, study.objectives, images)
     if arguments.format == "csv":
-        sys.stdout.write(table.to_csv(index=False))
+        say(table.to_csv(index=False).removesuffix("\n"))
     elif arguments.format == "json":
         added = table[[NEAREST, LOW, HIGH]].to_dict("records")
         rows = [
             {**r.to_dict(), "design": r.design and r.design.to_dict(), **more}
             for r, more in zip(study.front(), added, strict=True)
         ]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        readable = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+        say(json.dumps(rows, indent=2, ensure_ascii=not readable))
     else:
         for line in front_lines(study, records):
             console.print(line)

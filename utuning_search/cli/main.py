@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from utuning_search.cli.commands import COMMANDS, module_of
 from utuning_search.cli.stopped import STOPPED, Stopped
+from utuning_search.cli.streams import accept_any_text, complain, say, stopped_at_once
 from utuning_search.common.errors import UTuningError
 from utuning_search.common.lazy import load
 
@@ -19,21 +20,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        code: int = load(module_of(arguments.command), "run")(arguments)
+        accept_any_text()
+        with stopped_at_once():
+            run = load(module_of(arguments.command), "run")
+        code: int = run(arguments)
         return code
     except UTuningError as error:
-        print(f"utuning-search: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        complain(f"error: {error}")
         return 2
     except Stopped as stopped:
-        print(f"\n{stopped}")
+        say(f"\n{stopped}")
         return STOPPED
     except KeyboardInterrupt:
-        print("utuning-search: stopped.", file=sys.stderr)
+        complain("stopped.")
         return STOPPED
     except BrokenPipeError:
         # The reader of our output is gone (`| head`); Python would complain again while closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # of a name that no file can have, a folder that may not be read, and the like
+        place = "" if error.filename is None else f"file {error.filename}: "
+        complain(f"error: {place}it can be used; got {error.strerror or error}.")
+        return 2
     finally:
         signal.signal(signal.SIGTERM, previous)
 

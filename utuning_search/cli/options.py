@@ -21,7 +21,7 @@ def add_place(parser: argparse.ArgumentParser, *, name: bool) -> None:
     if name:
         parser.add_argument("name", metavar="NAME", help="the study, a folder in --studies-dir")
     parser.add_argument("--studies-dir", default="studies", metavar="DIR", help="where studies lie (default: studies)")
-    text = f"Optuna storage URL (default: ${STORAGE}, else a journal file in the study's folder)"
+    text = f"Optuna storage URL (default: ${STORAGE}, which `ps` does not show, else a journal in the study's folder)"
     parser.add_argument("--storage", default=os.environ.get(STORAGE), metavar="URL", help=text)
 
 

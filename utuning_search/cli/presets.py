@@ -39,7 +39,7 @@ def _explain(known: Preset) -> None:
     console.print(f"Trainable parameters on ViT-B/16, without a head: {size:,}", highlight=False)
     if known.note:
         console.print(f"Note: {known.note}.", highlight=False, soft_wrap=True)
-    console.print("\n\n".join(r.bibtex() for r in known.references), highlight=False, markup=False)
+    console.print("\n\n".join(r.bibtex() for r in known.references), highlight=False)
 
 
 def _sizes() -> Table:

@@ -18,6 +18,7 @@ from utuning_search.cli.studies import (
     write_results,
 )
 from utuning_search.common.counts import parse_count
+from utuning_search.common.text import python_string
 from utuning_search.data.survey import Survey
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.results.finals import Final
@@ -150,7 +151,7 @@ def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
     yield f"\nPictures  {study.folder / FRONT_PNG}  {study.folder / FINALS_PNG}"
     yield f"Tuner     {found.folder} (loaded again, its logits differ by at most {found.difference:.1e})"
     where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""
-    yield f'\nfrom utuning_search import load_tuned\nmodel = load_tuned("{found.folder}"{where})'
+    yield f"\nfrom utuning_search import load_tuned\nmodel = load_tuned({python_string(found.folder)}{where})"
     yield 'logits = model(model.preprocess(["photo.jpg"]))  # files, pictures of Pillow, or uint8 tensors'
     yield "names = [model.classes[i] for i in logits.argmax(1)]"
 

@@ -2,6 +2,8 @@
 
 import argparse
 
+from rich.text import Text
+
 from utuning_search.cli.console import console, listing
 from utuning_search.cli.options import positive
 from utuning_search.common.bundled import bundled, find
@@ -31,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _explain(space: Space, arguments: argparse.Namespace) -> None:
     variables = space.variables(arguments.depth)
     size = f"{_size(space.size(arguments.depth))} designs"
-    console.print(f"[bold]{space.name}[/]: {space.description}")
+    console.print(Text.assemble((space.name, "bold"), f": {space.description}"))
     console.print(
         f"{size} and {len(variables)} search variables for a backbone of {arguments.depth} blocks; {_cost(space.name)}"
     )

@@ -1,11 +1,12 @@
 """What commands on a study share: opening it, its files, and how one goes on with it."""
 
 import argparse
-import sys
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
 from utuning_search.cli.console import PLAIN, console
+from utuning_search.cli.streams import complain
 from utuning_search.common.wording import printable
 from utuning_search.results.classes import per_class
 from utuning_search.results.finals import Confirmation
@@ -32,7 +33,7 @@ def load_study(arguments: argparse.Namespace, **changed: Any) -> Study:
 
 def place_of(arguments: argparse.Namespace) -> str:
     """The options that another command needs to find the same study, with a space before; a URL may hold a password."""
-    place = "" if arguments.studies_dir == "studies" else f" --studies-dir {arguments.studies_dir}"
+    place = "" if arguments.studies_dir == "studies" else f" --studies-dir {shlex.quote(arguments.studies_dir)}"
     return place + (" --storage URL" if arguments.storage else "")
 
 
@@ -65,7 +66,7 @@ def warn_of_skipped(study: Study) -> None:
     if skipped:
         names = "; ".join(skipped[:SHOWN]) + (f"; all are named in {study.folder / SPLITS}" if skipped[SHOWN:] else "")
         images = "image that cannot be read was" if len(skipped) == 1 else "images that cannot be read were"
-        print(f"utuning-search: warning: {len(skipped)} {images} left out: {names}", file=sys.stderr)
+        complain(f"warning: {len(skipped)} {images} left out: {names}")
 
 
 def say_notes(notes: Iterable[str]) -> None:

@@ -22,3 +22,8 @@ def short(value: float) -> str:
     if value >= 1e5:
         return f"{value / 1e6:.2f}".rstrip("0").rstrip(".") + "M"
     return f"{value / 1e3:.1f}".rstrip("0").rstrip(".") + "k" if value >= 1e3 else f"{value:.0f}"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: 1 trial, 2 trials, 12,000 bytes."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

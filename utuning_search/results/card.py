@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from utuning_search.common.text import python_string
 from utuning_search.results.verdicts import kept_advice
 from utuning_search.search.objectives.base import Objective
 from utuning_search.search.study import Study
@@ -24,7 +25,7 @@ def card(study: Study, record: TrialRecord, table: dict[str, Any], folder: str) 
         "",
         "```python",
         "from utuning_search import load_tuned",
-        f'model = load_tuned("{folder}"{where})',
+        f"model = load_tuned({python_string(folder)}{where})",
         'logits = model(model.preprocess(["photo.jpg"]))  # files, pictures of Pillow, or uint8 tensors',
         "```",
         "",

@@ -25,7 +25,7 @@ from utuning_search.results.kept import check_data, finals_of, kept_outcomes
 from utuning_search.results.outcomes import EXPORTED_SEED, FINALS, Outcome, keep_outcome
 from utuning_search.results.predictions import Classes, keep_labels, keep_predictions
 from utuning_search.results.rounds import Rounds
-from utuning_search.search.layout import IMAGES
+from utuning_search.search.layout import IMAGES, named, sweep
 from utuning_search.search.objectives.registry import measures
 from utuning_search.search.study import Study
 from utuning_search.training.context import SearchContext, load_backbone, load_search
@@ -120,7 +120,7 @@ def confirm(
     _check(top=top, seeds=seeds, epochs=epochs, workers=workers)
     records = study.trials()
     if not study.front():
-        todo = f"Let it run on: utuning-search resume {study.name}"
+        todo = f"Let it run on: utuning-search resume {named(study.folder)}"
         raise StudyError(f"study '{study.name}'", "it has a complete trial to confirm", "none", todo)
     finalists = select(
         records,
@@ -142,6 +142,7 @@ def confirm(
     data = load_final_data(study.spec.task.data, context.preprocessing, runtime.data_path, permit=TestPermit())
     make_folder(study.folder / FINALS)
     with locked(study.folder / FINALS, study.name, "confirms"):
+        sweep(study.folder / FINALS)
         kept = kept_outcomes(study, finalists, recipe.epochs, augment, seeds, data.digest)
         keep_labels(study.folder, data.test.labels.numpy())
         count = default_workers(kind) if workers is None else workers

@@ -1,6 +1,7 @@
 """Write a trial's tuner as a folder that loads in three lines."""
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -8,80 +9,108 @@ from typing import Any
 import safetensors.torch
 import tomli_w
 import torch
+from torch import Tensor
 
 from utuning_search.common.errors import StudyError
-from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.files import is_there, whole_folder, write_atomically
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs import keys
 from utuning_search.designs.nearest import references
 from utuning_search.results.card import TRAINED_ON, card
+from utuning_search.results.checked import difference, tolerance
 from utuning_search.results.exported import FORMAT, README, TUNER_TOML, TUNER_WEIGHTS
-from utuning_search.results.load import load_tuned, weights_digest
-from utuning_search.results.outcomes import EXPORTED_SEED, confirmed_metrics, confirmed_weights
+from utuning_search.results.load import TunedClassifier, open_tuned
+from utuning_search.results.outcomes import EXPORTED_SEED, confirmed_metrics
+from utuning_search.results.trained import again, read_source, source_of
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
-from utuning_search.training.context import load_search
-from utuning_search.training.weights import CHECK, check_images
+from utuning_search.training.context import backbone_digest, load_search
+from utuning_search.training.weights import (
+    CHECK,
+    SEAL,
+    check_images,
+    older_check_images,
+    sealed,
+    tuner_digest,
+)
 
 PACKAGES = ("utuning-search", "torch", "timm", "optuna")
 
 
 def export_trial(study: Study, record: TrialRecord, out: Path, data_dir: str | None = None) -> float:
-    """Write tuner.toml, tuner.safetensors and README.md into `out`, and load them back.
+    """Write tuner.toml, tuner.safetensors and README.md into `out`, once they were loaded back and compared.
 
     A confirmed design is exported as its confirmation's first seed trained it, on all training images; another as
-    its trial did.
+    its trial did. The images of neither need to be there.
 
     Returns:
-        Largest absolute difference between the loaded tuner's logits and those of that training, on the first 16
-        validation images for a trial and on images of noise for a confirmed design.
+        Largest absolute difference between the loaded tuner's logits and those of that training, on images of noise.
+
+    Raises:
+        StudyError: There are no weights to export, they are not those that were trained, or loaded back they compute
+            something else (beyond `checked.TOLERANCE`); then nothing is written.
     """
     source, confirmed = source_of(study, record)
     check_free(out, (TUNER_TOML, TUNER_WEIGHTS, README))
+    tensors = read_source(study, record)
     data_dir = data_dir or study.local.get("data_dir")
-    context = load_search(study.spec.task, data_dir)
-    table = tuner_table(study, record, weights_digest(context.backbone), confirmed=confirmed)
-    make_folder(out)
-    write_atomically(out / TUNER_WEIGHTS, source.read_bytes())
-    write_atomically(out / README, card(study, record, table, out.resolve().name))
-    write_atomically(out / TUNER_TOML, tomli_w.dumps(table))
-    loaded = load_tuned(out, data_dir=data_dir)
-    wanted = safetensors.torch.load_file(source)[CHECK]
-    with torch.no_grad():
-        images = check_images(loaded.preprocessing) if confirmed else context.data.validation.images[: len(wanted)]
-        got = loaded(loaded.preprocess(images))
-    return float((got - wanted).abs().max())
+    digests = backbone_digest(study.spec.task, data_dir), tuner_digest(tensors)
+    table = tuner_table(study, record, *digests, confirmed=confirmed)
+    with whole_folder(out, last=TUNER_TOML) as folder:
+        write_atomically(folder / TUNER_WEIGHTS, safetensors.torch.save(tensors))
+        write_atomically(folder / README, card(study, record, table, out.resolve().name))
+        write_atomically(folder / TUNER_TOML, tomli_w.dumps(table))
+        loaded, _, _ = open_tuned(folder, data_dir=data_dir)
+        wanted = tensors[CHECK]
+        apart = difference(loaded, _checked_on(study, loaded, tensors, confirmed, data_dir), wanted)
+        if not apart <= tolerance(wanted):
+            rule = f"loaded again, its logits are those of its training, up to {tolerance(wanted):.1e}"
+            raise StudyError(f"file {source}", rule, f"a difference of {apart:.1e}", again(study, record, confirmed))
+        if SEAL not in tensors:  # of an older version: from here on it can be checked without images
+            with torch.no_grad():
+                tensors[CHECK] = loaded(loaded.preprocess(check_images(loaded.preprocessing)))
+            write_atomically(folder / TUNER_WEIGHTS, safetensors.torch.save(sealed(tensors)))
+    return apart
 
 
-def source_of(study: Study, record: TrialRecord) -> tuple[Path, bool]:
-    """Where a complete trial's weights are, and whether they are those of its design's confirmation."""
-    if record.state != "complete" or record.design is None:
-        raise StudyError(f"trial {record.number}", "only a complete trial has a tuner", record.state)
-    confirmed = confirmed_weights(study.folder, record.key)
-    if confirmed is not None:
-        return confirmed, True
-    source = study.weights_file(record.number if record.reused is None else record.reused)
-    if not source.exists():
-        raise StudyError(f"trial {record.number}", "its weights are in the study's folder", f"no {source.name}")
-    return source, False
+def _checked_on(
+    study: Study, loaded: TunedClassifier, tensors: Mapping[str, Tensor], confirmed: bool, data_dir: str | None
+) -> Tensor:
+    """The normalised images whose logits a training kept: noise, but for trials of older versions."""
+    if SEAL in tensors:
+        images = check_images(loaded.preprocessing)
+    elif confirmed:
+        images = older_check_images(loaded.preprocessing)
+    else:
+        images = load_search(study.spec.task, data_dir).data.validation.images[: len(tensors[CHECK])]
+    return loaded.preprocess(images)
 
 
 def check_free(out: Path, names: tuple[str, ...]) -> None:
     for name in names:  # a README.md may be the user's own
-        if (out / name).exists():
+        if is_there(out / name):
             raise StudyError(f"folder {out}", "it holds no exported tuner yet", name, "Choose another with --out.")
 
 
-def tuner_table(study: Study, record: TrialRecord, backbone_digest: str, *, confirmed: bool = False) -> dict[str, Any]:
-    """What tuner.toml holds; `confirmed` says that the weights are those of the design's confirmation."""
+def tuner_table(
+    study: Study, record: TrialRecord, backbone: str, tuner: str, *, confirmed: bool = False
+) -> dict[str, Any]:
+    """What tuner.toml holds.
+
+    Args:
+        backbone: Digest of its weights.
+        tuner: Digest of the weights of tuners and head.
+        confirmed: Whether these are those of the design's confirmation.
+    """
     if record.design is None:
         raise StudyError(f"trial {record.number}", "it has a design", "none")
     task = study.spec.task.to_dict()
     return {
         "format": FORMAT,
+        "digest": tuner,
         "classes": study.classes,
         "design": record.design.to_dict(),
-        "backbone": {**task.pop("backbone"), "digest": backbone_digest},
+        "backbone": {**task.pop("backbone"), "digest": backbone},
         "shape": study.shape.to_dict(),
         "task": task,
         **({"decoding": read} if (read := study.decoding.to_dict()) else {}),

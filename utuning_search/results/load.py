@@ -1,14 +1,14 @@
 """Load an exported tuner: a folder in, a module that predicts out."""
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from utuning_search.backbones.loading import load_backbone, preprocessing_of
+from utuning_search.backbones.checkpoint import weights_digest
+from utuning_search.backbones.loading import load_digested, preprocessing_of
 from utuning_search.backbones.merge import merge as merge_tuners
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.registry import adapter_of
@@ -20,9 +20,10 @@ from utuning_search.data.decoding import Decoding
 from utuning_search.data.pixels import read_pictures
 from utuning_search.data.places import find_data
 from utuning_search.designs.design import Design
-from utuning_search.results.exported import TUNER_TOML, read_exported
+from utuning_search.results.checked import AT_LOADING, difference, tolerance
+from utuning_search.results.exported import TUNER_TOML, TUNER_WEIGHTS, read_exported
 from utuning_search.training.runtime import resolve_device
-from utuning_search.training.weights import CHECK
+from utuning_search.training.weights import CHECK, SEAL, check_images, is_whole, tuner_digest
 
 
 class TunedClassifier(nn.Module):
@@ -82,7 +83,7 @@ def load_tuned(
     data_dir: Path | str | None = None,
     checkpoint: Path | str | None = None,
 ) -> TunedClassifier:
-    """The tuned model of an exported folder, in evaluation mode.
+    """The tuned model of an exported folder, in evaluation mode, checked to compute what its training computed.
 
     Args:
         folder: With tuner.toml and tuner.safetensors.
@@ -93,10 +94,27 @@ def load_tuned(
         checkpoint: That file itself, wherever it is now.
 
     Raises:
-        InputError: Files are missing or damaged.
-        BackboneError: The backbone's weights are not those the tuner was trained on, or the tuner does not fit.
+        InputError: Files are missing or damaged, or weights are not those that were exported.
+        BackboneError: The backbone's weights are not those the tuner was trained on, the tuner does not fit, or
+            together they do not compute what they did after training.
     """
     folder = Path(folder)
+    kind = resolve_device(device)
+    model, tensors, digest = open_tuned(folder, data_dir=data_dir, checkpoint=checkpoint, fused=kind != "cpu")
+    if digest is not None or SEAL in tensors:  # the first exports have neither
+        _check(model, tensors, digest, folder)
+    model.model = merge_tuners(model.model) if merge else model.model
+    return model.to(kind).eval()
+
+
+def open_tuned(
+    folder: Path,
+    *,
+    data_dir: Path | str | None = None,
+    checkpoint: Path | str | None = None,
+    fused: bool = False,
+) -> tuple[TunedClassifier, dict[str, Tensor], str | None]:
+    """As `load_tuned`, on the CPU and not yet checked, with the file's tensors and the digest that they should have."""
     table, tensors = read_exported(folder)
     where = f"{folder / TUNER_TOML}, backbone"
     digest = table["backbone"].pop("digest", None)
@@ -104,26 +122,34 @@ def load_tuned(
     path = Path(checkpoint) if checkpoint is not None else None
     if path is None and spec.checkpoint:
         path = find_data(spec.checkpoint, None if data_dir is None else Path(data_dir), where)
-    backbone = load_backbone(spec.name, path, spec.image_size or None)
-    if weights_digest(backbone) != digest:
+    backbone, read = load_digested(spec.name, path, spec.image_size or None)
+    # The first exports have the digest of a backbone as it is once loaded, with what was resampled.
+    if digest not in (read, weights_digest(backbone.state_dict())):
         todo = "Give the checkpoint it was trained on."
-        raise BackboneError(where, f"its weights' digest is {digest}", weights_digest(backbone), todo)
-    kind = resolve_device(device)
-    if kind == "cpu":
+        raise BackboneError(where, f"its weights' digest is {digest}", read, todo)
+    if not fused:
         adapter_of(backbone).unfuse_attention()  # as in training: the two kernels round differently
     model = TunedModel(backbone, Design.from_dict(table["design"], str(folder / TUNER_TOML)), len(table["classes"]))
-    tensors.pop(CHECK, None)
-    model.load_tuner_state_dict(tensors)
-    model = merge_tuners(model) if merge else model
+    model.load_tuner_state_dict({name: tensor for name, tensor in tensors.items() if name not in (CHECK, SEAL)})
     preprocessing = preprocessing_of(backbone, spec.name)
     decoding = Decoding.from_dict(table.get("decoding", {}))
-    return TunedClassifier(model, preprocessing, tuple(table["classes"]), decoding).to(kind).eval()
+    tuned = TunedClassifier(model, preprocessing, tuple(table["classes"]), decoding)
+    return tuned.eval(), tensors, table.get("digest")
 
 
-def weights_digest(backbone: nn.Module) -> str:
-    """Twelve hexadecimal digits of all parameters and buffers of a backbone."""
-    content = hashlib.sha256()
-    for name, tensor in sorted(backbone.state_dict().items()):
-        content.update(name.encode())
-        content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return content.hexdigest()[:12]
+def _check(model: TunedClassifier, tensors: Mapping[str, Tensor], digest: str | None, folder: Path) -> None:
+    """Raise unless weights are those that were exported, and their logits those of the training."""
+    where, todo = f"exported tuner {folder}", "Export it again."
+    found = tuner_digest(tensors)
+    if digest not in (found, None):
+        raise InputError(where, f"the digest of {TUNER_WEIGHTS} is {digest}, as {TUNER_TOML} says", found, todo)
+    wanted = tensors.get(CHECK)
+    if wanted is None or not is_whole(tensors):
+        got = f"no {CHECK}" if wanted is None else "others"
+        raise InputError(where, f"{TUNER_WEIGHTS} holds the logits that it was exported with", got, todo)
+    images = model.preprocess(check_images(model.preprocessing)[:AT_LOADING])
+    apart = difference(model, images, wanted[:AT_LOADING])
+    if not apart <= tolerance(wanted):
+        rule = f"its logits on images of noise are those of its training, up to {tolerance(wanted):.1e}"
+        todo = "Its backbone computes something else here: take the versions that its tuner.toml names."
+        raise BackboneError(where, rule, f"a difference of {apart:.1e}", todo)

@@ -21,7 +21,7 @@ from utuning_search.designs.design import Design
 from utuning_search.results.finalists import Finalist
 from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.outcomes import FINALS
-from utuning_search.search.layout import IMAGES
+from utuning_search.search.layout import IMAGES, sweep
 from utuning_search.search.study import Study
 from utuning_search.training.context import load_search
 from utuning_search.training.measuring import threads
@@ -96,6 +96,7 @@ def remeasure(
     runtime = Runtime(kind, study.spec.precision, data_dir or study.local.get("data_dir"))
     make_folder(study.folder / FINALS)
     with locked(study.folder / FINALS, study.name, "confirms"):
+        sweep(study.folder / FINALS)
         kept = {(a.key, a.seed): a for f in tried for s in range(seeds) if (a := _read(study, f.design.key, s))}
         missing = {key: tuple(s for s in range(seeds) if (key, s) not in kept) for key in by_key}
         if any(missing.values()):

@@ -1,6 +1,7 @@
 """A new study: checked, then written into its folder and its storage; after an error nothing of it is left."""
 
 import json
+import platform
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -17,12 +18,16 @@ from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
-from utuning_search.search.layout import LOCAL, SPEC, SPLITS
+from utuning_search.search.layout import LOCAL, SPEC, SPLITS, named, sweep
 from utuning_search.search.leases import home
+from utuning_search.search.masking import mask
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.spec import StudySpec, exact_objective
-from utuning_search.search.storage import JOURNAL, mask, open_storage, place_of, storage_errors
+from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
 from utuning_search.training.context import SearchContext
+
+LONGEST = 200  # bytes of a name; files beside the study have longer ones
+CREATING = "creating"  # where a study in a database is being created; empty once it is
 
 
 def write_study(
@@ -46,6 +51,7 @@ def write_study(
     make_folder(folder)
     with locked(folder, folder.name, "runs"), storage_errors(storage, folder):
         check_new(folder)  # again: another process may have been faster
+        sweep(folder)
         (folder / JOURNAL).unlink(missing_ok=True)  # of a creation that was killed; see check_new
         with _recorded(opened or open_storage(None, folder), folder, storage, spec, context):
             write_atomically(folder / SPLITS, json.dumps(context.data.index(), indent=1) + "\n")
@@ -59,12 +65,19 @@ def _recorded(
     storage: BaseStorage, folder: Path, url: str | None, spec: StudySpec, context: SearchContext
 ) -> Iterator[None]:
     """Create the study in its storage; after an error here or inside, nothing of it is left."""
+    if url:
+        _remove_half(storage, folder)
     try:
         created = optuna.create_study(study_name=folder.name, storage=storage, directions=spec.objectives.directions)
     except optuna.exceptions.DuplicatedStudyError:
-        todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)} --storage URL  Or choose another --name."
+        todo = (
+            f"Go on with it where its folder is: utuning-search resume {named(folder)} --storage URL  "
+            f"Or choose another --name. If its creation was killed there, run it there again."
+        )
         raise StudyError(place_of(url, folder), "a new study has a new name", folder.name, todo) from None
     try:
+        if url:
+            created.set_user_attr(CREATING, _here(folder))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             created.set_metric_names(list(spec.objectives.names))  # for Optuna's dashboard
@@ -75,6 +88,8 @@ def _recorded(
         created.set_user_attr("digest", spec.digest)
         created.set_user_attr("spec", spec.to_dict())
         yield
+        if url:
+            created.set_user_attr(CREATING, "")
     except BaseException:
         with suppress(Exception):  # the first error says more
             optuna.delete_study(study_name=folder.name, storage=storage)
@@ -83,9 +98,25 @@ def _recorded(
         raise
 
 
+def _remove_half(storage: BaseStorage, folder: Path) -> None:
+    """Remove a study of the folder's name that was killed while it was created: here, or so early that it says nothing.
+
+    Nothing of it can be used: it has no trials, and there is no folder with its spec.
+    """
+    for half in optuna.get_all_study_summaries(storage):
+        if half.study_name == folder.name and not half.n_trials:
+            told = half.user_attrs
+            if told.get(CREATING) == _here(folder) or not (told.get(CREATING) or "spec" in told):
+                optuna.delete_study(study_name=folder.name, storage=storage)
+
+
+def _here(folder: Path) -> str:
+    return f"{platform.node()}:{folder.resolve()}"
+
+
 def check_new(folder: Path) -> None:
     """Refuse a folder that holds a study. One that was killed while it was created has no spec and no trials."""
-    todo = f"Go on with: utuning-search resume {folder.name}{_at(folder)}  Or choose another --name."
+    todo = f"Go on with: utuning-search resume {named(folder)}  Or choose another --name."
     if (folder / SPEC).exists():
         raise StudyError(f"study '{folder.name}'", "a new study has a new name", f"one in {folder}", todo)
     if (folder / JOURNAL).exists():
@@ -108,8 +139,12 @@ def _check_limits(spec: StudySpec, setting: Setting) -> None:
 
 
 def check_name(name: str) -> None:
-    if not name or name.startswith(".") or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise StudyError("--name", "a study's name has letters, digits, - _ and .", f"'{name}'")
+    if len(name.encode()) > LONGEST:
+        rule = f"a study's name has at most {LONGEST} bytes"
+        raise StudyError("--name", rule, f"{len(name.encode())} of '{name[:20]}...'", "Give a shorter one.")
+    if not name or name[0] in ".-" or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        rule = "a study's name has letters, digits, - _ and ., and begins with neither - nor ."
+        raise StudyError("--name", rule, f"'{name}'")
 
 
 def _check_space(space: Space, depth: int, learning_rate: float) -> None:
@@ -119,7 +154,3 @@ def _check_space(space: Space, depth: int, learning_rate: float) -> None:
         if not space.contains(design, depth):
             todo = "Widen a set, or take the preset out of the space's list."
             raise StudyError(f"space '{space.name}'", "its presets lie in it", f"'{name}' does not", todo)
-
-
-def _at(folder: Path) -> str:
-    return "" if folder.parent == Path("studies") else f" --studies-dir {folder.parent}"

@@ -1,9 +1,8 @@
 """Optuna storages: the journal file in a study's folder, or any URL; checks, repair, masking."""
 
 import contextlib
-import json
 import os
-import re
+import shlex
 import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -16,22 +15,18 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from utuning_search.common.errors import StudyError
+from utuning_search.common.lazy import load
+from utuning_search.search.journal_lines import is_line, parse
+from utuning_search.search.masking import mask, masked
 
 JOURNAL = "journal.log"
 SAFE = "Everything finished before is safe; mend the cause, then resume."
 SHOWN = 200  # characters of a database's message
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)\S*(@)")  # up to the last @: a password may hold one, or a slash
-_IN_QUERY = re.compile(r"(password=)[^&\s]*", re.IGNORECASE)
 
 
 def quiet_optuna() -> None:
     """Only Optuna's errors; its messages on each trial would tear the display apart."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def mask(url: str) -> str:
-    """A storage URL fit for screens and files: the password replaced by ***."""
-    return _IN_QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***\2", url))
 
 
 class JournalLock(JournalFileOpenLock):
@@ -60,7 +55,10 @@ class _Journal(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         try:
-            yield from super().read_logs(log_number_from)
+            for line in super().read_logs(log_number_from):
+                if not (isinstance(line, dict) and is_line(line)):
+                    raise ValueError("one that is not Optuna's")
+                yield line
         except OSError as error:
             raise StudyError(f"journal {self._path}", "it can be read", error.strerror or error, SAFE) from None
         except ValueError as error:
@@ -102,10 +100,13 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
                 return JournalStorage(_Journal(path))
         except OSError as error:
             raise StudyError(f"journal {path}", "it can be read and written", error.strerror) from None
+        except (KeyError, TypeError, ValueError, AssertionError) as error:  # of lines that contradict each other
+            got = f"{type(error).__name__}: {error}"
+            raise StudyError(f"journal {path}", "its lines tell one story", got, _repair(path)) from None
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:
-        raise StudyError(place_of(url, folder), "the storage can be opened", _said(error)) from None
+        raise StudyError(place_of(url, folder), "the storage can be opened", _said(error, url)) from None
 
 
 @contextlib.contextmanager
@@ -114,14 +115,17 @@ def storage_errors(url: str | None, folder: Path) -> Iterator[None]:
     try:
         yield
     except StorageInternalError as error:
-        raise StudyError(
-            place_of(url, folder), "it can be read and written", _said(error.__cause__ or error), SAFE
-        ) from None
+        got = _said(error.__cause__ or error, url)
+        raise StudyError(place_of(url, folder), "it can be read and written", got, SAFE) from None
+    except Exception as error:
+        if url and isinstance(error, load("sqlalchemy.exc", "SQLAlchemyError")):
+            raise StudyError(place_of(url, folder), "it can be read and written", _said(error, url), SAFE) from None
+        raise
 
 
-def _said(error: BaseException) -> str:
+def _said(error: BaseException, url: str | None) -> str:
     # Not every message of a database driver hides the password, so none is shown as it is; some have many lines.
-    return f"{type(error).__name__}: {' '.join(mask(str(error)).split())[:SHOWN]}"
+    return f"{type(error).__name__}: {' '.join(masked(str(error), url or '').split())[:SHOWN]}"
 
 
 def check_journal(path: Path) -> None:
@@ -129,33 +133,16 @@ def check_journal(path: Path) -> None:
     if path.exists():
         whole, total = _sound_bytes(path)
         if whole < total:  # or another process is writing its last line right now
-            with _locked(path):
+            with contextlib.suppress(StudyError), journal_locked(path):  # where nobody can write, nobody is
                 whole, total = _sound_bytes(path)
         if whole < total:
             got = f"{total - whole} unreadable bytes after {whole} good ones"
             raise StudyError(f"journal {path}", "every line is whole", got, _repair(path))
 
 
-def repair_journal(path: Path) -> tuple[int, int]:
-    """Cut a journal back to its last sound line; what is cut off is kept in a file beside it.
-
-    Returns:
-        (bytes kept, bytes cut).
-    """
-    if not path.exists():
-        raise StudyError(f"journal {path}", "it exists", "no such file")
-    with _locked(path):
-        whole, total = _sound_bytes(path)
-        if whole < total:
-            content = path.read_bytes()
-            path.with_suffix(".damaged").write_bytes(content[whole:])
-            with path.open("r+b") as file:
-                file.truncate(whole)
-    return whole, total - whole
-
-
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def journal_locked(path: Path) -> Iterator[None]:
+    """Keep other processes from reading a journal's end or writing to it."""
     lock = JournalLock(path)
     try:
         lock.acquire()
@@ -168,19 +155,16 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _repair(path: Path) -> str:
-    return f"Run: utuning-search repair {path.parent.name} --studies-dir {path.parent.parent}"
+    name, place = shlex.quote(path.parent.name), shlex.quote(str(path.parent.parent))
+    return f"Run: utuning-search repair {name} --studies-dir {place}"
 
 
 def _sound_bytes(path: Path) -> tuple[int, int]:
-    """(bytes up to the end of the last line before any that is torn or not JSON, all bytes)."""
+    """(bytes up to the end of the last line before any that is torn or not Optuna's, all bytes)."""
     whole = 0
     with path.open("rb") as file:
         for line in file:
-            try:
-                sound = line.endswith(b"\n") and isinstance(json.loads(line), dict)
-            except ValueError:
-                sound = False
-            if not sound:
+            if parse(line) is None:
                 break
             whole += len(line)
     return whole, path.stat().st_size

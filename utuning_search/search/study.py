@@ -10,11 +10,12 @@ from typing import Any
 
 import optuna
 import tomli_w
+from optuna.storages import BaseStorage
 
 from utuning_search.common.errors import StudyError
-from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.files import is_there, make_folder, write_atomically
 from utuning_search.common.locks import locked
-from utuning_search.common.toml import read_toml
+from utuning_search.common.toml import build, read_toml
 from utuning_search.data.decoding import Decoding
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import Budget, spent
@@ -22,8 +23,9 @@ from utuning_search.search.creation import check_name, check_new, write_study
 from utuning_search.search.defaults import OBJECTIVES, PRUNER, SAMPLER
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.kept_spec import refuse_another, settings
-from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS
+from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS, sweep
 from utuning_search.search.leases import Heart, home
+from utuning_search.search.local import read_local
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.cost import full_fine_tuning
 from utuning_search.search.objectives.registry import Objectives, measures
@@ -43,6 +45,8 @@ from utuning_search.training.runtime import Runtime, default_workers, resolve_de
 from utuning_search.training.task import Task
 from utuning_search.tuners import BackboneShape
 
+SHOWN = 5  # studies that an error names
+
 
 class Study:
     """A search of a space on a task, in a folder, with everything that was tried in an Optuna storage.
@@ -58,18 +62,31 @@ class Study:
             self._storage = open_storage(storage_url, folder)
             try:
                 self._optuna = optuna.load_study(study_name=folder.name, storage=self._storage)
+            except KeyError:
+                raise _another(folder, storage_url, self._storage) from None
+            try:
                 attributes = self._optuna.user_attrs
-                self.shape = BackboneShape(**attributes["shape"])
-                self.classes: list[str] = attributes["classes"]
-                stored: dict[str, Any] = attributes["spec"]
-                self.decoding = Decoding.from_dict(
-                    attributes.get("decoding", {})
-                )  # of pictures, where files say little
+                shape, classes, stored = (attributes[name] for name in ("shape", "classes", "spec"))
+                decoding = attributes.get("decoding", {})
             except KeyError:
                 raise StudyError(
                     place_of(storage_url, folder), f"it holds the study '{folder.name}'", "nothing of it", RESTORE
                 ) from None
-        self._stored = StudySpec.from_dict(stored, f"{place_of(storage_url, folder)}, spec")
+        where = place_of(storage_url, folder)
+        try:
+            self.shape = build(BackboneShape, shape, f"{where}, shape")
+            self._stored = StudySpec.from_dict(stored, f"{where}, spec")
+        except AttributeError as error:  # no table at all
+            raise StudyError(where, "it holds the study's spec", f"AttributeError: {error}", RESTORE) from None
+        try:
+            self.decoding = Decoding.from_dict(decoding)  # of pictures, where files say little
+        except (AttributeError, TypeError, ValueError) as error:
+            raise StudyError(
+                where, "it holds how pictures are read", f"{type(error).__name__}: {error}", RESTORE
+            ) from None
+        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            raise StudyError(where, "it holds the names of the study's classes", repr(classes)[:60], RESTORE)
+        self.classes: list[str] = classes
         self.setting = Setting(self.shape, len(self.classes))
         self.scheduler = Scheduler(self._optuna, self._storage, spec, self.setting, local["owner"], self._keep_weights)
 
@@ -170,12 +187,12 @@ class Study:
             InputError: Its spec.toml or run.toml is no TOML.
         """
         folder = Path(studies_dir) / name
-        if not (folder / SPEC).exists():
+        if not is_there(folder / SPEC):
             known = sorted(p.parent.name for p in Path(studies_dir).glob(f"*/{SPEC}"))
             todo = f"Known: {', '.join(known)}." if known else "Start one with: utuning-search run"
             raise StudyError(f"study '{name}'", f"it lies in {studies_dir}", "no such study", todo)
         spec = StudySpec.from_dict(read_toml(folder / SPEC), str(folder / SPEC))
-        local = {"owner": uuid.uuid4().hex, **(read_toml(folder / LOCAL) if (folder / LOCAL).exists() else {})}
+        local = {"owner": uuid.uuid4().hex, **read_local(folder / LOCAL)}
         if local.get("storage") and not storage:
             todo = f"Give --storage {local['storage']} with its password."
             raise StudyError(f"study '{name}'", "its storage is given", "none", todo)
@@ -262,6 +279,8 @@ class Study:
             Interrupts() as interrupts,
         ):
             self._own()
+            for folder in (self.folder, self.folder / WEIGHTS):
+                sweep(folder)
             self.scheduler.reap()
             if retry_failed:
                 self.scheduler.retry_failed()
@@ -319,3 +338,15 @@ class Study:
         path = self.weights_file(trial)
         make_folder(path.parent)
         write_atomically(path, weights)
+
+
+def _another(folder: Path, url: str | None, storage: BaseStorage) -> StudyError:
+    """What is said where a storage holds no study of a folder's name."""
+    where, rule = place_of(url, folder), f"it holds the study '{folder.name}'"
+    names = optuna.get_all_study_names(storage)
+    if url is None and len(names) == 1:  # a folder's journal has one
+        todo = f"Call the folder {names[0]} again, as a study has its folder's name."
+        return StudyError(where, rule, f"the study '{names[0]}'", todo)
+    got = f"others: {', '.join(names[:SHOWN])}{', ...' if names[SHOWN:] else ''}" if names else "nothing of it"
+    todo = f"If its folder was renamed, call it again what the study is called. {RESTORE}" if names else RESTORE
+    return StudyError(where, rule, got, todo)

@@ -6,6 +6,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from utuning_search.common.errors import StudyError
 from utuning_search.designs.design import Design
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.registry import USUAL, Objectives
@@ -13,6 +14,16 @@ from utuning_search.search.pareto import front, hypervolume
 from utuning_search.training.out_of_memory import note
 
 RUNG, MEASURED, OVERSIZED = "rung:", "measured:", "oversized"
+# What a trial's attributes hold, by name; besides them `exact` and `final`, numbers by name, and what rungs measured.
+TYPES: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("owner", "key", "preset", "reason"), str),
+    **dict.fromkeys(("parameters", "index", "epochs", "reused", "accumulation"), int),
+    "seconds": (int, float),
+    "design": dict,
+    "interrupted": bool,
+    OVERSIZED: bool,
+}
+SHOWN = 60  # characters of an attribute that an error names
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -95,7 +106,37 @@ class TrialRecord:
 
 
 def read_trial(trial: FrozenTrial, batch: int, objectives: Objectives = USUAL) -> TrialRecord:
-    """The record of an Optuna trial that this package made; `batch` is the images a step of its task."""
+    """The record of an Optuna trial that this package made; `batch` is the images a step of its task.
+
+    Raises:
+        StudyError: Something was kept of it that this package does not write.
+    """
+    where, rule = f"trial {trial.number}", "its attributes are as utuning-search writes them"
+    todo = "Put the storage back from a copy, or start a new study."
+    for name, value in trial.user_attrs.items():
+        if not _is_of_its_type(name, value):
+            raise StudyError(where, rule, f"{name} = {str(value)[:SHOWN]!r}", todo)
+    try:
+        return _read_trial(trial, batch, objectives)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # InputErrors of a design among them
+        raise StudyError(where, rule, f"{type(error).__name__}: {error}", todo) from None
+
+
+def _is_of_its_type(name: str, value: object) -> bool:
+    """Whether an attribute holds what is written by its name; others may hold what they like."""
+    if name.startswith((RUNG, MEASURED)):
+        return _is_number(value)
+    if name in ("exact", "final"):
+        return isinstance(value, dict) and all(map(_is_number, value.values()))
+    known = TYPES.get(name)
+    return known is None or (isinstance(value, known) and (known is bool or not isinstance(value, bool)))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _read_trial(trial: FrozenTrial, batch: int, objectives: Objectives) -> TrialRecord:
     attributes = trial.user_attrs
     measured = _measured(attributes)
     rungs = {epoch: values["accuracy"] for epoch, values in measured.items() if "accuracy" in values}

@@ -39,7 +39,7 @@ class Trained:
             where an earlier training in this process needed more, so that it cannot be told.
         inference_ratio: Time an image over that of the bare backbone with a head; 1 is no extra cost.
         merged_ratio: The same after merging.
-        weights: See `weights.pack`; of `weights.check_images`.
+        weights: See `weights.pack`.
         predictions: Number of the most likely class of each test image, int64 (images,), on the CPU.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
         others: What was measured on the test split besides accuracy, by name.

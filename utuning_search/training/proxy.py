@@ -14,7 +14,7 @@ from utuning_search.training.measurement import Measure
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
 from utuning_search.training.trainer import Trainer
-from utuning_search.training.weights import CHECKED_IMAGES
+from utuning_search.training.weights import check_images
 
 VALIDATION = "validation"
 
@@ -45,7 +45,7 @@ class Result:
 
     Attributes:
         accuracy: On the validation split, in fp32, in [0, 1].
-        weights: See `weights.pack`; of the first validation images.
+        weights: See `weights.pack`.
         seconds: Training and measuring, without the time a caller took between reports.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
         others: What was measured besides, by name.
@@ -122,7 +122,7 @@ class ProxyTrainer(Trainer):
         return views, Examples(self.cache.tokens(VALIDATION, block), self._validation.labels)
 
     def _checked_images(self) -> Tensor:
-        return self._validation.inputs[:CHECKED_IMAGES]
+        return check_images(self._preprocessing).to(self.runtime.device)
 
     def _prepare(self, source: str, images: Tensor) -> Tensor:
         """The input of a batch of a source's images: normalised, and mirrored for the second view."""

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from timm.models.vision_transformer import VisionTransformer
 
-__all__ = ["WEIGHTS", "VisionTransformer", "glyph_vit"]
+__all__ = ["GLYPH_VIT", "WEIGHTS", "VisionTransformer", "glyph_vit"]
 
+GLYPH_VIT = "glyph_vit"  # its name among backbones
 WEIGHTS = Path(__file__).with_name("glyph_vit.safetensors")
 
 

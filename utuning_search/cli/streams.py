@@ -1,0 +1,55 @@
+"""Standard output and error, without a library: what is printed for other programs, and what is said in one line."""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from utuning_search.cli.stopped import STOPPED
+from utuning_search.common.text import visible
+
+PROGRAM = "utuning-search"
+QUIETLY = f"{PROGRAM}: stopped."
+
+
+def say(text: str) -> None:
+    """Print lines for other programs to read, neither broken nor coloured."""
+    print(visible(text))
+
+
+def complain(text: str) -> None:
+    """Print one line to standard error."""
+    print(f"{PROGRAM}: {visible(' '.join(text.splitlines()))}", file=sys.stderr)
+
+
+def accept_any_text() -> None:
+    """Let standard output and error take what their encoding has no letters for, as escapes instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """End the process at Ctrl-C in here, while libraries are imported and nothing has begun.
+
+    Inside of them a KeyboardInterrupt may become anything, such as an import that failed.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, or a caller's own
+        yield
+        return
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave(signum: int, frame: object) -> NoReturn:
+    del signum, frame
+    os.write(2, f"{QUIETLY}\n".encode())
+    os._exit(STOPPED)
