@@ -4,6 +4,7 @@ import pytest
 
 from utuning_search.common.bundled import bundled
 from utuning_search.common.errors import InputError
+from utuning_search.designs.design import Design
 from utuning_search.designs.known_methods import PRESETS
 from utuning_search.designs.rates import rate_factor
 from utuning_search.designs.spaces.space import Space
@@ -88,6 +89,27 @@ def test_known_methods_are_trained_at_the_rate_that_the_spec_says(name: str) -> 
     study = PretendStudy(space=space)
     records = study.play(len(space.presets))
     assert {r.preset: r.design for r in records} == study.spec.preset_designs(DEPTH)
+
+
+@pytest.mark.parametrize("name", ["full", "smoke"])
+def test_a_rate_that_is_asked_for_is_taken_as_it_is(name: str) -> None:
+    """Also where the space has another, or none; the usual one of the same method stays beside it."""
+    text = "ssf:learning_rate=0.0123,ssf,adapter-plus:rank=4:learning_rate=2"
+    table = PretendStudy(space=Space.load(name)).spec.to_dict()
+    designs = StudySpec.from_dict({**table, "presets": [text]}).preset_designs(DEPTH)
+    known = spec(Space.load(name)).preset_designs(DEPTH)
+    asked, usual, larger = (designs[part] for part in text.split(","))
+    assert (asked.learning_rate, larger.learning_rate) == (0.0123, 2.0)
+    assert usual == known["ssf"]
+    assert asked.placements == usual.placements
+    assert asked == Design.preset("ssf", learning_rate=0.0123).resolve(DEPTH)
+    assert {p.tuner.options()["rank"] for p in larger.placements} == {4}
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "high", "true", "nan", "1e3"])
+def test_a_rate_that_is_none_is_refused(rate: str) -> None:
+    with pytest.raises(InputError, match=r"preset 'ssf': learning_rate is a number above 0; got"):
+        StudySpec.from_dict({**PretendStudy().spec.to_dict(), "presets": [f"ssf:learning_rate={rate}"]})
 
 
 def test_rates_that_nobody_knows_are_refused() -> None:

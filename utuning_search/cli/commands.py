@@ -47,7 +47,7 @@ def _run(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
     text = f"one of {', '.join(SAMPLERS)} (default: {SAMPLER})"
     parser.add_argument("--sampler", default=SAMPLER, metavar="S", help=text)
-    text = "try a known method first, such as adapter-plus:rank=4; commas, several times, or all"
+    text = "try a known method first, such as adapter-plus:rank=4,ssf:learning_rate=0.01; several times, or all"
     parser.add_argument("--preset", action="append", default=[], metavar="P", help=text)
     text = "train no design with more trainable parameters, head included, such as 50000, 50k or 1.2M"
     parser.add_argument("--max-params", metavar="N", help=text)
@@ -80,7 +80,7 @@ def _confirm(parser: ArgumentParser) -> None:
     text = "confirm this trial, instead of the front and the strongest known methods; commas, or several times"
     parser.add_argument("--trial", action="append", default=[], metavar="N", help=text)
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"trainings each (default: {SEEDS})")
-    text = "confirm a known method too, such as adapter-plus:rank=4; commas, several times, or all"
+    text = "confirm a known method too, such as adapter-plus:rank=4,ssf:learning_rate=0.01; several times, or all"
     parser.add_argument("--preset", action="append", default=[], metavar="P", help=text)
     parser.add_argument("--epochs", type=int, metavar="N", help="of each training (default: the task's)")
     text = "train on the images as they are, without random crops and mirror images (8-pixel images have none)"

@@ -45,13 +45,13 @@ class Design:
             raise InputError("design", "a block has one bypass", str(self), "Give it one size.")
 
     @classmethod
-    def preset(cls, name: str, **options: Any) -> "Design":
+    def preset(cls, name: str, *, learning_rate: float | None = None, **options: Any) -> "Design":
         """A published method, at its published setting but for `options`: `Design.preset("adapter-plus", rank=4)`.
 
         Raises:
             InputError: An unknown name or option (with the nearest known one), or an illegal value.
         """
-        return cls(preset(name).placements(**options))
+        return cls(preset(name).placements(**options), learning_rate)
 
     @property
     def is_bypass(self) -> bool:

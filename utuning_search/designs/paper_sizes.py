@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from utuning_search.designs.design import Design
 from utuning_search.tuners import BackboneShape
@@ -41,7 +42,7 @@ class PrintedSize:
     printed: str
     classes: float
     source: str
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     remark: str = ""
 
     @property

@@ -1,11 +1,14 @@
 """Known methods by name, and with options as a command line or a spec writes them."""
 
 import tomllib
+from typing import Any, NamedTuple
 
 from utuning_search.common.errors import InputError, nearest
 from utuning_search.designs.known_methods import PRESETS, Placements, Preset
 
-__all__ = ["PRESETS", "Preset", "parse_presets", "preset"]
+__all__ = ["PRESETS", "Asked", "Preset", "parse_presets", "preset"]
+
+RATE = "learning_rate"  # an option of every known method
 
 _BY_NAME = {p.name: p for p in PRESETS}
 if len(_BY_NAME) < len(PRESETS):
@@ -19,22 +22,40 @@ def preset(name: str) -> Preset:
     return _BY_NAME[name]
 
 
-def parse_presets(text: str) -> dict[str, Placements]:
-    """Placements by label for "name", "name:rank=4:scale=0.1", several of these with commas, or "all".
+class Asked(NamedTuple):
+    """A known method as somebody asked for it: its placements, and a peak learning rate, or None for the usual one."""
 
-    The label is the text itself, so that equal labels are equal designs.
+    placements: Placements
+    learning_rate: float | None = None
+
+
+def parse_presets(text: str) -> dict[str, Asked]:
+    """Known methods by label for "name", "name:rank=4:scale=0.1", several of these with commas, or "all".
+
+    Every method takes "learning_rate" besides options of its own. The label is the text itself, so that equal labels
+    are equal designs.
 
     Raises:
         InputError: An unknown name or option, or an illegal value.
     """
-    found: dict[str, Placements] = {}
+    found: dict[str, Asked] = {}
     for part in (p.name for p in PRESETS) if text == "all" else text.split(","):
         name, *options = part.strip().split(":")
         pairs = [option.partition("=") for option in options]
         if any(not value for _, _, value in pairs):
             raise InputError(f"preset '{name}'", "options are written like name:rank=4", f"'{part}'")
-        found[part.strip()] = preset(name).placements(**{key: _value(value) for key, _, value in pairs})
+        options_of: dict[str, Any] = {key: _value(value) for key, _, value in pairs}
+        rate = _rate(name, options_of.pop(RATE, None))
+        found[part.strip()] = Asked(preset(name).placements(**options_of), rate)
     return found
+
+
+def _rate(name: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e3:
+        raise InputError(f"preset '{name}'", f"{RATE} is a number above 0", repr(value))
+    return float(value)
 
 
 def _value(text: str) -> str | int | float | bool:

@@ -10,7 +10,7 @@ import tomli_w
 
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.designs.design import Design
-from utuning_search.designs.presets import parse_presets
+from utuning_search.designs.presets import Asked, parse_presets
 from utuning_search.designs.rates import rate_factor
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.defaults import OBJECTIVES as DEFAULT
@@ -77,13 +77,15 @@ class StudySpec:
 
     def preset_designs(self, depth: int) -> dict[str, Design]:
         """What is tried first, by label: the space's presets, then the others."""
-        found = {p.name: p.placements() for p in self.space.presets}
+        found = {p.name: Asked(p.placements()) for p in self.space.presets}
         for text in self.presets:
-            for label, placements in parse_presets(text).items():
-                found.setdefault(label, placements)
-        return {label: self._at_rate(Design(placements).resolve(depth), depth) for label, placements in found.items()}
+            for label, asked in parse_presets(text).items():
+                found.setdefault(label, asked)
+        return {label: self._at_rate(Design(*asked).resolve(depth), depth) for label, asked in found.items()}
 
     def _at_rate(self, design: Design, depth: int) -> Design:
+        if design.learning_rate is not None:
+            return design
         own = self.rates == OWN and self.space.learning_rate is not None
         factor = rate_factor(design, depth) if own else 1.0
         return replace(design, learning_rate=self.space.preset_rate(factor * self.task.recipe.learning_rate))
