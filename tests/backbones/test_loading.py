@@ -120,10 +120,6 @@ def test_position_embeddings_are_resampled(state: dict[str, Tensor], tmp_path: P
             lambda s: [s.update({k[:-6]: s.pop(k)}) for k in list(s) if ".attn.qkv.weight" in k],
             r"more missing; blocks\.0\.attn\.qkv\. unexp",
         ),
-        (lambda s: s["blocks.2.norm1.bias"].fill_(torch.nan), r"got blocks\.2\.norm1\.bias is not finite\."),
-        (lambda s: s["pos_embed"][0, 3, 1:2].fill_(-torch.inf), r"got pos_embed is not finite\."),
-        (lambda s: s.update({"norm.bias": torch.zeros(64, dtype=torch.int32)}), r"norm\.bias is of another type"),
-        (lambda s: s.update({"cls_token": s["cls_token"].to(torch.complex64)}), r"cls_token is of another type"),
     ],
     ids=[
         "missing",
@@ -133,10 +129,6 @@ def test_position_embeddings_are_resampled(state: dict[str, Tensor], tmp_path: P
         "many",
         "both",
         "several-of-both",
-        "nan",
-        "inf",
-        "integers",
-        "complex",
     ],
 )
 def test_what_does_not_fit_is_named(
