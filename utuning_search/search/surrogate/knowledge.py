@@ -80,11 +80,22 @@ class Knowledge:
 
     def gains(self, designs: Sequence[Design], rng: np.random.Generator) -> Floats:
         """Expected gain of hypervolume of designs that were not tried: (designs,)."""
+        return self._gains(designs, rng, None)
+
+    def promise(self, design: Design, number: int | None = None) -> float:
+        """Expected gain of hypervolume of one design, beside all trials but one of its own, if it has one.
+
+        Other objectives than one measured and one exact are sampled, always with the same numbers.
+        """
+        return float(self._gains([design], np.random.default_rng(0), number)[0])
+
+    def _gains(self, designs: Sequence[Design], rng: np.random.Generator, own: int | None) -> Floats:
+        """Beside complete and running trials, but for one."""
         exact, measured = self._given.objectives.exact, self._given.objectives.measured
         cheap = self._places(designs)
         if not self._records:
             return np.asarray(cheap.sum(axis=1))  # nothing is known but the cost
-        stands = self._points[[r.state in ("complete", "running") for r in self._records]]
+        stands = self._points[[r.state in ("complete", "running") and r.number != own for r in self._records]]
         raw = self._features(designs)
         if len(exact) == len(measured) == 1:
             mean, sd = self._models[self._quality.name].predict(raw)
@@ -103,6 +114,19 @@ class Knowledge:
         rivals = [i for i, r in enumerate(self._records) if cheap[i] and r.state == "complete" and r.number != number]
         column = [o.name for o in self._given.objectives.measured].index(self._quality.name)
         return float(mean[0]), float(sd[0]), float(self._points[rivals, column].max()) if rivals else -np.inf
+
+    def seen(self, number: int) -> tuple[float, float]:
+        """Of a trial: what it alone says of its quality at the end, and the standard deviation of that."""
+        row = next(i for i, r in enumerate(self._records) if r.number == number)
+        end, unsure = self._learned[self._quality.name][row]
+        return float(end), float(unsure)
+
+    def foretold(self, design: Design) -> tuple[float, float]:
+        """Mean and standard deviation of the quality of a design."""
+        if not self._records:
+            return 0.0, 1.0
+        mean, sd = self._models[self._quality.name].predict(self._features([design]))
+        return float(mean[0]), float(sd[0])
 
     @cached_property
     def _points(self) -> Floats:
