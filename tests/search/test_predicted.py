@@ -10,10 +10,10 @@ from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.search.history import Peers
 from utuning_search.search.objectives.registry import USUAL, Objectives
-from utuning_search.search.pruners import predicted
 from utuning_search.search.pruners.base import Rung
 from utuning_search.search.pruners.predicted import PredictedPruner
 from utuning_search.search.pruners.registry import pruner
+from utuning_search.search.surrogate.knowledge import Knowledge, Prospects
 from utuning_search.search.trials import TrialRecord
 from utuning_search.testing.pretend import SETTING, SHAPE, PretendStudy
 from utuning_search.training.recipe import Recipe
@@ -115,8 +115,7 @@ def test_an_early_rung_stops_less_than_a_late_one() -> None:
 @pytest.mark.parametrize(
     ("option", "values"), [("chance", (0.0, 0.3, 0.9)), ("worth", (0.01, 0.7, 3.0))], ids=["chance", "worth"]
 )
-def test_what_is_asked_for_decides(option: str, values: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicted, "WRONG", 99.0)
+def test_what_is_asked_for_decides(option: str, values: tuple[float, ...]) -> None:
     others = {"chance": {"worth": 1e-9}, "worth": {"chance": 0.0}}[option]
     ends = np.arange(0.60, 1.00, 0.02)
     stopped = [sum(prunes(usual(), 20, float(end), **{option: v, **others}) for end in ends) for v in values]
@@ -133,21 +132,25 @@ def test_a_rung_that_says_little_stops_nothing_that_was_worth_its_epochs() -> No
 def test_a_training_that_goes_wrong_stops_whatever_was_expected() -> None:
     """But not what is the smallest of all, for that is on the front however bad it is."""
     history = [*usual(), trial(5, 32, 0.95)]
-    assert not prunes(history, 20, 0.75, 1)
+    assert not prunes(history, 20, 0.83, 1)
     assert prunes(history, 20, 0.40, 1)
     smaller = [replace(r, number=i) for i, r in enumerate(history[1:])]
     assert not prunes(smaller, 1, 0.40, 1)
 
 
-def test_the_same_prospects_are_worth_more_the_fewer_epochs_are_left() -> None:
-    own = trial(5, 20, 0.86, "running", 6)
-    found = []
-    for epoch in (1, 3, 6):
-        measured = {epoch: own.measured[6]}  # as if it had been this good at once
-        at = rung([*usual(), replace(own, measured=measured)], epoch)
-        pruners = [PredictedPruner(worth=w, chance=0.0) for w in np.geomspace(0.1, 30, 60)]
-        found.append(sum(p.prunes(at) for p in pruners))
-    assert found[0] > found[2]
+def test_the_same_prospects_are_worth_more_the_fewer_epochs_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 12 epochs: a half of what was promised is more an epoch than that was, once six are paid for."""
+
+    def stops(epoch: int, gain: float, worth: float = 1.0) -> bool:
+        found = Prospects(mean=0.8, sd=0.1, height=0.8, promised=0.01, gain=gain)
+        monkeypatch.setattr(Knowledge, "prospects", lambda *_: found)
+        return prunes(usual(), 20, 0.8, epoch, worth=worth)
+
+    for epoch, left in ((1, 11 / 12), (3, 9 / 12), (6, 6 / 12)):
+        assert stops(epoch, 0.0099 * left)
+        assert not stops(epoch, 0.0101 * left)
+        assert not stops(epoch, 0.0099 * left, worth=0.9)
+    assert stops(6, 0.0), "nothing is no gain, whatever was promised"
 
 
 @pytest.mark.parametrize(

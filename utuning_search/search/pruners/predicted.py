@@ -1,6 +1,5 @@
 """Pruning by what the end will be: a trial stops once a new one promises more for the epochs that are left."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,8 +8,6 @@ from utuning_search.search.pruners.base import Pruner, Rung
 from utuning_search.search.surrogate.acquisition import chance_above
 from utuning_search.search.surrogate.knowledge import Circumstances, Knowledge
 from utuning_search.search.surrogate.threads import one_thread
-
-WRONG = 3.0  # standard deviations below the front and what was expected: a training that goes wrong
 
 
 @dataclass(frozen=True)
@@ -48,15 +45,8 @@ class PredictedPruner(Pruner):
         if own.design is None or complete < self.startup or not seen:
             return False
         given = Circumstances(rung.objectives, rung.setting, rung.recipe, rung.validation)
-        known = Knowledge(rung.history, given)
-        before = Knowledge([r for r in rung.history if r.number != rung.number], given)
-        mean, sd, height = known.prospects(rung.number)
-        end, unsure = known.seen(rung.number)
-        expected, spread = before.foretold(own.design)
-        if end + WRONG * math.hypot(unsure, spread) < min(expected, height):
+        found = Knowledge(rung.history, given).prospects(rung.number)
+        if chance_above(found.mean, found.sd, found.height) < self.chance:
             return True
-        if chance_above(mean, sd, height) < self.chance:
-            return True
-        promised = before.promise(own.design) / rung.recipe.epochs
-        left = rung.recipe.epochs - rung.epoch
-        return known.promise(own.design, rung.number) <= self.worth * promised * left
+        left = (rung.recipe.epochs - rung.epoch) / rung.recipe.epochs
+        return found.gain <= self.worth * left * found.promised
