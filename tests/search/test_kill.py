@@ -277,7 +277,8 @@ def test_workers_that_are_killed_while_they_start_end_the_run(place: Place) -> N
         wait_for(ended)
         assert command.process.returncode == 2
         said = command.output.read_text()
-    assert len(struck) == LOSSES
+    # Whether the last one's replacement is seen before the run ends depends on how fast this process looks.
+    assert len(struck) - LOSSES in (0, 1)
     (line,) = [line for line in said.splitlines() if "error" in line]
     assert f"{LOSSES} lost in a row; the last: its worker process was killed by SIGKILL while it was starting" in line
     assert "Traceback" not in said
