@@ -16,7 +16,7 @@ USUAL, BELIEF = 0.03, 10.0  # standard deviation around the line, believed as fi
 SLOPE, PROBE = 0.3, 0.02  # how little a slope of the line is believed beforehand, and what a bare head lacks
 FAR = 1.5  # standard deviations from the line, from which on it is drawn less and less
 LOWEST = 2.5  # below the line, in which nothing is told apart: training went wrong
-STEPS = 10
+STEPS = 10  # of reweighting
 
 
 class Model:
