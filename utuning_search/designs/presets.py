@@ -62,6 +62,6 @@ def _value(text: str) -> str | int | float | bool:
     """An option's value as TOML would read it; other text is a string."""
     try:
         value: str | int | float | bool = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML; of numbers with thousands of digits, and of brackets
         return text
     return value
