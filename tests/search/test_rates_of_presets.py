@@ -118,6 +118,12 @@ def test_options_that_nothing_can_read_are_refused(text: str) -> None:
         StudySpec.from_dict({**PretendStudy().spec.to_dict(), "presets": [f"lora:rank={text}"]})
 
 
+def test_an_option_is_given_once() -> None:
+    """The last one would win without a word."""
+    with pytest.raises(InputError, match="preset 'lora': each option is given once; got 'lora:rank=2:rank=4'"):
+        StudySpec.from_dict({**PretendStudy().spec.to_dict(), "presets": ["lora:rank=2:rank=4"]})
+
+
 def test_rates_that_nobody_knows_are_refused() -> None:
     with pytest.raises(InputError, match="rates is own or task; got 'owm'"):
         StudySpec.from_dict({**PretendStudy().spec.to_dict(), "rates": "owm"})
