@@ -83,6 +83,7 @@ def _work(samples: Samples, folder: Path, name: str, seed: int, numbers: range, 
     warnings.simplefilter("ignore")
     os.environ.pop("OPTUNA_STORAGE", None)
     os.chdir(folder)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what C libraries say of broken pictures
     parser = parsers(samples, folder)[name]
     refused = 0
     for number in numbers:
