@@ -11,7 +11,8 @@ to be zero, and then the exit code is 0:
     trained_twice  designs that were trained to an outcome more than once
     rungs_twice    reports that one trial holds twice
     zombies        trials that are left running or waiting
-    orphans        processes that outlive their parent by more than GRACE seconds
+    orphans        processes that outlive their parent by more than GRACE seconds of CPU, which a busy machine does not
+                   stretch, or by LONG seconds
     temp_files     hidden files in the study's folder that are no locks: they were being written
     errors         runs that ended by themselves, or with a traceback; one that says that workers were lost is none
 
@@ -33,7 +34,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -45,7 +46,8 @@ from utuning_search.search.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME, ENDLESS = "soak", 1_000_000
-GRACE = 15.0  # seconds that a process may take to find that its parent is gone
+GRACE = 15.0  # seconds of CPU in which a process finds that its parent is gone, with its imports if it has just begun
+LONG = 300.0  # seconds in which it finds that whatever the machine does
 LAST = 3  # trials that are left in peace in the end
 PATIENCE = 60.0  # seconds within which a trial is expected to finish
 GUARD = 900.0  # seconds after which a run hangs
@@ -81,6 +83,15 @@ Log = list[dict[str, Any]]
 ZEROS = ("lost", "failed", "trained_twice", "rungs_twice", "zombies", "orphans", "temp_files", "errors")
 LOCKS = (LOCK, f".{JOURNAL}.lock")
 FINISHED = (1, 2, 3)  # Optuna's numbers of complete, pruned, failed in a journal
+
+
+class Member(NamedTuple):
+    """A process of a run: its id, its parent's, seconds of CPU so far, and its command."""
+
+    pid: int
+    above: int
+    cpu: float
+    command: str
 
 
 class Soak:
@@ -126,14 +137,15 @@ class Soak:
                 start_new_session=True,
             )
 
-    def members(self) -> list[tuple[int, int, str]]:
-        """(process id, parent's id, command) of every living process of the run."""
+    def members(self) -> list[Member]:
+        """Every living process of the run."""
         table = subprocess.run(
-            ["ps", "-A", "-ww", "-o", "pid=,ppid=,pgid=,stat=,args="], capture_output=True, text=True, check=True
+            ["ps", "-A", "-ww", "-o", "pid=,ppid=,pgid=,time=,stat=,args="], capture_output=True, text=True, check=True
         ).stdout
-        rows = [line.split(maxsplit=4) for line in table.splitlines()]
+        rows = [line.split(maxsplit=5) for line in table.splitlines()]
         group = str(self._process.pid)
-        return [(int(r[0]), int(r[1]), r[4]) for r in rows if r[2] == group and not r[3].startswith("Z") and r[4:]]
+        living = (r for r in rows if r[2] == group and not r[4].startswith("Z") and r[5:])
+        return [Member(int(r[0]), int(r[1]), _seconds(r[3]), r[5]) for r in living]
 
     def strike(self) -> None:
         """Wait for a moment, and kill something; what is told to be lost later was there before it."""
@@ -150,7 +162,7 @@ class Soak:
             self.ended()
             return
         if target == "worker":
-            workers = [pid for pid, above, line in self.members() if above == parent and "spawn_main" in line]
+            workers = [m.pid for m in self.members() if m.above == parent and "spawn_main" in m.command]
             if not workers:
                 return  # they are not there yet
             self._kill(self.draw.choice(workers))
@@ -165,12 +177,14 @@ class Soak:
 
     def buried(self) -> None:
         """Count processes that outlive their parent, and end them."""
-        until = time.monotonic() + GRACE
-        while self.members() and time.monotonic() < until:
+        until, begun = time.monotonic() + LONG, {m.pid: m.cpu for m in self.members()}
+        while (left := self.members()) and time.monotonic() < until:
+            if any(m.cpu - begun.get(m.pid, 0.0) > GRACE for m in left):
+                break
             time.sleep(0.2)
-        for pid, _, _ in self.members():
+        for member in left:
             self.counts["orphans"] += 1
-            self._kill(pid)
+            self._kill(member.pid)
         self.process = None
 
     def ended(self) -> None:
@@ -267,6 +281,13 @@ class Soak:
             os.kill(pid, signal.SIGKILL)
 
 
+def _seconds(text: str) -> float:
+    """Of a time as `ps` writes it: [days-][hours:]minutes:seconds."""
+    days, _, clock = text.rpartition("-")
+    parts = [float(part) for part in clock.split(":")]
+    return 86400 * int(days or 0) + sum(60**i * part for i, part in enumerate(reversed(parts)))
+
+
 def read_log(journal: Path) -> Log:
     """The whole lines of a journal, whoever is writing it."""
     content = journal.read_bytes() if journal.exists() else b""
@@ -306,8 +327,8 @@ def main() -> int:
             soak.finish()
         finally:
             if soak.process is not None:
-                for pid, _, _ in soak.members():
-                    Soak._kill(pid)
+                for member in soak.members():
+                    Soak._kill(member.pid)
     found = {
         "kills": soak.kills.total(),
         **{name: soak.counts[name] for name in ZEROS},

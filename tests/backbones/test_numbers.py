@@ -50,9 +50,14 @@ def state() -> dict[str, Tensor]:
 def test_numbers_of_no_network_are_refused_by_tensor(
     name: str, how: str, said: str, state: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    path = tmp_path / "w.safetensors"
-    safetensors.torch.save_file({**state, name: broken(state[name], how)}, path)
-    with pytest.raises(BackboneError, match=rf"w\.safetensors: its tensors are finite floats; got {name} {said}\. "):
+    tensors = {**state, name: broken(state[name], how)}
+    if how == "complex":  # which safetensors before 0.7 does not write
+        path = tmp_path / "w.pth"
+        torch.save(tensors, path)
+    else:
+        path = tmp_path / "w.safetensors"
+        safetensors.torch.save_file(tensors, path)
+    with pytest.raises(BackboneError, match=rf"{path.name}: its tensors are finite floats; got {name} {said}\. "):
         load_backbone(NAME, path, image_size=SIZE)
 
 

@@ -1,6 +1,7 @@
 """`spaces`, `tasks`, `presets` and `cite`: what there is to choose from, and whom to cite."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from .commands import command, refused, succeeded
         (("spaces", "ful"), "Did you mean 'full'?"),
         (("spaces", "full", "--depth", "0"), "--depth: it is at least 1; got 0"),
         (("spaces", "--depth", "-2"), "--depth: it is at least 1; got -2"),
+        (("spaces", "--depth", "100000"), "--depth: it is at most 500, which is more than backbones have; got 100000"),
     ],
 )
 @pytest.mark.usefixtures("studied")
@@ -32,6 +34,14 @@ def test_spaces_lists_all_and_explains_each() -> None:
     full = succeeded("spaces", "full")
     for words in ("attention.tuner", "learning_rate", "linear.rank", "prefix-exact", "Tried first: linear-probe"):
         assert words in full
+
+
+@pytest.mark.usefixtures("place")
+def test_a_space_may_hold_more_designs_than_floats_count() -> None:
+    space = Path("own.toml").read_text().replace("[1, 2]", "{ low = 1, high = 4096 }")
+    Path("own.toml").write_text(space.replace('["all", "last 1/2"]', '"each"'))
+    said = succeeded("spaces", "own.toml", "--depth", "100")
+    assert re.search(r"\de\+361 designs and 200 search variables", said)
 
 
 def test_tasks_and_presets_are_listed() -> None:

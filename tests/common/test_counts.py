@@ -11,7 +11,7 @@ def test_counts(text: str, value: int) -> None:
     assert parse_count(text, "here") == value
 
 
-@pytest.mark.parametrize("text", ["", "many", "-5", "5kk", "1e5", "k", "5 k"])
+@pytest.mark.parametrize("text", ["", "many", "-5", "5kk", "1e5", "k", "5 k", "9" * 400, "9" * 5000 + "k"])
 def test_no_count(text: str) -> None:
     with pytest.raises(InputError, match=r"here: a count is a number such as 50000, 50k or 1\.2M"):
         parse_count(text, "here")

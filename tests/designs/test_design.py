@@ -554,7 +554,7 @@ def test_pattern_table(pattern: str, depth: int, expected: tuple[int, ...]) -> N
     [
         "", " ", "al", "All", "first", "first 0", "first -1", "first 1.5", "first  2", "first 2 ", "last 0", "last 3/2",
         "last 0/2", "last 1/0", "last 1/", "every 0", "every 1/2", "odd 2", "1-", "-1", "1,,2", "1, 2", "1;2", ",1",
-        "a", "first 1,last 1", "4-2", "2-1,3",
+        "a", "first 1,last 1", "4-2", "2-1,3", "1-99999999999", "last 10000", "first 1/10000", "9" * 5000,
     ],
 )  # fmt: skip
 def test_malformed_pattern_is_refused(pattern: str) -> None:

@@ -932,7 +932,7 @@ def test_trials_are_confirmed_by_number(own: Path) -> None:
     keys = {t.key for t in study.trials() if t.number in numbers}
     rows = csv.DictReader((study.folder / "finals.csv").read_text().splitlines())
     assert {row["key"] for row in rows} == keys
-    for given, got in (("99", "99"), ("best", "'best'")):
+    for given, got in (("99", "99"), ("best", "'best'"), ("9" * 5000, f"'{'9' * 5000}'")):
         code, _, error = command("confirm", "s", "--trial", given, *place)
         assert code == 2
         assert f"--trial: it is the number of a complete trial in the study; got {got}." in error

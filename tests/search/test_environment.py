@@ -120,7 +120,7 @@ def test_where_every_worker_is_lost_the_run_ends_and_no_design_is_blamed(workers
     study = PretendStudy()
     pool = PretendPool(study, lambda _: OOM, workers, late=late)
     line = stopped(study, pool)
-    assert f"the last: {OOM.reason}" in line
+    assert f"got {max(LOSSES, workers + 1)} lost in a row; the last: {OOM.reason}" in line
     assert len(pool.begun) <= LOSSES + 2 * workers, "it went on for longer than a few losses"
     assert {r.state for r in study.scheduler.records()} == {"interrupted"}
     assert study.scheduler.history.settled == 0

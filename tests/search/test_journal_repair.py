@@ -230,3 +230,29 @@ def test_attributes_of_other_types_are_refused(kind: str, made: Study, copied: P
         copied.write_bytes(b"".join([*lines[:i], json.dumps(changed).encode() + b"\n", *lines[i + 1 :]]))
         assert look(copied), f"{name} as {changed['user_attr']}"
     assert {"shape", "classes", "spec", "key", "design", "parameters", "index", "rung:1", "epochs"} <= seen
+
+
+CHOICE = json.dumps({"name": "CategoricalDistribution", "attributes": {"choices": ["a", "b"]}})
+
+
+@pytest.mark.parametrize("number", [2, 99, 1e300, float("inf"), float("nan"), 10**400])
+def test_a_number_of_no_choice_is_no_line(number: float) -> None:
+    """Optuna reads it with an IndexError, or worse; repair would call such a journal sound."""
+    line = {"op_code": 5, "worker_id": "w", "trial_id": 0, "param_name": "x", "distribution": CHOICE}
+    made = {"op_code": 4, "worker_id": "w", "study_id": 0, "datetime_start": None, "distributions": {"x": CHOICE}}
+    assert is_line({**line, "param_value_internal": 1})
+    assert not is_line({**line, "param_value_internal": number})
+    assert is_line({**made, "params": {"x": 1}})
+    assert not is_line({**made, "params": {"x": number}})
+    assert not is_line({**made, "params": {"y": 1}})
+
+
+@pytest.mark.parametrize("change", [{"user_attr": {"parameters": 10**400}}, {"state": 1, "values": [10**400, 1.0]}])
+def test_numbers_beyond_floats_are_refused(change: dict[str, Any], made: Study, copied: Path) -> None:
+    lines = [json.loads(line) for line in lines_of(made)]
+    first = next(iter(change))
+    line = next(
+        n for n in lines if first in n and (first == "state" or "parameters" in n[first]) and n.get("state") != 0
+    )
+    copied.write_text("".join(json.dumps({**n, **change} if n is line else n) + "\n" for n in lines))
+    assert "its attributes are as utuning-search writes them; got OverflowError" in look(copied)

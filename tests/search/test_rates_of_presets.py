@@ -112,6 +112,18 @@ def test_a_rate_that_is_none_is_refused(rate: str) -> None:
         StudySpec.from_dict({**PretendStudy().spec.to_dict(), "presets": [f"ssf:learning_rate={rate}"]})
 
 
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 3000], ids=["digits", "brackets"])
+def test_options_that_nothing_can_read_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="rank"):
+        StudySpec.from_dict({**PretendStudy().spec.to_dict(), "presets": [f"lora:rank={text}"]})
+
+
+def test_an_option_is_given_once() -> None:
+    """The last one would win without a word."""
+    with pytest.raises(InputError, match="preset 'lora': each option is given once; got 'lora:rank=2:rank=4'"):
+        StudySpec.from_dict({**PretendStudy().spec.to_dict(), "presets": ["lora:rank=2:rank=4"]})
+
+
 def test_rates_that_nobody_knows_are_refused() -> None:
     with pytest.raises(InputError, match="rates is own or task; got 'owm'"):
         StudySpec.from_dict({**PretendStudy().spec.to_dict(), "rates": "owm"})

@@ -25,6 +25,8 @@ from utuning_search.results.tables import COMPARISONS_CSV, FINALS_CSV
 from utuning_search.results.words import advice, readings, resolution, smallest_equal
 from utuning_search.search.study import Study
 
+DIGITS = 18  # of a trial's number
+
 
 def run(arguments: argparse.Namespace) -> int:
     for option in ("top", "seeds", "epochs", "remeasure"):  # before a study is opened
@@ -71,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _trials(given: list[str]) -> list[int]:
     names = [name.strip() for text in given for name in text.split(",")]
     for name in names:
-        if not name.isdecimal():
+        if not name.isdecimal() or len(name) > DIGITS:  # int() reads no more than some thousands
             raise InputError("--trial", "it is the number of a complete trial in the study", f"'{name}'")
     return [int(name) for name in names]
 

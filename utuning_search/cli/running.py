@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from utuning_search.cli.console import PLAIN, console
@@ -38,7 +39,9 @@ def budget_of(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budg
     }
     workers(arguments.workers)
     given = {k: v for k, v in given.items() if v is not None}
-    return Budget(**{"trials": None, **(given or remembered)})
+    known = {f.name for f in fields(Budget)}  # what another version remembers beside them says nothing here
+    wanted: dict[str, Any] = given or remembered
+    return Budget(**{"trials": None, **{k: v for k, v in wanted.items() if k in known}})
 
 
 def go(

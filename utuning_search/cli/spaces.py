@@ -1,19 +1,25 @@
 """`spaces`: which search spaces there are, and what one holds."""
 
 import argparse
+from decimal import Decimal
 
 from rich.text import Text
 
 from utuning_search.cli.console import console, listing
 from utuning_search.cli.options import positive
 from utuning_search.common.bundled import bundled, find
+from utuning_search.common.errors import InputError
 from utuning_search.designs.spaces.domains import Choice, Domain
 from utuning_search.designs.spaces.space import Space
 from utuning_search.tuners import TUNERS
 
+DEEPEST = 500  # blocks
+
 
 def run(arguments: argparse.Namespace) -> int:
     positive(arguments.depth, "--depth")
+    if arguments.depth > DEEPEST:
+        raise InputError("--depth", f"it is at most {DEEPEST}, which is more than backbones have", arguments.depth)
     if arguments.name:
         _explain(Space.load(arguments.name), arguments)
         return 0
@@ -58,7 +64,7 @@ def _values(domain: Domain) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size:,}" if size < 1_000_000 else f"{size:.1e}"
+    return f"{size:,}" if size < 1_000_000 else f"{Decimal(size):.1e}"  # no float is large enough for some
 
 
 def _cost(name: str) -> str:

@@ -4,6 +4,7 @@ import re
 
 from utuning_search.common.errors import InputError
 
+LONGEST = 100  # digits, which no float is too small for
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)")
 
 
@@ -12,6 +13,8 @@ def parse_count(text: str, where: str) -> int:
     match = _COUNT.fullmatch(text)
     if match is None:
         raise InputError(where, "a count is a number such as 50000, 50k or 1.2M", f"'{text}'")
+    if len(match[1]) > LONGEST:
+        raise InputError(where, "a count is a number such as 50000, 50k or 1.2M", f"{len(match[1])} digits")
     return round(float(match[1]) * {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}[match[2].lower()])
 
 

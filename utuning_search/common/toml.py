@@ -17,14 +17,16 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file; an error with the parser's line and column where it is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of numbers with thousands of digits, and of brackets
         raise InputError(str(path), "the file is valid TOML", error) from None
     except OSError as error:
         raise InputError(str(path), "the file is readable", error.strerror) from None
 
 
 def build(cls: type[T], table: object, where: str) -> T:
-    """An instance of dataclass `cls` from a table; fields hold numbers, strings, booleans or lists of them."""
+    """An instance of dataclass `cls` from a table; fields hold numbers, strings, booleans, or lists or tables
+    of them.
+    """
     if not isinstance(table, Mapping):
         raise InputError(where, "this is a table", repr(table))
     known: dict[str, Field[Any]] = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]  # T is a dataclass
@@ -44,13 +46,23 @@ def build(cls: type[T], table: object, where: str) -> T:
 
 def _checked(value: object, hint: Any, where: str) -> object:
     if isinstance(hint, types.UnionType):
+        if value is None:  # as JSON has it
+            return None
         hint = next(h for h in typing.get_args(hint) if h is not types.NoneType)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, (list, tuple)):
             raise InputError(where, "this is a list", repr(value))
         return tuple(_checked(v, typing.get_args(hint)[0], where) for v in value)
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, Mapping):
+            raise InputError(where, "this is a table", repr(value))
+        inner = typing.get_args(hint)[1]
+        return {k: v if inner is Any else _checked(v, inner, f"{where}, {k}") for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise InputError(where, "this is small enough for a float", "a larger one") from None
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise InputError(where, f"this is of type {hint.__name__}", repr(value))
     return value

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from utuning_search.common.errors import InputError
 from utuning_search.common.wording import listed
 from utuning_search.data.samples import COLOUR16, kind_of, low_bytes, scaled, settled
 
@@ -50,10 +51,17 @@ class Decoding:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> "Decoding":
-        """What `to_dict` gave."""
-        ranges = {str(kind): (float(low), float(high)) for kind, (low, high) in table.get("ranges", {}).items()}
-        ground = table.get("background")
-        return cls(None if ground is None else int(ground), ranges)
+        """What `to_dict` gave.
+
+        Raises:
+            InputError: It is something else.
+        """
+        try:
+            ranges = {str(kind): (float(low), float(high)) for kind, (low, high) in table.get("ranges", {}).items()}
+            ground = table.get("background")
+            return cls(None if ground is None else int(ground), ranges)
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise InputError("decoding", "it says how pictures are read", f"{type(error).__name__}: {error}") from None
 
 
 class Decoder:

@@ -9,8 +9,9 @@ from functools import lru_cache
 from utuning_search.common.errors import InputError
 
 RULE = 'blocks are "all", "first N", "last N", "every N" (N a number, or a part such as 1/2), or like "1-4,7"'
-_PATTERN = re.compile(r"(first|last|every) (\d+)(?:/(\d+))?")
-_RANGES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+# Numbers of four digits at most: ranges are written out before a depth is known, and int() reads some thousands only.
+_PATTERN = re.compile(r"(first|last|every) (\d{1,4})(?:/(\d{1,4}))?")
+_RANGES = re.compile(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*")
 
 
 def check_pattern(pattern: str, where: str) -> None:

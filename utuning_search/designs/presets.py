@@ -45,6 +45,9 @@ def parse_presets(text: str) -> dict[str, Asked]:
         if any(not value for _, _, value in pairs):
             raise InputError(f"preset '{name}'", "options are written like name:rank=4", f"'{part}'")
         options_of: dict[str, Any] = {key: _value(value) for key, _, value in pairs}
+        if len(options_of) < len(options):
+            todo = "Which one is meant?"
+            raise InputError(f"preset '{name}'", "each option is given once", f"'{part}'", todo)
         rate = _rate(name, options_of.pop(RATE, None))
         found[part.strip()] = Asked(preset(name).placements(**options_of), rate)
     return found
@@ -62,6 +65,6 @@ def _value(text: str) -> str | int | float | bool:
     """An option's value as TOML would read it; other text is a string."""
     try:
         value: str | int | float | bool = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML; of numbers with thousands of digits, and of brackets
         return text
     return value

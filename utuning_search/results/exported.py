@@ -12,6 +12,7 @@ from utuning_search.designs.design import Design
 
 TUNER_TOML, TUNER_WEIGHTS, README = "tuner.toml", "tuner.safetensors", "README.md"
 FORMAT = 1
+SHOWN = 200  # characters of what an error got
 
 
 def read_design(folder: Path) -> tuple[Design, int]:
@@ -19,7 +20,11 @@ def read_design(folder: Path) -> tuple[Design, int]:
     table = _read_table(folder)
     design = Design.from_dict(table["design"], str(folder / TUNER_TOML))
     last = max((block for p in design.placements for block in p.block_numbers()), default=1)
-    return design, table.get("shape", {}).get("depth", last)  # the first exports did not keep it
+    shape = table.get("shape", {})  # the first exports did not keep it
+    depth = shape.get("depth", last) if isinstance(shape, dict) else shape
+    if not isinstance(depth, int) or depth < last:
+        raise InputError(str(folder / TUNER_TOML), f"the depth in shape is a number, {last} at least", repr(depth))
+    return design, depth
 
 
 def read_exported(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -54,4 +59,6 @@ def _read_table(folder: Path) -> dict[str, Any]:
     for key, kind in (("classes", list), ("design", dict), ("backbone", dict)):
         if not isinstance(table.get(key), kind) or not table[key]:
             raise InputError(str(path), f"it holds {key}", repr(table.get(key)), "Export it again.")
+    if not all(isinstance(name, str) for name in table["classes"]):
+        raise InputError(str(path), "its classes are names", repr(table["classes"])[:SHOWN], "Export it again.")
     return table

@@ -8,13 +8,15 @@ import json
 import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from utuning_search.common.errors import StudyError
+from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import write_atomically
+from utuning_search.common.toml import build
 
 FINALS = "finals"
 WEIGHTS = ".safetensors"
+T = TypeVar("T")
 EXPORTED_SEED = 0  # an export takes this training's weights; the best of several on the test split would flatter
 
 
@@ -56,6 +58,9 @@ class Outcome:
     accumulation: int = 1
     others: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_share("accuracy", self.accuracy)
+
 
 def outcome_file(folder: Path, key: str, epochs: int, augmented: bool, seed: int) -> Path:
     """Where the outcome of one training is kept; `folder` is the study's."""
@@ -76,11 +81,26 @@ def read_outcome(path: Path) -> Outcome:
     Raises:
         StudyError: The file is damaged.
     """
+    return read_kept(Outcome, path, "it is a finalist's outcome")
+
+
+def read_kept(cls: type[T], path: Path, rule: str) -> T:
+    """A dataclass from the JSON file that it was kept in.
+
+    Raises:
+        StudyError: The file is damaged, which breaks the rule.
+    """
     try:
-        return Outcome(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        todo = "Remove it; its design is then trained again."
-        raise StudyError(f"file {path}", "it is a finalist's outcome", type(error).__name__, todo) from None
+        return build(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
+    except (OSError, ValueError, RecursionError) as error:
+        got = f"{type(error).__name__}: {str(error).removesuffix('.')}"
+        raise StudyError(f"file {path}", rule, got, "Remove it; its design is then trained again.") from None
+
+
+def check_share(name: str, value: float | None) -> None:
+    """Raise InputError if an accuracy, where there is one, is no share."""
+    if value is not None and not 0 <= value <= 1:
+        raise InputError(name, f"{name} is from 0 to 1", value)
 
 
 def _longest(folder: Path, key: str) -> list[Outcome]:

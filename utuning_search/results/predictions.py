@@ -71,9 +71,11 @@ def _packed(classes: Classes) -> bytes:
 def _read(path: Path, images: int | None, todo: str) -> Classes:
     rule = "it holds the number of a class for each test image"
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        found = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except Exception as error:  # whatever numpy makes of a damaged header, or of an archive
         raise StudyError(f"file {path}", rule, type(error).__name__, todo) from None
+    if not isinstance(found, np.ndarray):
+        raise StudyError(f"file {path}", rule, type(found).__name__, todo)
     if found.ndim != 1 or found.dtype.kind != "u" or (images is not None and len(found) != images):
         raise StudyError(f"file {path}", rule, f"{found.dtype} {found.shape}", todo)
     classes: Classes = found.astype(np.int64)

@@ -20,7 +20,7 @@ from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
 from utuning_search.results.finalists import Finalist
 from utuning_search.results.finals import Confirmation, Final
-from utuning_search.results.outcomes import FINALS
+from utuning_search.results.outcomes import FINALS, check_share, read_kept
 from utuning_search.search.layout import IMAGES, sweep
 from utuning_search.search.study import Study
 from utuning_search.training.context import load_search
@@ -49,6 +49,9 @@ class Again:
     data: str
     validation: float | None = None
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        check_share("validation", self.validation)
 
 
 @dataclass(frozen=True)
@@ -189,9 +192,5 @@ def _read(study: Study, key: str, seed: int) -> Again | None:
     path = _file(study, key, seed)
     if not path.exists():
         return None
-    try:
-        again = Again(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        todo = "Remove it; its design is then trained again."
-        raise StudyError(f"file {path}", "it is a design validated again", type(error).__name__, todo) from None
+    again = read_kept(Again, path, "it is a design validated again")
     return again if again.data == study.spec.data else None

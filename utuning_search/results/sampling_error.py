@@ -15,7 +15,7 @@ def validation_images(study: Study) -> int:
     try:
         index = json.loads((study.folder / SPLITS).read_text(encoding="utf-8"))
         return len(index["validation"]["indices"]) or study.spec.task.data.validation
-    except (OSError, ValueError, KeyError, TypeError):  # of an older version, or not ours
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of an older version, or not ours
         return study.spec.task.data.validation
 
 

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+from utuning_search.common.errors import StudyError
 from utuning_search.results.outcomes import FINALS
 from utuning_search.results.statistics.paired import Comparison
 from utuning_search.results.tables import COMPARISONS_CSV, FINALS_CSV
@@ -13,7 +14,19 @@ def kept_advice(folder: Path, key: str) -> str:
     """What to take instead of a design that was beaten in the last confirmation of the study in `folder`.
 
     Empty for a design that was not beaten or not confirmed, and where older versions wrote the tables.
+
+    Raises:
+        StudyError: Somebody changed the tables.
     """
+    try:
+        return _advice(folder, key)
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        where, rule = f"study '{folder.name}', {FINALS_CSV} and {COMPARISONS_CSV}", "they are as confirm wrote them"
+        todo = "Confirm again, which writes them anew and trains nothing twice, or remove them."
+        raise StudyError(where, rule, f"{type(error).__name__}: {error}", todo) from None
+
+
+def _advice(folder: Path, key: str) -> str:
     beating: set[str] = set()
     for final in _rows(folder / FINALS_CSV):
         if final["key"] == key:

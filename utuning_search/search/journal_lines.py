@@ -8,7 +8,7 @@ from enum import IntEnum
 from numbers import Real
 from typing import Any
 
-from optuna.distributions import json_to_distribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 
 Line = dict[str, Any]
 
@@ -42,7 +42,27 @@ def is_line(line: Mapping[str, Any]) -> bool:
     op = line.get("op_code", -1)
     if not _whole(op) or op not in FORMS or not isinstance(line.get("worker_id"), str):
         return False
-    return all(holds(line.get(name)) for name, holds in FORMS[op].items())
+    return all(holds(line.get(name)) for name, holds in FORMS[op].items()) and all(map(_is_among, *_settings(line)))
+
+
+def _settings(line: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """Distributions of the parameters that a line sets, None where there is none, and their values in the storage."""
+    if line["op_code"] == Op.SET_TRIAL_PARAM:
+        return [line["distribution"]], [line["param_value_internal"]]
+    known, params = line.get("distributions") or {}, line.get("params") or {}
+    return [known.get(name) for name in params], list(params.values())
+
+
+def _is_among(distribution: str | None, value: float) -> bool:
+    """Whether a distribution has the value that a storage keeps as a number."""
+    found = None if distribution is None else _read_distribution(distribution)
+    if found is None:
+        return False
+    try:
+        found.to_external_repr(value)
+    except Exception:  # whatever it makes of a number that stands for none of its choices
+        return False
+    return True
 
 
 def _whole(value: object) -> bool:
@@ -83,16 +103,15 @@ def _time(value: object) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def _known_distribution(text: str) -> bool:
+def _read_distribution(text: str) -> BaseDistribution | None:
     try:
-        json_to_distribution(text)
+        return json_to_distribution(text)
     except Exception:  # whatever it makes of a text of another form
-        return False
-    return True
+        return None
 
 
 def _distribution(value: object) -> bool:
-    return isinstance(value, str) and _known_distribution(value)
+    return isinstance(value, str) and _read_distribution(value) is not None
 
 
 def _distributions(value: object) -> bool:

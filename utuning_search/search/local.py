@@ -34,4 +34,8 @@ def read_local(path: Path) -> dict[str, Any]:
         if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
             rule = f"{name} is {' or '.join('a table' if t is dict else t.__name__ for t in types)}"
             raise InputError(str(path), rule, repr(value), "Mend it, or remove the line.")
+        if above == "budget" and isinstance(value, int | float) and not value > 0:
+            raise InputError(str(path), f"{name} is above 0", repr(value), "Mend it, or remove the line.")
+        if isinstance(value, str) and "\0" in value:
+            raise InputError(str(path), f"{name} has no zero byte", repr(value), "Mend it, or remove the line.")
     return table

@@ -61,7 +61,7 @@ class _Journal(JournalFileBackend):
                 yield line
         except OSError as error:
             raise StudyError(f"journal {self._path}", "it can be read", error.strerror or error, SAFE) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StudyError(f"journal {self._path}", "every line is whole", error, _repair(self._path)) from None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -100,7 +100,8 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
                 return JournalStorage(_Journal(path))
         except OSError as error:
             raise StudyError(f"journal {path}", "it can be read and written", error.strerror) from None
-        except (KeyError, TypeError, ValueError, AssertionError) as error:  # of lines that contradict each other
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, AssertionError) as error:
+            # Of lines that contradict each other.
             got = f"{type(error).__name__}: {error}"
             raise StudyError(f"journal {path}", "its lines tell one story", got, _repair(path)) from None
     try:

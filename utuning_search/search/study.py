@@ -12,7 +12,7 @@ import optuna
 import tomli_w
 from optuna.storages import BaseStorage
 
-from utuning_search.common.errors import StudyError
+from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import is_there, make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.common.toml import build, read_toml
@@ -80,10 +80,8 @@ class Study:
             raise StudyError(where, "it holds the study's spec", f"AttributeError: {error}", RESTORE) from None
         try:
             self.decoding = Decoding.from_dict(decoding)  # of pictures, where files say little
-        except (AttributeError, TypeError, ValueError) as error:
-            raise StudyError(
-                where, "it holds how pictures are read", f"{type(error).__name__}: {error}", RESTORE
-            ) from None
+        except InputError as error:
+            raise StudyError(where, "it holds how pictures are read", error.got, RESTORE) from None
         if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
             raise StudyError(where, "it holds the names of the study's classes", repr(classes)[:60], RESTORE)
         self.classes: list[str] = classes
@@ -232,13 +230,14 @@ class Study:
 
     def notes(self) -> tuple[str, ...]:
         """What was done to the images when the study was created, and what is odd about them, a line each."""
-        return tuple(map(str, self._index().get("notes", ())))
+        found = self._index().get("notes")
+        return tuple(map(str, found)) if isinstance(found, list) else ()
 
     def _index(self) -> dict[str, Any]:
         """What splits.json says; nothing if it is not there."""
         try:
             found: dict[str, Any] = json.loads((self.folder / SPLITS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -118,7 +118,8 @@ def read_trial(trial: FrozenTrial, batch: int, objectives: Objectives = USUAL) -
             raise StudyError(where, rule, f"{name} = {str(value)[:SHOWN]!r}", todo)
     try:
         return _read_trial(trial, batch, objectives)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:  # InputErrors of a design among them
+    # Of a design InputErrors, and OverflowErrors of numbers that are too large for a float.
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise StudyError(where, rule, f"{type(error).__name__}: {error}", todo) from None
 
 
