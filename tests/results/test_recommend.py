@@ -506,6 +506,13 @@ def test_a_stopped_command_goes_on(own: Path, tmp_path: Path, capsys: pytest.Cap
     assert (out / "tuner.toml").exists()
 
 
+def test_chance_moves_a_mean_of_small_classes_more() -> None:
+    """Of 100 images all alike, or of one class of 98 and two of one image each, of which nothing is known."""
+    classes = {"a": 98, "b": 1, "c": 1}
+    assert command._error(classes, 100, each=False) == pytest.approx(5)
+    assert command._error(classes, 100, each=True) == pytest.approx(50 * (1 / 98 + 2) ** 0.5 / 3)
+
+
 def test_classes_of_like_size_are_chosen_between_by_accuracy(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,10 @@
 """`recommend`: a folder of images in, a tuner out."""
 
 import argparse
+import math
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from utuning_search.cli.console import PLAIN, console
@@ -138,9 +139,23 @@ def _findings(prepared: Search) -> Iterator[str]:
         yield f"  note: finals take {plan.limit:,} images to train on, as more would not fit into the time."
     if plan.designs < FEWEST_DESIGNS:
         yield "  note: so few designs tell little. Give more --time, a smaller --image-size or a smaller --backbone."
-    error = 100 * (0.25 / plan.validation) ** 0.5
+    quality = study.objectives.quality.name
+    error = _error(prepared.survey.classes, plan.validation, each=quality != ACCURACY)
     if error > 2:
-        yield f"  note: {plan.validation:,} images may put an accuracy off by ± {error:.0f} points by chance alone."
+        what = "a" if quality != ACCURACY else "an"
+        yield (
+            f"  note: {plan.validation:,} images may put {what} {words(quality)} off by ± {error:.0f} points by chance "
+            "alone."
+        )
+
+
+def _error(classes: Mapping[str, int], validation: int, *, each: bool) -> float:
+    """Points that chance may move an accuracy by on so many images, or, where `each` class counts alike, a mean of its
+    classes' accuracies; by a standard error, of answers of which half are right.
+    """
+    total = sum(classes.values())
+    images = [max(round(validation * count / total), 1) for count in classes.values()] if each else [validation]
+    return 100 * math.sqrt(sum(0.25 / n for n in images)) / len(images)
 
 
 def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
@@ -153,7 +168,8 @@ def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
     yield f"  parameters  {trial.parameters:,}, of these {tuner:,} in the tuner and the rest in the head"
     quality, by = study.objectives.quality, f" {words(final.metric)}" if final.metric != ACCURACY else ""
     yield f"  validation  {quality.text(trial.values[quality.name])}{by}, on which it was chosen"
-    yield f"  test        {_mean(final)}{by}, {found.confirmation.test_images:,} images"
+    on = f"{by[1:]} on " if by else ""
+    yield f"  test        {_mean(final)}, {on}{found.confirmation.test_images:,} images"
     if by:
         accuracy = final.mean_of(ACCURACY)
         yield f"  accuracy    {'-' if accuracy is None else f'{100 * accuracy:.2f}%'} on the same test images"

@@ -20,7 +20,7 @@ def draw_calibration(found: Calibration, title: str) -> Figure:
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     width, middles = 1 / len(found.answers), (found.edges[:-1] + found.edges[1:]) / 2
     some = found.answers > 0
-    axes.plot((0, 1), (0, 1), color=OTHER, linestyle="--", linewidth=1, label="as sure as right")
+    axes.plot((0, 1), (0, 1), color=OTHER, linestyle="--", linewidth=1, zorder=2, label="as sure as right")
     axes.bar(middles[some], found.accuracy[some], width, color=PRESET, edgecolor="white", alpha=0.6, label="right")
     axes.scatter(
         found.confidence[some],
@@ -28,10 +28,11 @@ def draw_calibration(found: Calibration, title: str) -> Figure:
         s=12 + 60 * found.answers[some] / found.answers.max(),
         color=FRONT,
         zorder=3,
+        clip_on=False,
         label="mean of a bar's answers",
     )
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.02)
     axes.set_ylabel("share that is right")
     axes.set_title(f"{title}\nexpected calibration error {100 * found.error:.1f} points", fontsize=10, wrap=True)
     axes.legend(loc="upper left", fontsize=8)
