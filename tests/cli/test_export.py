@@ -3,9 +3,11 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from utuning_search.training.context import load_search
 from utuning_search.training.task import Task
@@ -36,9 +38,12 @@ def test_the_commands_and_lines_that_are_offered_run(studied: Path, finished: tu
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "tuner.safetensors", "tuner.toml"]
     code = out[out.index("from utuning_search import load_tuned") :]
     data = load_search(Task.load("tiny.toml"), None).data.validation
-    names: dict[str, torch.Tensor] = {"images": data.images}
+    Image.fromarray(data.images[0, 0].numpy()).save("photo.jpg", format="png")  # JPEG would change pixels
+    names: dict[str, Any] = {}
     exec(code, names)  # what a user is told to type
-    accuracy = float((names["logits"].argmax(dim=1) == data.labels).float().mean())
+    logits = names["model"](names["model"].preprocess(data.images))
+    assert torch.allclose(names["logits"], logits[:1], atol=1e-5)
+    accuracy = float((logits.argmax(dim=1) == data.labels).float().mean())
     assert f"{100 * accuracy:.2f}% validation accuracy" in out
     assert "it holds no exported tuner yet" in refused(*shlex.split(offered[0]))
     succeeded(*shlex.split(offered[1]))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -323,7 +324,7 @@ def test_a_folder_in_brackets_is_shown_whole(place: Path) -> None:
     out = succeeded(*RUN, "--space", "own.toml", "--studies-dir", str(folder), "--trials", "1")
     for name in ("front.png", "trials.csv"):
         assert str(folder / "own-tiny" / name) in out
-    assert f"utuning-search front own-tiny --studies-dir {folder}" in out
+    assert f"utuning-search front own-tiny --studies-dir {shlex.quote(str(folder))}" in out
 
 
 @pytest.mark.parametrize("options", [(), ("--studies-dir", "own")])

@@ -19,6 +19,7 @@ from utuning_search.results.checked import TOLERANCE, difference, tolerance
 from utuning_search.results.export import export_trial
 from utuning_search.results.load import load_tuned
 from utuning_search.search.budget import Budget
+from utuning_search.search.layout import named
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 from utuning_search.training.context import load_search
@@ -80,7 +81,7 @@ def test_weights_that_were_changed_are_not_exported(
     change(weights(bench, record), by=by, name=name)
     message = refusal(lambda: export_trial(bench.study, record, tmp_path / "out"), StudyError)
     assert f"{record.number:05}.safetensors: it holds the weights that were trained; got others" in message
-    assert f"utuning-search confirm {bench.study.name} --trial {record.number}" in message
+    assert f"utuning-search confirm {named(bench.study.folder)} --trial {record.number}" in message
     assert not list(tmp_path.iterdir())
 
 

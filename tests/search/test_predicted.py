@@ -13,6 +13,7 @@ from utuning_search.search.objectives.registry import USUAL, Objectives
 from utuning_search.search.pruners.base import Rung
 from utuning_search.search.pruners.predicted import PredictedPruner
 from utuning_search.search.pruners.registry import pruner
+from utuning_search.search.surrogate.knowledge import Knowledge, Prospects
 from utuning_search.search.trials import TrialRecord
 from utuning_search.testing.pretend import SETTING, SHAPE, PretendStudy
 from utuning_search.training.recipe import Recipe
@@ -111,27 +112,62 @@ def test_an_early_rung_stops_less_than_a_late_one() -> None:
     assert stopped[0] < stopped[1]
 
 
-def test_the_chance_asked_for_decides() -> None:
-    ends = np.arange(0.60, 1.00, 0.04)
-    stopped = [sum(prunes(usual(), 20, float(end), chance=chance) for end in ends) for chance in (0.02, 0.3, 0.9)]
-    assert 0 < stopped[0] < stopped[1] < stopped[2] < len(ends)
+@pytest.mark.parametrize(
+    ("option", "values"), [("chance", (0.0, 0.3, 0.9)), ("worth", (0.01, 0.7, 3.0))], ids=["chance", "worth"]
+)
+def test_what_is_asked_for_decides(option: str, values: tuple[float, ...]) -> None:
+    others = {"chance": {"worth": 1e-9}, "worth": {"chance": 0.0}}[option]
+    ends = np.arange(0.60, 1.00, 0.02)
+    stopped = [sum(prunes(usual(), 20, float(end), **{option: v, **others}) for end in ends) for v in values]
+    assert stopped[0] < stopped[1] < stopped[2] < len(ends)
+
+
+def test_a_rung_that_says_little_stops_nothing_that_was_worth_its_epochs() -> None:
+    """However small the chance to reach the front was: it was begun for what it might gain, and less is left to pay."""
+    history = [*usual(), trial(5, 32, 0.95)]
+    for end in (0.85, 0.87):
+        assert not prunes(history, 20, end, 1)
+
+
+def test_a_training_that_goes_wrong_stops_whatever_was_expected() -> None:
+    """But not what is the smallest of all, for that is on the front however bad it is."""
+    history = [*usual(), trial(5, 32, 0.95)]
+    assert not prunes(history, 20, 0.83, 1)
+    assert prunes(history, 20, 0.40, 1)
+    smaller = [replace(r, number=i) for i, r in enumerate(history[1:])]
+    assert not prunes(smaller, 1, 0.40, 1)
+
+
+def test_the_same_prospects_are_worth_more_the_fewer_epochs_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 12 epochs: a half of what was promised is more an epoch than that was, once six are paid for."""
+
+    def stops(epoch: int, gain: float, worth: float = 1.0) -> bool:
+        found = Prospects(mean=0.8, sd=0.1, height=0.8, promised=0.01, gain=gain)
+        monkeypatch.setattr(Knowledge, "prospects", lambda *_: found)
+        return prunes(usual(), 20, 0.8, epoch, worth=worth)
+
+    for epoch, left in ((1, 11 / 12), (3, 9 / 12), (6, 6 / 12)):
+        assert stops(epoch, 0.0099 * left)
+        assert not stops(epoch, 0.0101 * left)
+        assert not stops(epoch, 0.0099 * left, worth=0.9)
+    assert stops(6, 0.0), "nothing is no gain, whatever was promised"
 
 
 @pytest.mark.parametrize(
-    "options", [{"chance": 0.0}, {"chance": 1.0}, {"chance": -0.1}, {"startup": 0}, {"chance": 2, "startup": -1}]
+    "options", [{"worth": 0.0}, {"chance": 1.0}, {"chance": -0.1}, {"startup": 0}, {"worth": float("nan")}]
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=r"chance is in \(0, 1\) and startup at least 1"):
+    with pytest.raises(InputError, match=r"worth is above 0, chance in \[0, 1\) and startup at least 1"):
         PredictedPruner(**options)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="chance is in"):
+    with pytest.raises(InputError, match="worth is above 0"):
         pruner({"kind": "predicted", **options})
 
 
 def test_options_are_read_from_a_spec() -> None:
-    assert pruner("predicted") == PredictedPruner(0.3, 3)
-    found = pruner({"kind": "predicted", "chance": 0.1, "startup": 8})
-    assert found == PredictedPruner(0.1, 8)
-    assert found.to_dict() == {"kind": "predicted", "chance": 0.1, "startup": 8}
+    assert pruner("predicted") == PredictedPruner(0.7, 0.05, 3)
+    found = pruner({"kind": "predicted", "worth": 0.5, "startup": 8})
+    assert found == PredictedPruner(0.5, 0.05, 8)
+    assert found.to_dict() == {"kind": "predicted", "worth": 0.5, "chance": 0.05, "startup": 8}
 
 
 def test_it_stops_trials_of_a_study_and_saves_epochs() -> None:

@@ -137,7 +137,7 @@ def test_bf16_trains_and_is_measured_in_fp32() -> None:
     trainer = ProxyTrainer(replace(TASK, data=replace(TASK.data, proxy=40)), Runtime(precision="bf16"))
     reports, result = evaluated(trainer, DESIGNS["last-half"])
     tensors = safetensors.torch.load(result.weights)
-    assert {t.dtype for t in tensors.values()} == {torch.float32}
+    assert {t.dtype for name, t in tensors.items() if name != SEAL} == {torch.float32}
     assert abs(reports[-1].accuracy - result.accuracy) <= 0.05
 
 

@@ -38,6 +38,8 @@ from ...helpers import CASES
 
 RATE = 0.005
 NAMES = feature_names()
+BARE = "nearness to a bare head"
+ABSOLUTE = ("size", BARE)  # names begin like this of what depends on the depth
 
 
 def of(*placements: Placement, depth: int = SHAPE.depth, rate: float | None = None) -> dict[str, float]:
@@ -78,6 +80,7 @@ def test_names_are_distinct_and_groups_cover_them() -> None:
         "size",
         "placements",
         "rate",
+        BARE,
     ]
 
 
@@ -85,11 +88,12 @@ def check(design: Design) -> None:
     row = features(design, SHAPE, RATE)
     assert row.shape == (len(NAMES),)
     assert np.isfinite(row).all()
-    sizes, covered, at, where, parts, forms, scales, total, count, _ = groups(row)
+    sizes, covered, at, where, parts, forms, scales, total, count, _, bare = groups(row)
     tuners = sum(p.num_parameters(SHAPE) for p in design.placements)
     for group in (sizes, at, parts):
         assert parameters(group).sum() == pytest.approx(tuners)
     assert parameters(total) == pytest.approx(design.num_parameters(SHAPE))
+    assert bare == pytest.approx(math.exp(-design.num_parameters(SHAPE) / (10 * SHAPE.dim)))
     for group in (covered, where):
         assert (group <= 1).all()
         assert group.any() == bool(design.placements)
@@ -148,6 +152,7 @@ def test_a_placement_is_told_by_its_own_columns_and_no_others() -> None:
         "size",
         "placements",
         "rate",
+        BARE,
     }
     assert told["size of lora"] == told["size at fc1"] == told["size"] == pytest.approx(size)
     assert told["depth of lora"] == told["depth at fc1"] == 0.5
@@ -199,7 +204,7 @@ PATTERNS = ("all", "first 1/2", "last 1/2", "first 1/3", "last 2/3", "every 2")
 def test_a_pattern_covers_as_much_of_any_depth(blocks: str) -> None:
     placements = (Placement("mlp", AdapterConfig(4), "parallel", 0.5, blocks), Placement("q", LoraConfig(2)))
     at_6, at_12 = of(*placements, depth=6), of(*placements, depth=12)
-    relative = [n for n in NAMES if not n.startswith("size")]
+    relative = [n for n in NAMES if not n.startswith(ABSOLUTE)]
     assert [at_6[n] for n in relative] == pytest.approx([at_12[n] for n in relative])
     sizes = [n for n in NAMES if n.startswith("size")]
     if blocks != "every 2":  # it starts with a block that lies in another third
@@ -211,7 +216,7 @@ def test_known_methods_cover_as_much_of_any_depth(preset: Preset) -> None:
     if preset.name == "u-tuning-1":
         return  # one block, whatever the depth
     at_6, at_12 = (of(*preset.placements(), depth=depth) for depth in (6, 12))
-    names = [n for n in NAMES if not n.startswith("size")]
+    names = [n for n in NAMES if not n.startswith(ABSOLUTE)]
     assert [at_6[n] for n in names] == pytest.approx([at_12[n] for n in names])
 
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.edits import Neighbourhoods
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.surrogate import subset
-from utuning_search.search.surrogate.features import GROUPS, Floats, feature_names, matrix
-from utuning_search.search.surrogate.model import SCALES, SIZE, USUAL, Model
+from utuning_search.search.surrogate.features import GROUPS, Floats, feature_names, features, matrix
+from utuning_search.search.surrogate.model import BARE, SCALES, SIZE, USUAL, Model
 from utuning_search.search.surrogate.subset import telling
 from utuning_search.testing.pretend import SHAPE
 
@@ -42,8 +43,9 @@ def moved(raw: Floats, by: float) -> Floats:
 def test_each_feature_has_a_scale_and_the_size_is_where_it_is_said_to_be() -> None:
     assert SCALES.shape == (len(NAMES),)
     assert NAMES[SIZE] == "size"
+    assert NAMES[BARE] == "nearness to a bare head"
     assert len(set(SCALES[: GROUPS[0]])) == 1
-    assert SCALES[-1] == SCALES.max(), "nothing decides more than the rate"
+    assert SCALES[NAMES.index("rate")] == SCALES.max(), "nothing decides more than the rate"
 
 
 def test_it_goes_through_what_was_measured_without_noise(raw: Floats) -> None:
@@ -74,13 +76,40 @@ def test_what_it_was_not_shown_it_predicts_better_than_the_line(raw: Floats) -> 
 def test_far_away_it_is_the_line_in_the_size(raw: Floats) -> None:
     quality = INTERCEPT + SLOPE * raw[:, SIZE] + 0.01 * np.random.default_rng(3).normal(size=len(raw))
     far = moved(np.zeros((3, len(NAMES))), 1e4)
-    far[:, SIZE] = (0.0, 0.5, 1.0)
+    far[:, SIZE] = (0.6, 0.8, 1.0)
     mean, sd = fitted(raw, quality, 0.01).predict(far)
     assert mean[1] - mean[0] == pytest.approx(mean[2] - mean[1]), "a line"
     assert mean == pytest.approx(INTERCEPT + SLOPE * far[:, SIZE], abs=0.02)
     assert sd == pytest.approx(np.full(3, sd[0]))
     again, _ = fitted(raw, quality, 0.01).predict(moved(far, 1e4))
     assert again == pytest.approx(mean), "wherever that is"
+
+
+def test_trainings_that_failed_make_good_designs_no_less_known(raw: Floats) -> None:
+    """The worse they failed, the more a model of least squares would make of them."""
+    truth = bumpy(raw)
+    rng = np.random.default_rng(4)
+    seen = truth + rng.normal(0, 0.01, len(raw))
+    failed = np.arange(len(raw)) % 8 == 0
+    rest, found = ~failed, []
+    for by in (0.15, 0.7):
+        mean, sd = fitted(raw, np.where(failed, seen - by, seen), 0.01).predict(raw)
+        found.append((np.abs(mean - truth)[rest].mean(), sd[rest].mean()))
+        assert (mean[failed] < truth[failed] - 0.03).all(), "they themselves are known to be bad"
+    usual = np.abs(fitted(raw[rest], seen[rest], 0.01).predict(raw[rest])[0] - truth[rest]).mean()
+    assert found[1] == pytest.approx(found[0], rel=0.1), "how badly is beside the point"
+    assert found[0][0] < 2 * usual
+
+
+def test_a_bare_head_far_below_makes_no_slope_of_the_others(raw: Floats) -> None:
+    """It lies far to the left of all, which levels off soon."""
+    head = features(Design((), 0.005), SHAPE, 0.005)[None]
+    known = np.concatenate([head, raw])
+    model = fitted(known, 0.8 - 0.5 * known[:, BARE], 0.01)
+    large = moved(raw[raw[:, BARE] < 0.01], 1e4)
+    assert len(large) > 10
+    assert model.predict(large)[0] == pytest.approx(0.8, abs=0.01)
+    assert model.predict(moved(head, 1e4))[0] == pytest.approx(0.3, abs=0.05)
 
 
 def test_it_knows_less_the_farther_away(raw: Floats) -> None:

@@ -44,6 +44,7 @@ FORMS = ("parallel", "sequential", "mixed", "inside", "bypass")
 SCALES = ("none", "scalar", "channel", "gate", "small", "large")
 PARTS = 3  # of the depth
 SIZES = 5.0  # decades of parameters that are told apart
+FEW = 10.0  # parameters for each of a token's numbers, with which a design stops being next to a linear probe
 KEPT = 8192  # designs whose vectors are kept, because every proposal asks for those of the whole history again
 
 
@@ -84,13 +85,14 @@ def features(design: Design, shape: BackboneShape, learning_rate: float) -> Floa
             _decades(total),
             len(design.placements) / 6,
             math.log10(rate / (learning_rate * rate_factor(design, shape.depth))),
+            math.exp(-total / (FEW * shape.dim)),
         ]
     )
     found.flags.writeable = False
     return found
 
 
-GROUPS = (len(LABELS), len(LABELS), len(PLACES), len(PLACES), PARTS, len(FORMS), len(SCALES), 1, 1, 1)
+GROUPS = (len(LABELS), len(LABELS), len(PLACES), len(PLACES), PARTS, len(FORMS), len(SCALES), 1, 1, 1, 1)
 
 
 def feature_names() -> tuple[str, ...]:
@@ -106,6 +108,7 @@ def feature_names() -> tuple[str, ...]:
         "size",
         "placements",
         "rate",
+        "nearness to a bare head",
     )
 
 

@@ -42,6 +42,24 @@ class Circumstances:
     validation: int
 
 
+@dataclass(frozen=True)
+class Prospects:
+    """What a trial on its way may come to, in terms of goodness.
+
+    Attributes:
+        mean, sd: Of its quality at the end.
+        height: How high the other complete trials that cost no more stand; -inf where there are none.
+        promised: Expected gain of hypervolume of its design, if it had not been begun.
+        gain: The same in the light of what was measured.
+    """
+
+    mean: float
+    sd: float
+    height: float
+    promised: float
+    gain: float
+
+
 class Knowledge:
     """A model of each measured objective, and the front as it would be if training were not noisy.
 
@@ -54,7 +72,7 @@ class Knowledge:
     """
 
     def __init__(self, history: Sequence[TrialRecord], given: Circumstances) -> None:
-        self._given = given
+        self._given, self._history = given, history
         usable = [r for r in history if r.design is not None and r.reused is None and r.state in TRAINED]
         quality = given.objectives.quality
         assert isinstance(quality, MeasuredObjective)
@@ -80,29 +98,50 @@ class Knowledge:
 
     def gains(self, designs: Sequence[Design], rng: np.random.Generator) -> Floats:
         """Expected gain of hypervolume of designs that were not tried: (designs,)."""
+        return self._gains(designs, rng)
+
+    def _gains(
+        self,
+        designs: Sequence[Design],
+        rng: np.random.Generator,
+        own: int | None = None,
+        known: tuple[float, float] | None = None,
+    ) -> Floats:
+        """Beside complete and running trials but `own`, of whose quality mean and standard deviation are `known`."""
         exact, measured = self._given.objectives.exact, self._given.objectives.measured
         cheap = self._places(designs)
         if not self._records:
             return np.asarray(cheap.sum(axis=1))  # nothing is known but the cost
-        stands = self._points[[r.state in ("complete", "running") for r in self._records]]
+        stands = self._points[[r.state in ("complete", "running") and r.number != own for r in self._records]]
         raw = self._features(designs)
-        if len(exact) == len(measured) == 1:
-            mean, sd = self._models[self._quality.name].predict(raw)
-            return expected_gain(mean, sd, cheap[:, 0], stands)
         found = [self._models[o.name].predict(raw) for o in measured]
         mean, sd = (np.stack([f[i] for f in found], axis=1) for i in range(2))
+        if known is not None:
+            column = [o.name for o in measured].index(self._quality.name)
+            mean[:, column], sd[:, column] = known
+        if len(exact) == len(measured) == 1:
+            return expected_gain(mean[:, 0], sd[:, 0], cheap[:, 0], stands)
         return sampled_gain(mean, sd, cheap, stands, rng)
 
-    def prospects(self, number: int) -> tuple[float, float, float]:
-        """Of a trial: mean and standard deviation of its quality at the end, and how high the other complete trials
-        that cost no more stand; -inf where there are none. All in terms of goodness.
-        """
+    def prospects(self, number: int) -> Prospects:
+        """Of a trial that was measured."""
         row = next(i for i, r in enumerate(self._records) if r.number == number)
-        mean, sd = self._models[self._quality.name].predict(self._raw[[row]])
+        design, others = self.designs[row], [r for r in self._history if r.number != number]
+        before, same = Knowledge(others, self._given), [np.random.default_rng(0) for _ in range(2)]
+        mean, sd = self._learned[self._quality.name][row]
+        if before._records:
+            expected, spread = before._models[self._quality.name].predict(self._raw[[row]])
+            mean, sd = joined(float(expected[0]), float(spread[0]), mean, sd)
         cheap = (self._costs >= self._costs[row]).all(axis=1)
         rivals = [i for i, r in enumerate(self._records) if cheap[i] and r.state == "complete" and r.number != number]
         column = [o.name for o in self._given.objectives.measured].index(self._quality.name)
-        return float(mean[0]), float(sd[0]), float(self._points[rivals, column].max()) if rivals else -np.inf
+        return Prospects(
+            mean=float(mean),
+            sd=float(sd),
+            height=float(self._points[rivals, column].max()) if rivals else -np.inf,
+            promised=float(before._gains([design], same[0])[0]),
+            gain=float(self._gains([design], same[1], number, (mean, sd))[0]),
+        )
 
     @cached_property
     def _points(self) -> Floats:
@@ -183,3 +222,15 @@ class Knowledge:
 
     def _features(self, designs: Sequence[Design]) -> Floats:
         return matrix(designs, self._given.setting.shape, self._given.recipe.learning_rate)
+
+
+def joined(mean: float, sd: float, seen: float, unsure: float) -> tuple[float, float]:
+    """What was expected of a trial and what its rung says, as one mean and standard deviation.
+
+    As of two measurements; but where they are farther apart than they should be, the expectation counts as less sure by
+    that much. For some trainings fail, which no design tells.
+    """
+    apart = (seen - mean) / np.hypot(sd, unsure)
+    expected, said = (sd * max(1.0, abs(apart))) ** 2, max(unsure, 1e-6) ** 2
+    share = expected / (expected + said)
+    return mean + share * (seen - mean), float(np.sqrt(share * said))

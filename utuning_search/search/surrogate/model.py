@@ -8,20 +8,27 @@ from utuning_search.search.surrogate.process import Process, matern, squares
 from utuning_search.search.surrogate.subset import telling
 
 # Inverse length scales of each group of features, found on TunerBench by marginal likelihood.
-SCALES = np.repeat([0.3, 0.25, 0.4, 0.3, 1.05, 0.3, 0.4, 0.9, 0.6, 1.8], GROUPS)
-SIZE = -3  # column
+SCALES = np.repeat([0.3, 0.25, 0.4, 0.3, 1.05, 0.3, 0.4, 0.9, 0.6, 1.8, 0.0], GROUPS)
+SIZE, BARE = -4, -1  # columns of the line
 STRETCH = (0.7, 1.0, 1.4, 2.0)  # of all length scales, that are tried
 AMOUNTS = (0.5, 1.0, 2.0)  # of the variance around the line, that are tried
 USUAL, BELIEF = 0.03, 10.0  # standard deviation around the line, believed as firmly as so many trials say it
-SLOPE = 0.3  # how little a slope of the line is believed beforehand
+SLOPE, PROBE = 0.3, 0.02  # how little a slope of the line is believed beforehand, and what a bare head lacks
+FAR = 1.5  # standard deviations from the line, from which on it is drawn less and less
+LOWEST = 2.5  # below the line, in which nothing is told apart: training went wrong
+STEPS = 10
 
 
 class Model:
-    """Gaussian process regression around a straight line in the logarithm of the size.
+    """Gaussian process regression around a straight line in the logarithm of the size, with a drop towards a bare head.
 
     Length scales relative to each other are known, because a study's few trials could not tell them; how far the
     function varies, and over which distance, is chosen among a few by marginal likelihood. Of many trials it learns
     from some (`subset.py`), but the line and how far designs lie from it from all.
+
+    Some trainings fail, and how badly is beside the point: the line is drawn by Huber's weights, and what lies far
+    below it counts as if it lay less far. Otherwise a few such trials would have designs seem to vary far more than
+    good ones do, and nothing would be learnt of those.
 
     Args:
         raw: (trials, features) of designs.
@@ -36,7 +43,8 @@ class Model:
     ) -> None:
         variances = noise**2 + sd**2
         self._line = _line(raw, quality, variances)
-        left = quality - _basis(raw) @ self._line
+        above = quality - _basis(raw) @ self._line
+        left = np.maximum(above, -LOWEST * np.sqrt(_width(above) ** 2 + sd**2))
         weights = noise**2 / variances
         spread = float((weights @ left**2 + BELIEF * USUAL**2) / (weights.sum() + BELIEF))
         rows = telling(left - sd, np.zeros(len(raw), dtype=bool) if always is None else always)
@@ -62,12 +70,25 @@ class Model:
 
 
 def _basis(raw: Floats) -> Floats:
-    found: Floats = np.stack([np.ones(len(raw)), raw[:, SIZE]], axis=1)
+    found: Floats = np.stack([np.ones(len(raw)), raw[:, SIZE], raw[:, BARE]], axis=1)
     return found
 
 
 def _line(raw: Floats, quality: Floats, variances: Floats) -> Floats:
-    """Intercept and slope by weighted least squares."""
-    basis, weights = _basis(raw), 1 / (variances + USUAL**2)
-    prior = np.diag([1e-6, SLOPE]) * (weights.mean() if len(weights) else 1.0)
-    return np.asarray(np.linalg.solve(basis.T @ (basis * weights[:, None]) + prior, basis.T @ (quality * weights)))
+    """Intercept, slope and what a bare head adds, by weighted least squares with Huber's weights."""
+    basis, firm = _basis(raw), raw[:, BARE] > 0.5
+    found: Floats = np.zeros(3)
+    weights = 1 / (variances + USUAL**2)
+    prior = np.diag([1e-6, SLOPE, PROBE]) * (weights.mean() if len(weights) else 1.0)
+    share: Floats = np.ones(len(raw))
+    for _ in range(STEPS):
+        scaled = basis * (weights * share)[:, None]
+        found = np.asarray(np.linalg.solve(basis.T @ scaled + prior, scaled.T @ quality))
+        apart = np.abs(quality - basis @ found) * np.sqrt(weights)
+        share = np.where(firm, 1.0, FAR / np.maximum(apart, FAR))
+    return found
+
+
+def _width(above: Floats) -> float:
+    """The standard deviation around the line of those that did not go wrong, by the median; not below the usual one."""
+    return max(USUAL, 1.4826 * float(np.median(np.abs(above)))) if len(above) else USUAL
