@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from utuning_search.designs.design import Design, Placement
     from utuning_search.designs.presets import PRESETS, preset
     from utuning_search.designs.spaces.space import Space
+    from utuning_search.results.classifier import TunedClassifier
     from utuning_search.results.confirm import confirm
     from utuning_search.results.export import export_trial
-    from utuning_search.results.load import TunedClassifier, load_tuned
+    from utuning_search.results.load import load_tuned
     from utuning_search.results.pick import pick_trial
     from utuning_search.search.budget import Budget
     from utuning_search.search.study import Study
@@ -54,7 +55,7 @@ HOMES = {
     "Space": "utuning_search.designs.spaces.space",
     "Study": "utuning_search.search.study",
     "Task": "utuning_search.training.task",
-    "TunedClassifier": "utuning_search.results.load",
+    "TunedClassifier": "utuning_search.results.classifier",
     "TunedModel": "utuning_search.backbones.tuned_model",
     "UTuningError": "utuning_search.common.errors",
     "confirm": "utuning_search.results.confirm",

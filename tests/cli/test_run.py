@@ -36,6 +36,11 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "no-trials": (("--trials", "0"), r"--trials: it is at least 1; got 0"),
     "negative-trials": (("--trials", "-3"), r"--trials: it is at least 1; got -3"),
     "no-epochs": (("--epochs", "0"), r"--epochs: it is at least 1; got 0"),
+    "metric-beside-objectives": (
+        ("--objectives", "accuracy,parameters", "--metric", "macro_f1"),
+        r"--metric: it is given without --objectives; got accuracy,parameters",
+    ),
+    "unknown-metric": (("--metric", "acuracy"), r"--metric: it is one of .* got 'acuracy'\. Did you mean 'accuracy'\?"),
     "unknown-objective": (("--objectives", "accuracy,flop"), r"--objectives: .* got 'flop'\. Did you mean 'flops'\?"),
     "nothing-measured": (
         ("--objectives", "flops,parameters"),
@@ -258,6 +263,18 @@ def test_the_same_seed_gives_the_same_trials_quietly() -> None:
     assert "trial   0" not in out
     kept = [{k: v for k, v in r.items() if k != "seconds"} for r in rows("studies/again/trials.csv")]
     assert kept == [{k: v for k, v in r.items() if k != "seconds"} for r in rows("studies/smoke-tiny/trials.csv")]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_metric_is_short_for_objectives() -> None:
+    """The default sampler and pruner go by it, at rungs too."""
+    succeeded(*RUN, "--space", "own.toml", "--metric", "balanced_accuracy", "--trials", "2")
+    study = Study.load("own-tiny")
+    assert study.objectives.names == ("balanced_accuracy", "parameters")
+    for record in study.trials():
+        assert {"accuracy", "balanced_accuracy"} <= set(record.measured[1])
+        assert record.state in ("complete", "pruned")
+    assert rows("studies/own-tiny/front.csv")[0]["balanced_accuracy"]
 
 
 def test_run_of_an_image_folder_reads_no_test_image(place: Path) -> None:

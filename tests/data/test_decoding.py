@@ -18,10 +18,11 @@ from utuning_search.common.errors import InputError
 from utuning_search.data.decoding import Decoder, Decoding
 from utuning_search.data.loading import SearchData, load_final_data, load_search_data
 from utuning_search.data.permit import TestPermit
-from utuning_search.data.pixels import read_file, read_pictures
+from utuning_search.data.pictures import read_pictures
+from utuning_search.data.pixels import read_file
 from utuning_search.data.spec import DataSpec
 from utuning_search.designs.design import Design
-from utuning_search.results.load import TunedClassifier
+from utuning_search.results.classifier import TunedClassifier
 from utuning_search.testing.models import IMAGE, tiny_vit
 
 COLOUR = Preprocessing(8, 3, (0.5,) * 3, (0.5,) * 3, "nearest")

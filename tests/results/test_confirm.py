@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.metrics import f1_score
 
 from utuning_search import confirm
 from utuning_search.backbones.tuned_model import TunedModel
@@ -333,7 +334,7 @@ def test_predictions_are_those_of_the_accuracies_and_lie_beside_them(whole: tupl
         assert correct is not None
         assert correct.mean(axis=1).tolist() == pytest.approx([o.accuracy for o in final_.outcomes])
         assert (final_.interval or (1, 0))[0] <= (final_.mean or 0) <= (final_.interval or (1, 0))[1]
-    kept = sorted((study.folder / "finals").glob("*_seed*.npy"))
+    kept = sorted((study.folder / "finals").glob("*_seed[0-9].npy"))
     assert [p.with_suffix(".json").exists() for p in kept] == [True] * 2 * len(found.finals)
     assert {np.load(p, allow_pickle=False).dtype for p in kept} == {np.dtype("uint16")}
     sizes = dict(combinations_of(found))
@@ -377,7 +378,7 @@ def test_finals_of_older_versions_are_read_and_not_compared(own: Path) -> None:
     write_finals(study, found)
     assert "test_low" in (study.folder / "finals.csv").read_text()
     assert (study.folder / "finals" / "comparisons.csv").read_text().splitlines() == [
-        "a,b,difference,low,high,p,p_corrected,verdict,a_key,b_key"
+        "a,b,difference,low,high,p,p_corrected,verdict,a_key,b_key,metric"
     ]
     first = found.finals[0]
     for path in (study.folder / "finals").glob(f"{first.key}_*.json"):
@@ -828,7 +829,8 @@ def test_the_command_writes_a_table_a_picture_and_the_next_commands(own: Path) -
     assert f"of {min(2, len(study.front()))} designs of the search's front survive" in out
     assert re.search(r"36 images and 2 seeds tell differences of about \d+\.\d points", out)
     assert re.search(r"(is (better|worse) than|cannot be told apart from) \S+.*\(.*95%: ", out.replace("\n", " "))
-    assert {p.name.split("_")[1] for p in (study.folder / "finals").glob("*.png")} == {"confusion.png"}
+    pictures = {p.name.split("_")[1] for p in (study.folder / "finals").glob("*.png")}
+    assert pictures == {"confusion.png", "calibration.png"}
     assert (study.folder / "finals" / "comparisons.csv").exists()
     assert f"[{2 * len(keys)}/{2 * len(keys)}] " in out
     again = [line.strip() for line in out.splitlines() if line.strip().startswith("utuning-search ")]
@@ -840,6 +842,24 @@ def test_the_command_writes_a_table_a_picture_and_the_next_commands(own: Path) -
     code, out, err = command("confirm", "s", *options, "-q")
     assert (code, err) == (0, "")
     assert not out.startswith("[")
+    code, out, err = command("confirm", "s", *options, "--metric", "macro_f1")
+    assert (code, err) == (0, "")
+    assert not out.startswith("["), "what was trained is judged by anything"
+    assert "Finals: macro F1 on 36 test images" in out
+    assert f"--epochs 1 --metric macro_f1 --workers 0 --studies-dir {studies}" in out
+    labels = read_labels(study.folder)
+    assert labels is not None
+    for row in csv.DictReader((study.folder / "finals.csv").read_text().splitlines()):
+        answers = [np.load(p) for p in (study.folder / "finals").glob(f"{row['key']}_*_seed[0-9].npy")]
+        wanted = [f1_score(labels, a, average="macro", zero_division=0) for a in answers]
+        assert (row["metric"], float(row["test_mean"])) == ("macro_f1", pytest.approx(np.mean(wanted)))
+        assert float(row["test_accuracy"]) == pytest.approx(np.mean([(labels == a).mean() for a in answers]))
+        assert row["validation"] == "", "the search did not measure it"
+        sure = pd.read_csv(study.folder / "finals" / f"{row['key']}_calibration.csv")
+        assert sure["answers"].sum() == 2 * 36
+        assert 0 <= float(row["test_ece"]) <= 1
+    compared_by = csv.DictReader((study.folder / "finals" / "comparisons.csv").read_text().splitlines())
+    assert {row["metric"] for row in compared_by} == {"macro_f1"}
 
 
 def test_ctrl_c_ends_in_the_command_that_goes_on(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:

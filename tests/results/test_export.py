@@ -20,8 +20,9 @@ from utuning_search.backbones.merge import merge
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import BackboneError, InputError, StudyError, UTuningError
 from utuning_search.designs.design import Design, Placement
+from utuning_search.results.classifier import TunedClassifier
 from utuning_search.results.export import export_trial
-from utuning_search.results.load import TunedClassifier, load_tuned
+from utuning_search.results.load import load_tuned
 from utuning_search.results.pick import pick_trial
 from utuning_search.search.budget import Budget
 from utuning_search.search.study import Study
@@ -212,13 +213,16 @@ with torch.no_grad():
         }
 readme = (root / "exports" / "adapter" / "README.md").read_text()
 (code,) = re.findall("```python\\n(.*?)```", readme, flags=re.DOTALL)
-names = {}
 os.chdir(root / "exports")
-Image.fromarray(data["images"][0, 0].numpy()).save("photo.jpg", format="png")  # JPEG would change pixels
+Image.fromarray(data["images"][0, 0].numpy()).save("photo.jpg", "PNG")
+names = {}
 exec(code, names)
+with torch.no_grad():
+    wanted = load_tuned("adapter")(load_tuned("adapter").preprocess(data["images"][:1])).softmax(1)
 found["readme"] = {
     "lines": len(code.splitlines()),
-    "difference": float((names["logits"] - data["adapter"][:1]).abs().max()),
+    "difference": float((names["found"].probabilities - wanted).abs().max()),
+    "names": names["found"].names == (load_tuned("adapter").classes[int(wanted.argmax())],),
 }
 print(json.dumps(found))
 """
@@ -312,8 +316,9 @@ def test_merging_folds_what_it_can(name: str, bench: Bench) -> None:
 
 
 def test_the_three_lines_of_the_readme_run(adapter: Exported, elsewhere: dict[str, Any]) -> None:
-    """From the folder beside it, with a picture at hand."""
+    """From the folder beside it, with a photo at hand."""
     assert elsewhere["readme"]["lines"] == 3
+    assert elsewhere["readme"]["names"]
     assert elsewhere["readme"]["difference"] <= 1e-6
     text = (adapter.folder / "README.md").read_text(encoding="utf-8")
     for said in (
@@ -508,7 +513,7 @@ def test_a_checkpoint_is_looked_up_in_the_data_directory(bench: Bench, tmp_path:
 @pytest.mark.parametrize("images", [torch.zeros(2, 1, 8, 8), torch.zeros(2, 3, 8, 8, dtype=torch.uint8)])
 def test_images_of_another_kind_are_refused(images: Tensor, adapter: Exported) -> None:
     model = load_tuned(adapter.folder)
-    assert "uint8 of (batch, 1, 8, 8)" in refusal(lambda: model.preprocess(images), InputError)
+    assert "uint8 of (batch, 1, height, width)" in refusal(lambda: model.preprocess(images), InputError)
 
 
 def test_loading_changes_nothing_in_the_folder(adapter: Exported) -> None:

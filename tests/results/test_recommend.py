@@ -392,7 +392,18 @@ def test_it_says_what_it_found_and_what_it_recommends(done: tuple[Path, str, str
     assert f"Recommended: {best.design}\n" in said
     assert f"parameters  {best.parameters:,}, " in said
     metrics = tomllib.loads((out / "tuner.toml").read_text())["metrics"]
-    assert f"test        {100 * metrics['test_accuracy_mean']:.2f}% ± {100 * metrics['test_accuracy_sd']:.2f}" in said
+    # Of 24, 12, 3, 2 and 1 images: classes count alike.
+    assert "Designs are chosen by balanced accuracy, where each class counts as much as any other" in said
+    mean, sd = (100 * metrics[f"test_balanced_accuracy_{which}"] for which in ("mean", "sd"))
+    assert f"test        {mean:.2f}% ± {sd:.2f}" in said
+    assert (
+        f"validation  {100 * best.values['balanced_accuracy']:.2f}% balanced accuracy, on which it was chosen" in said
+    )
+    assert f"accuracy    {100 * metrics['test_accuracy_mean']:.2f}% on the same test images" in said
+    assert re.search(r"recall      least of '\w+' \d+% of \d+ images?, .*_classes\.csv", said)
+    assert re.search(r"calibration its probabilities are off by \d+\.\d points", said)
+    assert study.objectives.names == ("balanced_accuracy", "parameters")
+    assert study.spec.task.recipe.balance == "weights"
     assert "\n[1] " in said, "how many there will be is not known"
     # The linear probe is beside it, unless that is what is recommended.
     assert ("linear probe: 325 parameters, test " in said) == (best.preset != "linear-probe")
@@ -495,6 +506,37 @@ def test_a_stopped_command_goes_on(own: Path, tmp_path: Path, capsys: pytest.Cap
     assert (out / "tuner.toml").exists()
 
 
+def test_chance_moves_a_mean_of_small_classes_more() -> None:
+    """Of 100 images all alike, or of one class of 98 and two of one image each, of which nothing is known."""
+    classes = {"a": 98, "b": 1, "c": 1}
+    assert command._error(classes, 100, each=False) == pytest.approx(5)
+    assert command._error(classes, 100, each=True) == pytest.approx(50 * (1 / 98 + 2) ** 0.5 / 3)
+
+
+def test_classes_of_like_size_are_chosen_between_by_accuracy(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or by what was asked for, to which the same command keeps; a study that is there goes on with its own."""
+    monkeypatch.setattr(command, "search", lambda *_, **__: False)
+    for name in ("two", "three", "four"):
+        shutil.rmtree(own / name)
+    assert run(own, tmp_path / "a") == 130
+    study = Study.load("study", studies_dir=tmp_path / "a")
+    assert (study.objectives.names, study.spec.task.recipe.balance) == (("accuracy", "parameters"), "none")
+    assert "chosen by" not in capsys.readouterr().out
+    shutil.rmtree(own / "one")
+    put(own / "one" / "0.png", picture(1, 0))
+    put(own / "one" / "1.png", picture(1, 1))
+    assert "classes are unbalanced" in notes(own)
+    assert run(own, tmp_path / "b", "--metric", "macro_f1") == 130
+    study = Study.load("study", studies_dir=tmp_path / "b")
+    assert (study.objectives.names, study.spec.task.recipe.balance) == (("macro_f1", "parameters"), "weights")
+    assert run(own, tmp_path / "b") == 130
+    capsys.readouterr()
+    assert run(own, tmp_path / "b", "--metric", "accuracy") == 2
+    assert "objectives: " in capsys.readouterr().err
+
+
 def test_a_user_s_readme_is_left_alone(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "README.md").write_text("mine")
     assert run(plain, tmp_path) == 2
@@ -527,6 +569,7 @@ def test_finals_on_a_sample_of_the_images(own: Path, tmp_path: Path, monkeypatch
     ("options", "said"),
     [
         (("--max-params", "300"), "--max-params: it is at least 325, the head of 5 classes on this backbone; got 300"),
+        (("--metric", "balanced"), "--metric: it is one of accuracy, balanced_accuracy, macro_f1; got 'balanced'"),
         (("--max-params", "many"), "--max-params: a count is a number such as 50000, 50k or 1.2M; got 'many'"),
         (("--time", "soon"), "--time: a time is a number above 0 with s, m or h"),
         (("--workers", "-1"), "--workers: it is at least 1, or 0"),

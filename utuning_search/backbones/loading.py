@@ -11,6 +11,7 @@ from utuning_search.backbones.checkpoint import load_checkpoint, weights_digest,
 from utuning_search.backbones.embedded.architecture import GLYPH_VIT, WEIGHTS, glyph_vit
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.spec import WHOLE
 from utuning_search.backbones.supported import check_supported
 from utuning_search.common.errors import BackboneError, InputError
 
@@ -81,10 +82,16 @@ def freeze(model: M) -> M:
     return model.eval().requires_grad_(False)
 
 
-def preprocessing_of(model: nn.Module, name: str) -> Preprocessing:
-    """Size, channels and normalisation from the model's own timm configuration."""
+def preprocessing_of(model: nn.Module, name: str, crop: float = WHOLE) -> Preprocessing:
+    """Size, channels and normalisation from the model's own timm configuration.
+
+    Args:
+        model: A backbone.
+        name: Of it.
+        crop: Share that a centre crop keeps; 0 takes the configuration's `crop_pct`. See `BackboneSpec`.
+    """
     if name == GLYPH_VIT:
-        return Preprocessing(8, 1, (0.5,), (0.5,), "bilinear")
+        return Preprocessing(8, 1, (0.5,), (0.5,), "bilinear", crop or WHOLE)
     adapter, config = adapter_of(model, name), resolve_model_data_config(model)
     return Preprocessing(
         image_size=adapter.image_size,
@@ -92,4 +99,5 @@ def preprocessing_of(model: nn.Module, name: str) -> Preprocessing:
         mean=tuple(config["mean"])[: adapter.channels],
         std=tuple(config["std"])[: adapter.channels],
         interpolation=config["interpolation"],
+        crop=crop or config["crop_pct"],
     )

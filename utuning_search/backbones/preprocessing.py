@@ -1,5 +1,6 @@
 """How uint8 images become a backbone's input."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ class Preprocessing:
         mean: One a channel, of values in [0, 1].
         std: One a channel.
         interpolation: "bilinear", "bicubic" or "nearest".
+        crop: Share of the shorter side that the centre crop keeps, in (0, 1]; timm's `crop_pct`.
     """
 
     image_size: int
@@ -23,6 +25,12 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
+    crop: float = 1.0
+
+    @property
+    def resized(self) -> int:
+        """What the shorter side becomes before the centre crop, in pixels; as timm rounds it."""
+        return math.floor(self.image_size / self.crop)
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (batch, channels, height, width) to normalised float32 of the same shape."""

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from utuning_search.cli.options import (
+    BATCH,
     DEPTH,
     EXPORTS,
     FORMATS,
+    PREDICTIONS,
+    SHOWN,
     SIZE,
     TIME,
     WORKERS,
@@ -19,7 +22,7 @@ from utuning_search.cli.options import (
     add_running,
 )
 from utuning_search.results.defaults import FINALISTS, PICK, PICKS, SEEDS, TOP
-from utuning_search.search.defaults import NAMES, OBJECTIVES, PRUNER, PRUNERS, SAMPLER, SAMPLERS
+from utuning_search.search.defaults import METRICS, NAMES, OBJECTIVES, PRUNER, PRUNERS, SAMPLER, SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ def _run(parser: ArgumentParser) -> None:
     text = "the same for any objective that is exact before training, such as flops=3G; several times"
     parser.add_argument("--limit", action="append", default=[], metavar="O=N", help=text)
     text = f"what the front weighs, with commas: {', '.join(NAMES)} (default: {','.join(OBJECTIVES)})"
-    parser.add_argument("--objectives", default=",".join(OBJECTIVES), metavar="O", help=text)
+    parser.add_argument("--objectives", metavar="O", help=text)
+    text = f"short for --objectives M,parameters, where M is {' or '.join(METRICS)} (default: {METRICS[0]})"
+    parser.add_argument("--metric", metavar="M", help=text)
     text = f"what stops trials at rungs, one of {', '.join(PRUNERS)} (default: {PRUNER})"
     parser.add_argument("--pruner", default=PRUNER, metavar="P", help=text)
     parser.add_argument("--no-pruning", action="store_true", help="the same as --pruner none")
@@ -83,6 +88,8 @@ def _confirm(parser: ArgumentParser) -> None:
     text = "confirm a known method too, such as adapter-plus:rank=4,ssf:learning_rate=0.01; several times, or all"
     parser.add_argument("--preset", action="append", default=[], metavar="P", help=text)
     parser.add_argument("--epochs", type=int, metavar="N", help="of each training (default: the task's)")
+    text = f"judge by {', '.join(METRICS[:-1])} or {METRICS[-1]} (default: what the study weighs)"
+    parser.add_argument("--metric", metavar="M", help=text)
     text = "train on the images as they are, without random crops and mirror images (8-pixel images have none)"
     parser.add_argument("--no-augment", action="store_true", help=text)
     text = "train them N times on the search's own split too: how much its choice flattered them on validation"
@@ -101,6 +108,8 @@ def _recommend(parser: ArgumentParser) -> None:
     text = f"for search and finals together, such as 90s, 10m or 2h (default: {TIME})"
     parser.add_argument("--time", default=TIME, metavar="T", help=text)
     add_backbone(parser)
+    text = f"choose by {', '.join(METRICS[:-1])} or {METRICS[-1]} (default: {UNEQUAL})"
+    parser.add_argument("--metric", metavar="M", help=text)
     text = "mirror images are as good as the images themselves: true of most photos, not of writing"
     parser.add_argument("--mirror", action="store_true", help=text)
     text = (
@@ -127,6 +136,21 @@ def _export(parser: ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
 
 
+def _predict(parser: ArgumentParser) -> None:
+    parser.add_argument("export", metavar="EXPORT", help="the folder of an exported tuner")
+    text = "image files, and folders, whose images are taken with those in folders below"
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help=text)
+    text = f"the N most likely classes of each (default: {SHOWN})"
+    parser.add_argument("--top", type=int, default=SHOWN, metavar="N", help=text)
+    text = f"one of {', '.join(PREDICTIONS)}; of csv and json nothing else is on standard output"
+    parser.add_argument("-f", "--format", default=PREDICTIONS[0], metavar="F", help=text)
+    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--batch-size", type=int, default=BATCH, metavar="N", help=f"at a time (default: {BATCH})")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the backbone's local checkpoint is looked up")
+    parser.add_argument("--checkpoint", metavar="FILE", help="that file itself, wherever it is now")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
 def _repair(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
 
@@ -150,6 +174,7 @@ def _cite(parser: ArgumentParser) -> None:
     parser.add_argument("what", metavar="NAME|FOLDER", help=text)
 
 
+UNEQUAL = f"{METRICS[0]}, or {METRICS[1]} where classes are unbalanced"
 RECOMMEND = "from a folder of images to a tuner: make a task, search, confirm the best, export it"
 CONFIRM = "train a front again on all training images, with several seeds, and test it"
 CHOSEN = f"Designs of the front: {FINALISTS}; besides them the strongest known methods tried."
@@ -160,6 +185,12 @@ COMMANDS = {
     "recommend": Command(RECOMMEND, _recommend, f"{RECOMMEND[0].upper()}{RECOMMEND[1:]}."),
     "front": Command("show a study's Pareto front", _front),
     "export": Command("write a tuner that loads in three lines", _export),
+    "predict": Command(
+        "say what images show, with an exported tuner",
+        _predict,
+        "Say what images show, with an exported tuner. Images that cannot be read are named on standard error and left "
+        "out; the exit code is 2 only if none could be read.",
+    ),
     "repair": Command("leave out of a damaged journal what cannot be read", _repair),
     "spaces": Command("list the search spaces, or explain one", _spaces),
     "tasks": Command("list the tasks, or explain one", _tasks),

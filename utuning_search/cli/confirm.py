@@ -18,6 +18,7 @@ from utuning_search.common.wording import printable
 from utuning_search.results.confirm import confirm
 from utuning_search.results.defaults import SEEDS, TOP
 from utuning_search.results.finals import Confirmation, Final
+from utuning_search.results.metrics import checked, words
 from utuning_search.results.outcomes import FINALS
 from utuning_search.results.remeasure import flattery, remeasure
 from utuning_search.results.statistics.paired import DOUBT
@@ -31,6 +32,8 @@ DIGITS = 18  # of a trial's number
 def run(arguments: argparse.Namespace) -> int:
     for option in ("top", "seeds", "epochs", "remeasure"):  # before a study is opened
         positive(getattr(arguments, option), f"--{option}")
+    if arguments.metric is not None:
+        checked(arguments.metric)
     study = load_study(arguments)
     place = place_of(arguments)
     try:
@@ -45,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             device=arguments.device,
             data_dir=arguments.data_dir,
+            metric=arguments.metric,
             on_progress=None if arguments.quiet else say_progress,
         )
         if arguments.remeasure is not None:
@@ -81,7 +85,7 @@ def _trials(given: list[str]) -> list[int]:
 def _options(arguments: argparse.Namespace, **changed: int) -> str:
     """What was asked for, where it is not the default: whoever goes on has to ask for the same."""
     usual = {"top": TOP, "seeds": SEEDS, "epochs": None, "remeasure": None}
-    usual |= {"workers": None, "device": None, "data_dir": None}
+    usual |= {"metric": None, "workers": None, "device": None, "data_dir": None}
     given = {name: changed.get(name, getattr(arguments, name)) for name in usual}
     said = [
         f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
@@ -119,9 +123,21 @@ def _table(found: Confirmation) -> Table:
     passes = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
     how = f"{passes} on all training images" + ("" if found.augmented else ", not augmented")
     seeds = f"mean ± sd over {found.seeds} seeds" if found.seeds > 1 else "one seed, so without a spread"
-    title = f"Finals: accuracy on {found.test_images:,} test images, {seeds}; {how}"
+    title = f"Finals: {words(found.metric)} on {found.test_images:,} test images, {seeds}; {how}"
     table = Table(title=title, title_justify="left")
-    for name in ("trial", "test", "95%", "validation", "parameters", "tuner", "inference", "merged", "seconds", "MB"):
+    for name in (
+        "trial",
+        "test",
+        "95%",
+        "validation",
+        "ECE",
+        "parameters",
+        "tuner",
+        "inference",
+        "merged",
+        "seconds",
+        "MB",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("survives", justify="center", no_wrap=True)
     table.add_column("nearest known method", overflow="fold", ratio=2)
@@ -133,6 +149,7 @@ def _table(found: Confirmation) -> Table:
             _spread(final),
             "-" if final.interval is None else "-".join(f"{100 * end:.1f}" for end in final.interval),
             "-" if who.validation is None else f"{100 * who.validation:.2f}%",
+            "-" if (sure := final.calibration) is None else f"{100 * sure.error:.1f}%",
             f"{who.parameters:,}",
             f"{who.tuner_parameters:,}",
             _number(final.middle("inference_ratio"), "×{:.2f}"),

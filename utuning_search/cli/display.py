@@ -17,8 +17,10 @@ from utuning_search.common.counts import short
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.results.confirm import Progress
 from utuning_search.results.finalists import Finalist
+from utuning_search.results.metrics import words
 from utuning_search.results.remeasure import Again
 from utuning_search.results.sampling_error import interval_of, near_front, validation_images
+from utuning_search.search.defaults import METRICS
 from utuning_search.search.objectives.base import Objective
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.runner import Snapshot
@@ -66,6 +68,7 @@ def say_progress(progress: Progress) -> None:
     """One line a finished training."""
     outcome, who = progress.outcome, progress.finalist
     got = f"{100 * outcome.accuracy:.2f}%" if outcome.accuracy is not None else f"failed: {outcome.reason}"
+    got += "".join(f", {words(m)} {100 * outcome.others[m]:.2f}%" for m in METRICS if m in outcome.others)
     took = "" if outcome.seconds is None else f" in {outcome.seconds:.0f}s"
     name = who.preset or str(who.design)
     total = "" if progress.total is None else f"/{progress.total}"

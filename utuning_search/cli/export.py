@@ -1,6 +1,7 @@
 """`export`: a trial's tuner as a folder that loads in three lines."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from utuning_search.cli.console import PLAIN, console
@@ -9,6 +10,7 @@ from utuning_search.cli.streams import say
 from utuning_search.cli.studies import load_study
 from utuning_search.common.errors import InputError
 from utuning_search.common.text import python_string
+from utuning_search.results.card import USED
 from utuning_search.results.export import export_trial
 from utuning_search.results.export_peft import export_peft
 from utuning_search.results.pick import pick_trial
@@ -30,8 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     difference = export_trial(study, record, out, arguments.data_dir)
     console.print(f"Trial {record.number}: {record.design}", **PLAIN)
+    quality = study.objectives.quality
     console.print(
-        f"{100 * (record.accuracy or 0):.2f}% validation accuracy, {record.parameters:,} parameters; "
+        f"{quality.text(record.values[quality.name])} {quality.label}, {record.parameters:,} parameters; "
         f"loaded again, its logits differ from the trial's by at most {difference:.1e}.",
         **PLAIN,
     )
@@ -40,5 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(f"Note: on the test images {better}.", **PLAIN)
     where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""
     say(f"\nfrom utuning_search import load_tuned\nmodel = load_tuned({python_string(out)}{where})")
-    say('logits = model(model.preprocess(["photo.jpg"]))  # files, pictures of Pillow, or uint8 tensors')
+    say(USED)
+    more = " --data-dir DATA_DIR" if where else ""
+    say(f"\nutuning-search predict {shlex.quote(str(out))} photo.jpg{more}")
     return 0

@@ -1,8 +1,10 @@
 """`recommend`: a folder of images in, a tuner out."""
 
 import argparse
+import math
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from utuning_search.cli.console import PLAIN, console
@@ -19,16 +21,24 @@ from utuning_search.cli.studies import (
 )
 from utuning_search.common.counts import parse_count
 from utuning_search.common.text import python_string
+from utuning_search.common.wording import counted, printable
 from utuning_search.data.survey import Survey
 from utuning_search.designs.nearest import nearest_preset
+from utuning_search.results.card import USED
+from utuning_search.results.classes import per_class
 from utuning_search.results.finals import Final
+from utuning_search.results.metrics import ACCURACY, checked, words
+from utuning_search.results.outcomes import FINALS
 from utuning_search.results.recommend.finish import Recommendation, finish
 from utuning_search.results.recommend.plan import FEWEST_DESIGNS
 from utuning_search.results.recommend.prepare import prepare
 from utuning_search.results.recommend.search import Search, search
+from utuning_search.results.tables import CLASSES_CSV
 from utuning_search.results.words import advice, against
 from utuning_search.search.storage import quiet_optuna
 from utuning_search.training.runtime import resolve_device
+
+WORST = 3  # classes that are named
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     duration, limit = seconds(arguments.time) or 0.0, parse_count(arguments.max_params, "--max-params")
     image_size(arguments.image_size)
     workers(arguments.workers)
+    if arguments.metric is not None:
+        checked(arguments.metric)
     resolve_device(arguments.device)
     data = Path(arguments.data)
     out = Path(arguments.out) if arguments.out else Path("recommended") / data.resolve().name
@@ -50,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             checkpoint=arguments.checkpoint,
             image_size=arguments.image_size,
             mirror=arguments.mirror,
+            metric=arguments.metric,
             workers=arguments.workers,
             device=arguments.device,
             seed=arguments.seed,
@@ -109,6 +122,11 @@ def _findings(prepared: Search) -> Iterator[str]:
     spec, study = prepared.study.spec.task, prepared.study
     size = f" at {spec.backbone.image_size} px" if spec.backbone.image_size else ""
     yield f"Backbone {spec.backbone.name}{size}, frozen; at most {study.spec.max_parameters:,} trainable parameters"
+    if study.objectives.quality.name != ACCURACY:
+        yield (
+            f"Designs are chosen by {words(study.objectives.quality.name)}, where each class counts as much as any "
+            "other, however few images it has; --metric accuracy counts images instead"
+        )
     plan = prepared.plan
     if plan is None:
         yield f"Goes on with the study in {study.folder}"
@@ -121,9 +139,23 @@ def _findings(prepared: Search) -> Iterator[str]:
         yield f"  note: finals take {plan.limit:,} images to train on, as more would not fit into the time."
     if plan.designs < FEWEST_DESIGNS:
         yield "  note: so few designs tell little. Give more --time, a smaller --image-size or a smaller --backbone."
-    error = 100 * (0.25 / plan.validation) ** 0.5
+    quality = study.objectives.quality.name
+    error = _error(prepared.survey.classes, plan.validation, each=quality != ACCURACY)
     if error > 2:
-        yield f"  note: {plan.validation:,} images may put an accuracy off by ± {error:.0f} points by chance alone."
+        what = "a" if quality != ACCURACY else "an"
+        yield (
+            f"  note: {plan.validation:,} images may put {what} {words(quality)} off by ± {error:.0f} points by chance "
+            "alone."
+        )
+
+
+def _error(classes: Mapping[str, int], validation: int, *, each: bool) -> float:
+    """Points that chance may move an accuracy by on so many images, or, where `each` class counts alike, a mean of its
+    classes' accuracies; by a standard error, of answers of which half are right.
+    """
+    total = sum(classes.values())
+    images = [max(round(validation * count / total), 1) for count in classes.values()] if each else [validation]
+    return 100 * math.sqrt(sum(0.25 / n for n in images)) / len(images)
 
 
 def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
@@ -134,8 +166,16 @@ def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
     yield f"  {near}; trial {trial.number} of {len(study.trials())}"
     tuner = final.finalist.tuner_parameters
     yield f"  parameters  {trial.parameters:,}, of these {tuner:,} in the tuner and the rest in the head"
-    yield f"  validation  {100 * (trial.accuracy or 0):.2f}%, on which it was chosen"
-    yield f"  test        {_mean(final)}, {found.confirmation.test_images:,} images"
+    quality, by = study.objectives.quality, f" {words(final.metric)}" if final.metric != ACCURACY else ""
+    yield f"  validation  {quality.text(trial.values[quality.name])}{by}, on which it was chosen"
+    on = f"{by[1:]} on " if by else ""
+    yield f"  test        {_mean(final)}, {on}{found.confirmation.test_images:,} images"
+    if by:
+        accuracy = final.mean_of(ACCURACY)
+        yield f"  accuracy    {'-' if accuracy is None else f'{100 * accuracy:.2f}%'} on the same test images"
+    yield from _recalls(found)
+    if final.calibration is not None:
+        yield f"  calibration its probabilities are off by {100 * final.calibration.error:.1f} points on average (ECE)"
     for name, other in (("linear probe", found.probe), ("best known method", found.known)):
         if other is not None and other is not final:
             what = "" if name == "linear probe" else f" {other.finalist.preset},"
@@ -152,8 +192,22 @@ def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
     yield f"Tuner     {found.folder} (loaded again, its logits differ by at most {found.difference:.1e})"
     where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""
     yield f"\nfrom utuning_search import load_tuned\nmodel = load_tuned({python_string(found.folder)}{where})"
-    yield 'logits = model(model.preprocess(["photo.jpg"]))  # files, pictures of Pillow, or uint8 tensors'
-    yield "names = [model.classes[i] for i in logits.argmax(1)]"
+    yield USED
+    more = " --data-dir DATA_DIR" if where else ""
+    yield f"\nutuning-search predict {shlex.quote(str(found.folder))} photo.jpg{more}"
+
+
+def _recalls(found: Recommendation) -> Iterator[str]:
+    """The classes of which least is recognised."""
+    classes = found.confirmation.classes
+    each = per_class(found.final, len(classes))
+    if each is not None:
+        tested = [i for i in range(len(classes)) if each.support[i]]
+        least = sorted(tested, key=lambda i: (each.recall[i], i))[:WORST]
+        said = (
+            f"'{classes[i]}' {100 * each.recall[i]:.0f}% of {counted(int(each.support[i]), 'image')}" for i in least
+        )
+        yield f"  recall      least of {printable(', '.join(said))}; all in {FINALS}/{found.final.key}{CLASSES_CSV}"
 
 
 def _mean(final: Final) -> str:

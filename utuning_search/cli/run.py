@@ -10,7 +10,8 @@ from utuning_search.common.counts import parse_count
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import counted, listed
 from utuning_search.results.confirm import look_ahead
-from utuning_search.search.defaults import TRIALS
+from utuning_search.results.metrics import checked
+from utuning_search.search.defaults import OBJECTIVES, TRIALS
 from utuning_search.search.samplers.registry import sampler_for
 from utuning_search.search.spec import exact_objective
 from utuning_search.search.storage import quiet_optuna
@@ -21,6 +22,7 @@ from utuning_search.training.task import Task
 
 def run(arguments: argparse.Namespace) -> int:
     quiet_optuna()
+    objectives = _objectives(arguments)
     budget = budget_of(arguments, {"trials": TRIALS} if not (arguments.epochs or arguments.time) else {})
     notes: list[str] = []
     with console.status("Loading backbone and data ..."):
@@ -34,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             sampler=sampler_for(arguments.sampler, budget.trials),
             pruner="none" if arguments.no_pruning else arguments.pruner,
-            objectives=[name.strip() for name in arguments.objectives.split(",")],
+            objectives=objectives,
             precision=arguments.precision,
             device=arguments.device or "auto",
             data_dir=arguments.data_dir,
@@ -47,6 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(f"{counted(len(study.classes), 'class')}: {listed(study.classes)}", **PLAIN)
     study.remember(budget={k: v for k, v in asdict(budget).items() if v is not None})
     return go(study, budget, arguments, notes)
+
+
+def _objectives(arguments: argparse.Namespace) -> list[str]:
+    if arguments.metric is None:
+        return [name.strip() for name in (arguments.objectives or ",".join(OBJECTIVES)).split(",")]
+    if arguments.objectives is not None:
+        todo = "Name it among the --objectives."
+        raise InputError("--metric", "it is given without --objectives", arguments.objectives, todo)
+    return [checked(arguments.metric), *OBJECTIVES[1:]]
 
 
 def _look_ahead(task: Task, context: SearchContext, data_dir: str | None) -> Sequence[str]:

@@ -9,8 +9,9 @@ from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.streams import complain
 from utuning_search.common.wording import printable
 from utuning_search.results.classes import per_class
-from utuning_search.results.finals import Confirmation
+from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.outcomes import FINALS
+from utuning_search.results.pictures.calibration import save_calibration
 from utuning_search.results.pictures.confusion import MOST_CLASSES, save_confusion
 from utuning_search.results.pictures.finals import save_finals
 from utuning_search.results.pictures.front import save_front
@@ -22,6 +23,7 @@ from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 
 FRONT_PNG, FINALS_PNG, CONFUSION_PNG = "front.png", "finals.png", "_confusion.png"
+CALIBRATION_PNG = "_calibration.png"
 SHOWN = 3
 
 
@@ -51,13 +53,22 @@ def write_results(study: Study, records: list[TrialRecord]) -> None:
 def write_confirmation(study: Study, found: Confirmation) -> None:
     """Tables and pictures of its finals: into its folder, and those of single finals into `finals` in it."""
     write_finals(study, found)
+    for final in found.finals:
+        sure = final.calibration
+        if sure is not None:
+            path = study.folder / FINALS / f"{final.key}{CALIBRATION_PNG}"
+            save_calibration(sure, _titled(final), path)
     save_finals(found, f"{title_of(study)}: finals", study.folder / FINALS_PNG)
     for final in found.finals if len(found.classes) <= MOST_CLASSES else ():
         each = per_class(final, len(found.classes))
         if each is not None:
             path = study.folder / FINALS / f"{final.key}{CONFUSION_PNG}"
-            seeds = "1 seed" if len(final.outcomes) == 1 else f"{len(final.outcomes)} seeds"
-            save_confusion(each.confusion, found.classes, f"{final.finalist.name} on test images, {seeds}", path)
+            save_confusion(each.confusion, found.classes, _titled(final), path)
+
+
+def _titled(final: Final) -> str:
+    seeds = "1 seed" if len(final.outcomes) == 1 else f"{len(final.outcomes)} seeds"
+    return f"{final.finalist.name} on test images, {seeds}"
 
 
 def warn_of_skipped(study: Study) -> None:

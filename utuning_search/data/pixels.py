@@ -2,7 +2,7 @@
 
 import stat
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from utuning_search.backbones.preprocessing import Preprocessing
-from utuning_search.common.errors import InputError
-from utuning_search.data.decoding import UNREADABLE, Decoder, Decoding
+from utuning_search.data.decoding import UNREADABLE, Decoder
 
 LONGEST = 32  # times the shorter side: what is longer is cut first, as its resized whole might not fit into memory
 
@@ -49,53 +48,27 @@ def to_tensor(
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableError(" ".join(said.split())) from None
     image = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
+    return fitted(image, preprocessing)
+
+
+def fitted(image: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """A decoded image, uint8 (channels, height, width), as (channels, size, size): resized, then centre cropped."""
     size, longest = preprocessing.image_size, LONGEST * min(image.shape[1:])
     if max(image.shape[1:]) > longest:
         image = v2.functional.center_crop(image, [min(n, longest) for n in image.shape[1:]])
-    image = v2.functional.resize(image, [size], InterpolationMode(preprocessing.interpolation), antialias=True)
+    interpolation = InterpolationMode(preprocessing.interpolation)
+    image = v2.functional.resize(image, [preprocessing.resized], interpolation, antialias=True)
     cropped: Tensor = v2.functional.center_crop(image, [size, size])
     return cropped
 
 
 def read_file(path: Path | str, preprocessing: Preprocessing, decoder: Decoder | None = None, name: str = "") -> Tensor:
     """An image file as `to_tensor` gives it; the first picture of an animation."""
-    return to_tensor(lambda: _open(Path(path)), preprocessing, decoder, name or str(path))
+    return to_tensor(lambda: open_file(Path(path)), preprocessing, decoder, name or str(path))
 
 
-def read_pictures(
-    pictures: Iterable[Path | str | Image.Image], preprocessing: Preprocessing, decoding: Decoding
-) -> Tensor:
-    """Image files, or pictures that Pillow opened, as a data set read in this way has them.
-
-    Returns:
-        uint8 (images, channels, size, size).
-
-    Raises:
-        InputError: One cannot be read.
-    """
-    decoder, found = Decoder(decoding), []
-    for i, picture in enumerate(pictures):
-        try:
-            if isinstance(picture, Image.Image):
-                found.append(to_tensor(_again(picture), preprocessing, decoder))
-            else:
-                found.append(read_file(picture, preprocessing, decoder))
-        except UnreadableError as error:
-            name = f"picture {i}" if isinstance(picture, Image.Image) else f"image {picture}"
-            raise InputError(name, "it can be read", str(error)) from None
-    size = preprocessing.image_size
-    return torch.stack(found) if found else torch.empty(0, preprocessing.channels, size, size, dtype=torch.uint8)
-
-
-def _again(picture: Image.Image) -> Callable[[], Image.Image]:
-    """What opens a picture of somebody else's, who may want to use it afterwards."""
-    name = getattr(picture, "filename", "")
-    if getattr(picture, "tile", None) and name and Path(name).is_file():  # not loaded yet: nothing is lost so far
-        return lambda: _open(Path(name))
-    return picture.copy
-
-
-def _open(path: Path) -> Image.Image:
+def open_file(path: Path) -> Image.Image:
+    """Open a picture; an OSError for what is no regular file."""
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
         raise OSError("no regular file")
     return Image.open(path)

@@ -18,7 +18,7 @@ from utuning_search.data.listing import RULE, SUFFIXES, class_folders, files_bel
 from utuning_search.data.splits import held_out
 
 HELD_OUT = 0.2  # of each class, where a folder brings no test images of its own
-UNBALANCED = 5  # the largest class, in times of the smallest
+UNBALANCED = 5  # the largest class, in times of the smallest; from there on a recommendation counts classes alike
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class Survey:
         counts = np.array(list(self.classes.values()), dtype=np.int64)
         return int((counts - held_out(counts, self.held_out)).sum() if self.held_out else counts.sum())
 
+    @property
+    def unbalanced(self) -> bool:
+        """Whether the largest class has at least five times the images of the smallest."""
+        return max(self.classes.values()) >= UNBALANCED * min(self.classes.values())
+
     def notes(self) -> Iterator[str]:
         """One line for each thing a user should know before reading an accuracy."""
         one, two = ([f"'{n}'" for n, c in self.classes.items() if c == k] for k in (1, 2))
@@ -80,8 +85,8 @@ class Survey:
             untested = [f"'{n}'" for n in self.classes if not self.test.get(n)]
             if untested:
                 yield f"{counted(len(untested), 'class')} without a test image: {listed(untested)}."
-        sizes = sorted(self.classes.values())
-        if sizes[-1] >= UNBALANCED * sizes[0]:
+        sizes = self.classes.values()
+        if self.unbalanced:
             most, least = (max(self.classes, key=lambda n: s * self.classes[n]) for s in (1, -1))
             yield (
                 f"classes are unbalanced, from '{least}' with {self.classes[least]:,} to '{most}' with "

@@ -4,11 +4,14 @@ from typing import Any
 
 from utuning_search.common.text import python_string
 from utuning_search.results.verdicts import kept_advice
+from utuning_search.search.defaults import METRICS
 from utuning_search.search.objectives.base import Objective
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 
 TRAINED_ON = {True: "all training images", False: "the proxy split"}
+# The third of the three lines, for who has loaded a tuner.
+USED = 'found = model.predict(["photo.jpg"])  # .names, .probabilities; files, pictures of Pillow, arrays, tensors'
 WEIGHTS_SAID = {
     True: "the weights here are those of the first seed",
     False: "the weights here are not those, but the trial's, which saw fewer images",
@@ -26,7 +29,7 @@ def card(study: Study, record: TrialRecord, table: dict[str, Any], folder: str) 
         "```python",
         "from utuning_search import load_tuned",
         f"model = load_tuned({python_string(folder)}{where})",
-        'logits = model(model.preprocess(["photo.jpg"]))  # files, pictures of Pillow, or uint8 tensors',
+        USED,
         "```",
         "",
         f"- Design: {record.design}",
@@ -53,5 +56,10 @@ def _confirmed(metrics: dict[str, Any], confirmed: bool) -> list[str]:
     seeds = f"{metrics['test_seeds']} seeds" if metrics["test_seeds"] > 1 else "one seed"
     return [
         f"- Test accuracy of the design: {metrics['test_accuracy_mean']:.4f}{spread}, trained on all training images "
-        f"with {seeds}; {WEIGHTS_SAID[confirmed]}"
+        f"with {seeds}; {WEIGHTS_SAID[confirmed]}",
+        *(
+            f"- Test {name.replace('_', ' ')} of the design: {metrics[f'test_{name}_mean']:.4f}"
+            for name in METRICS[1:]
+            if f"test_{name}_mean" in metrics
+        ),
     ]

@@ -11,6 +11,9 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from utuning_search.common.errors import InputError, StudyError, TrainingError
 from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
@@ -18,15 +21,15 @@ from utuning_search.common.seeds import derive_seed
 from utuning_search.data.loading import FinalData, check_test_data, load_final_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.designs.design import Design
+from utuning_search.results import metrics
 from utuning_search.results.defaults import SEEDS, TOP
 from utuning_search.results.finalists import Finalist, select
 from utuning_search.results.finals import Confirmation, judge
 from utuning_search.results.kept import check_data, finals_of, kept_outcomes
 from utuning_search.results.outcomes import EXPORTED_SEED, FINALS, Outcome, keep_outcome
-from utuning_search.results.predictions import Classes, keep_labels, keep_predictions
+from utuning_search.results.predictions import Classes, keep_confidences, keep_labels, keep_predictions
 from utuning_search.results.rounds import Rounds
 from utuning_search.search.layout import IMAGES, named, sweep
-from utuning_search.search.objectives.registry import measures
 from utuning_search.search.study import Study
 from utuning_search.training.context import SearchContext, load_backbone, load_search
 from utuning_search.training.full import FullTrainer
@@ -78,6 +81,7 @@ class _Trained:
     outcome: Outcome
     weights: bytes = b""
     predictions: Classes | None = None
+    confidences: npt.NDArray[np.float32] | None = None
 
 
 def confirm(
@@ -93,6 +97,7 @@ def confirm(
     device: str | None = None,
     data_dir: str | None = None,
     rounds: Rounds | None = None,
+    metric: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Confirmation:
     """Train a study's front, and the known methods it is read against, in earnest, and measure them on the test split.
@@ -109,6 +114,8 @@ def confirm(
         device: "auto", "cpu", "cuda" or "mps"; None for the study's own.
         data_dir: Where relative data paths are looked up; None for the study's own.
         rounds: What fits into a time, for the designs of `trials`; None trains every design with all seeds.
+        metric: What finals are judged by, "accuracy", "balanced_accuracy" or "macro_f1"; None for what the study calls
+            a design best by, or accuracy where that is none of these.
         on_progress: Called after each training, in this process.
 
     Raises:
@@ -118,6 +125,7 @@ def confirm(
         DataError: No test images, or unreadable ones.
     """
     _check(top=top, seeds=seeds, epochs=epochs, workers=workers)
+    metric = metrics.metric_of(study.objectives) if metric is None else metrics.checked(metric)
     records = study.trials()
     if not study.front():
         todo = f"Let it run on: utuning-search resume {named(study.folder)}"
@@ -130,6 +138,7 @@ def confirm(
         top=top,
         presets=presets,
         trials=trials,
+        metric=metric,
     )
     recipe = _recipe(study.spec.task.recipe, epochs)
     kind = resolve_device(device or study.local.get("device", "auto"))
@@ -148,7 +157,7 @@ def confirm(
         count = default_workers(kind) if workers is None else workers
         decoded = study.folder / FINALS / IMAGES
         by_key = {f.design.key: f for f in finalists}
-        wanted = measures(study.objectives)
+        wanted = metrics.measured(study.objectives, metric)
         each = runtimes(runtime, count)
 
         def job(key: str, *missing: int) -> _Job:
@@ -183,6 +192,8 @@ def confirm(
                 check_data(study, outcome, digest)
                 if found.predictions is not None:
                     keep_predictions(study.folder, outcome, found.predictions)
+                if found.confidences is not None:
+                    keep_confidences(study.folder, outcome, found.confidences)
                 keep_outcome(study.folder, outcome, found.weights)
                 kept[outcome.key, outcome.seed] = outcome
                 if rounds is not None:
@@ -196,8 +207,8 @@ def confirm(
         design, reason = next(iter(lost.items()))
         todo = "What was finished is kept; try again, with fewer --workers if memory was short."
         raise StudyError("finalists", "each one is trained to its end", f"{len(lost)} not; {design}: {reason}", todo)
-    finals, comparisons = judge(finals_of(study, finalists, kept))
-    return Confirmation(finals, recipe.epochs, augment, images, tuple(study.classes), comparisons, notes)
+    finals, comparisons = judge(finals_of(study, finalists, kept), metric)
+    return Confirmation(finals, recipe.epochs, augment, images, tuple(study.classes), comparisons, notes, metric)
 
 
 def look_ahead(task: Task, context: SearchContext, data_dir: str | None = None) -> tuple[str, ...]:
@@ -276,4 +287,5 @@ def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job)
             said = note(job.recipe.batch_size, trained.accumulation)
             outcome = replace(about, **{name: getattr(trained, name) for name in names}, reason=said)
             weights = trained.weights if seed == EXPORTED_SEED else b""
-            yield _Trained(outcome, weights, trained.predictions.numpy())
+            sure = None if trained.confidences is None else trained.confidences.numpy()
+            yield _Trained(outcome, weights, trained.predictions.numpy(), sure)

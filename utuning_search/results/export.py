@@ -18,8 +18,9 @@ from utuning_search.designs import keys
 from utuning_search.designs.nearest import references
 from utuning_search.results.card import TRAINED_ON, card
 from utuning_search.results.checked import difference, tolerance
+from utuning_search.results.classifier import TunedClassifier
 from utuning_search.results.exported import FORMAT, README, TUNER_TOML, TUNER_WEIGHTS
-from utuning_search.results.load import TunedClassifier, open_tuned
+from utuning_search.results.load import open_tuned
 from utuning_search.results.outcomes import EXPORTED_SEED, confirmed_metrics
 from utuning_search.results.trained import again, read_source, source_of
 from utuning_search.search.study import Study

@@ -7,6 +7,7 @@ from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.designs.presets import parse_presets
+from utuning_search.results.metrics import ACCURACY
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.registry import USUAL, Objectives
 from utuning_search.search.pareto import hypervolume, knee
@@ -27,7 +28,8 @@ class Finalist:
         tuner_parameters: Without the head.
         preset: Name of the known method it is, or empty.
         nearest: The known method it is nearest to, and what differs.
-        validation: Accuracy on validation in the search, in [0, 1]; None where the search did not try it.
+        validation: Accuracy, or what else finals are judged by, on validation in the search, in [0, 1]; None where the
+            search did not try it, or did not measure that.
         trial: Number of the search's trial, or None.
         on_front: Whether it stands on the search's front.
     """
@@ -56,6 +58,7 @@ def select(
     top: int,
     presets: Sequence[str],
     trials: Sequence[int] = (),
+    metric: str = ACCURACY,
 ) -> list[Finalist]:
     """Designs of the front, the strongest known methods of the study, and those asked for; each design once.
 
@@ -67,6 +70,7 @@ def select(
         top: Designs of the front at most.
         presets: Known methods, as for `presets.parse_presets`; the study need not have tried them.
         trials: Numbers of complete trials to take, instead of the front and the strongest known methods.
+        metric: What finals will be judged by.
 
     Raises:
         InputError: An unknown preset or option of one, or a trial that is not complete.
@@ -101,7 +105,7 @@ def select(
                 tuner_parameters=design.num_parameters(shape),
                 preset=labels.get(design.key, ""),
                 nearest=str(nearest_preset(design, shape.depth)),
-                validation=None if trial is None else trial.accuracy,
+                validation=None if trial is None else {ACCURACY: trial.accuracy, **trial.values}.get(metric),
                 trial=None if trial is None else trial.number,
                 on_front=design.key in standing,
             )

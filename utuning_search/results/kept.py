@@ -6,7 +6,7 @@ from utuning_search.common.errors import StudyError
 from utuning_search.results.finalists import Finalist
 from utuning_search.results.finals import Final
 from utuning_search.results.outcomes import FINALS, Outcome, outcome_file, read_outcome
-from utuning_search.results.predictions import read_labels, read_predictions
+from utuning_search.results.predictions import read_confidences, read_labels, read_predictions
 from utuning_search.search.study import Study
 
 Kept = dict[tuple[str, int], Outcome]  # by key and seed
@@ -46,4 +46,5 @@ def finals_of(study: Study, finalists: Sequence[Finalist], kept: Mapping[tuple[s
         seeds = sorted(seed for key, seed in kept if key == finalist.design.key)
         outcomes = tuple(kept[finalist.design.key, seed] for seed in seeds)
         if outcomes:
-            yield Final(finalist, outcomes, read_predictions(study.folder, outcomes), labels)
+            answers, sure = read_predictions(study.folder, outcomes), read_confidences(study.folder, outcomes)
+            yield Final(finalist, outcomes, answers, labels, sure)

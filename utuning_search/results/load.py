@@ -1,78 +1,26 @@
 """Load an exported tuner: a folder in, a module that predicts out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from PIL.Image import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from utuning_search.backbones.checkpoint import weights_digest
 from utuning_search.backbones.loading import load_digested, preprocessing_of
 from utuning_search.backbones.merge import merge as merge_tuners
-from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.common.toml import build
 from utuning_search.data.decoding import Decoding
-from utuning_search.data.pixels import read_pictures
 from utuning_search.data.places import find_data
 from utuning_search.designs.design import Design
 from utuning_search.results.checked import AT_LOADING, difference, tolerance
+from utuning_search.results.classifier import TunedClassifier
 from utuning_search.results.exported import TUNER_TOML, TUNER_WEIGHTS, read_exported
 from utuning_search.training.runtime import resolve_device
 from utuning_search.training.weights import CHECK, SEAL, check_images, is_whole, tuner_digest
-
-
-class TunedClassifier(nn.Module):
-    """An exported design on its backbone: what `load_tuned` returns.
-
-    Attributes:
-        classes: Names by index of a logit.
-        preprocessing: Size, channels, mean and std of the input.
-        design: What was tuned.
-        decoding: How the pictures that it was trained on were read.
-    """
-
-    def __init__(
-        self,
-        model: TunedModel,
-        preprocessing: Preprocessing,
-        classes: tuple[str, ...],
-        decoding: Decoding = Decoding(),
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.preprocessing, self.classes, self.design = preprocessing, classes, model.design
-        self.decoding = decoding
-
-    def preprocess(self, images: Tensor | Path | str | Image | Iterable[Path | str | Image]) -> Tensor:
-        """Pictures to what `forward` takes: normalised float32 (batch, channels, size, size), on the tuner's device.
-
-        Args:
-            images: Image files, or pictures of Pillow's, which are read as in training: turned upright as their EXIF
-                orientation says, transparent ones put on the same ground, samples of more than 8 bits scaled by the
-                same range, resized and cropped. Or uint8 (batch, channels, size, size), read and resized already.
-
-        Raises:
-            InputError: A file cannot be read, or a tensor is of another type or shape.
-        """
-        if not isinstance(images, Tensor):
-            several = [images] if isinstance(images, Path | str | Image) else images
-            read = read_pictures(several, self.preprocessing, self.decoding)
-            return self.preprocessing.normalise(read.to(next(self.parameters()).device))
-        size, channels = self.preprocessing.image_size, self.preprocessing.channels
-        if images.dtype != torch.uint8 or images.shape[1:] != (channels, size, size):
-            rule = f"images are uint8 of (batch, {channels}, {size}, {size})"
-            raise InputError("preprocess", rule, f"{images.dtype} of {tuple(images.shape)}")
-        return self.preprocessing.normalise(images)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (batch, channels, size, size) to logits (batch, classes)."""
-        logits: Tensor = self.model(images)
-        return logits
 
 
 def load_tuned(
@@ -131,7 +79,7 @@ def open_tuned(
         adapter_of(backbone).unfuse_attention()  # as in training: the two kernels round differently
     model = TunedModel(backbone, Design.from_dict(table["design"], str(folder / TUNER_TOML)), len(table["classes"]))
     model.load_tuner_state_dict({name: tensor for name, tensor in tensors.items() if name not in (CHECK, SEAL)})
-    preprocessing = preprocessing_of(backbone, spec.name)
+    preprocessing = preprocessing_of(backbone, spec.name, spec.crop)
     decoding = Decoding.from_dict(table.get("decoding", {}))
     tuned = TunedClassifier(model, preprocessing, tuple(table["classes"]), decoding)
     return tuned.eval(), tensors, table.get("digest")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import write_atomically
 from utuning_search.common.toml import build
+from utuning_search.search.defaults import METRICS
 
 FINALS = "finals"
 WEIGHTS = ".safetensors"
@@ -120,7 +121,9 @@ def confirmed_weights(folder: Path, key: str) -> Path | None:
 
 
 def confirmed_metrics(folder: Path, key: str) -> dict[str, float | int]:
-    """Test accuracy of a design for its export: mean, deviation and number of seeds; empty if not confirmed.
+    """Test accuracy of a design for its export, and other metrics: mean, deviation and number of seeds.
+
+    Empty if it is not confirmed.
 
     Of trainings of several lengths the longest count, of these the augmented ones. The deviation is left out for
     one seed.
@@ -131,4 +134,10 @@ def confirmed_metrics(folder: Path, key: str) -> dict[str, float | int]:
     if not known or len(known) < len(values):
         return {}
     found: dict[str, float | int] = {"test_accuracy_mean": statistics.fmean(known), "test_seeds": len(known)}
+    for name in METRICS:
+        if all(name in o.others for o in outcomes):
+            others = [o.others[name] for o in outcomes]
+            found[f"test_{name}_mean"] = statistics.fmean(others)
+            if len(others) > 1:
+                found[f"test_{name}_sd"] = statistics.stdev(others)
     return found if len(known) < 2 else {**found, "test_accuracy_sd": statistics.stdev(known)}

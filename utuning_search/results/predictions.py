@@ -1,7 +1,7 @@
-"""What finals answered, image by image, so that they can be compared on the same images.
+"""What finals answered, image by image, so that they can be compared on the same images, and how sure they were.
 
-Beside each outcome in the study's `finals` folder lies an array of class numbers, and once for all of them the classes
-that are right. Outcomes of older versions have none.
+Beside each outcome in the study's `finals` folder lie an array of class numbers and one of their probabilities, and
+once for all of them the classes that are right. Outcomes of older versions have none.
 """
 
 import io
@@ -15,9 +15,11 @@ from utuning_search.common.errors import StudyError
 from utuning_search.common.files import write_atomically
 from utuning_search.results.outcomes import FINALS, Outcome, outcome_file
 
-PREDICTIONS, LABELS = ".npy", "test_labels.npy"
+PREDICTIONS, CONFIDENCES, LABELS = ".npy", "_confidence.npy", "test_labels.npy"
+AGAIN_WITHOUT = "Remove it: finals then say nothing of calibration."
 AGAIN = "Remove it and the .json beside it; its design is then trained again."
 Classes = npt.NDArray[np.int64]  # (images,), numbers of classes
+Floats = npt.NDArray[np.float64]
 
 
 def predictions_file(folder: Path, outcome: Outcome) -> Path:
@@ -29,6 +31,19 @@ def predictions_file(folder: Path, outcome: Outcome) -> Path:
 def keep_predictions(folder: Path, outcome: Outcome, predictions: Classes) -> None:
     """Write a training's predictions; before its outcome, so that no outcome is without them."""
     write_atomically(predictions_file(folder, outcome), _packed(predictions))
+
+
+def confidences_file(folder: Path, outcome: Outcome) -> Path:
+    """Where it is kept how sure a training was."""
+    path = predictions_file(folder, outcome)
+    return path.with_name(f"{path.stem}{CONFIDENCES}")
+
+
+def keep_confidences(folder: Path, outcome: Outcome, confidences: npt.NDArray[np.float32]) -> None:
+    """Write how sure a training was of each prediction; before its outcome too."""
+    content = io.BytesIO()
+    np.save(content, confidences.astype(np.float32), allow_pickle=False)
+    write_atomically(confidences_file(folder, outcome), content.getvalue())
 
 
 def keep_labels(folder: Path, labels: Classes) -> None:
@@ -58,6 +73,30 @@ def read_predictions(folder: Path, outcomes: Sequence[Outcome]) -> Classes | Non
     if not paths or any(o.accuracy is None or not p.exists() for o, p in zip(outcomes, paths, strict=True)):
         return None
     return np.stack([_read(p, o.test_images, AGAIN) for o, p in zip(outcomes, paths, strict=True)])
+
+
+def read_confidences(folder: Path, outcomes: Sequence[Outcome]) -> Floats | None:
+    """How sure each training was of each prediction, (trainings, images); None where one of them kept none.
+
+    Raises:
+        StudyError: A file is damaged.
+    """
+    paths = [confidences_file(folder, o) for o in outcomes]
+    if not paths or not all(p.exists() for p in paths):
+        return None
+    return np.stack([_read_shares(p, o.test_images) for p, o in zip(paths, outcomes, strict=True)])
+
+
+def _read_shares(path: Path, images: int) -> Floats:
+    rule = "it holds a probability for each test image"
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise StudyError(f"file {path}", rule, type(error).__name__, AGAIN_WITHOUT) from None
+    if found.dtype != np.float32 or found.shape != (images,) or not ((found >= 0) & (found <= 1)).all():
+        raise StudyError(f"file {path}", rule, f"{found.dtype} {found.shape}", AGAIN_WITHOUT)
+    shares: Floats = found.astype(np.float64)
+    return shares
 
 
 def _packed(classes: Classes) -> bytes:

@@ -9,7 +9,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
 from utuning_search.results.finalists import Finalist
 from utuning_search.results.finals import Confirmation, Final
+from utuning_search.results.metrics import ACCURACY, measured
 from utuning_search.results.outcomes import FINALS, check_share, read_kept
 from utuning_search.search.layout import IMAGES, sweep
 from utuning_search.search.study import Study
 from utuning_search.training.context import load_search
+from utuning_search.training.measurement import Measure
 from utuning_search.training.measuring import threads
 from utuning_search.training.proxy import ProxyTrainer, Result
 from utuning_search.training.run_each import run_each
@@ -42,6 +44,7 @@ class Again:
         data: Digest of the proxy and validation images.
         validation: Accuracy on the validation split, in [0, 1]; None where the training failed.
         reason: Why it failed; or empty.
+        others: What else was measured on it, by name.
     """
 
     key: str
@@ -49,6 +52,11 @@ class Again:
     data: str
     validation: float | None = None
     reason: str = ""
+    others: dict[str, float] = field(default_factory=dict)
+
+    def value(self, metric: str) -> float | None:
+        """Accuracy or another metric; None where the training failed, or nobody measured it."""
+        return self.validation if metric == ACCURACY else self.others.get(metric)
 
     def __post_init__(self) -> None:
         check_share("validation", self.validation)
@@ -64,6 +72,7 @@ class _Job:
     study_seed: int
     runtimes: tuple[Runtime, ...]  # by slot
     images: Path | None  # decoded ones, see SearchData.save
+    measures: tuple[Measure, ...]
 
 
 def remeasure(
@@ -100,11 +109,17 @@ def remeasure(
     make_folder(study.folder / FINALS)
     with locked(study.folder / FINALS, study.name, "confirms"):
         sweep(study.folder / FINALS)
-        kept = {(a.key, a.seed): a for f in tried for s in range(seeds) if (a := _read(study, f.design.key, s))}
+        kept = {
+            (again.key, again.seed): again
+            for f in tried
+            for s in range(seeds)
+            if (again := _read(study, f.design.key, s)) and (again.reason or again.value(found.metric) is not None)
+        }
         missing = {key: tuple(s for s in range(seeds) if (key, s) not in kept) for key in by_key}
         if any(missing.values()):
             count = default_workers(kind) if workers is None else workers
-            for again in _train_all(study, by_key, missing, runtime, count):
+            wanted = measured(study.objectives, found.metric)
+            for again in _train_all(study, by_key, missing, runtime, count, wanted):
                 write_atomically(_file(study, again.key, again.seed), json.dumps(asdict(again), indent=1) + "\n")
                 kept[again.key, again.seed] = again
                 if on_progress is not None:
@@ -119,13 +134,18 @@ def flattery(finals: Iterable[Final]) -> float | None:
 
 
 def _with(final: Final, kept: dict[tuple[str, int], Again], seeds: int) -> Final:
-    values = [again.validation for s in range(seeds) if (again := kept.get((final.key, s))) is not None]
+    values = [again.value(final.metric) for s in range(seeds) if (again := kept.get((final.key, s))) is not None]
     known = tuple(v for v in values if v is not None)
     return replace(final, remeasured=known if len(known) == len(values) else ())
 
 
 def _train_all(
-    study: Study, finalists: dict[str, Finalist], missing: dict[str, tuple[int, ...]], runtime: Runtime, count: int
+    study: Study,
+    finalists: dict[str, Finalist],
+    missing: dict[str, tuple[int, ...]],
+    runtime: Runtime,
+    count: int,
+    wanted: tuple[Measure, ...],
 ) -> Iterator[Again]:
     """The trainings that are missing, as they end."""
     context = load_search(study.spec.task, runtime.data_dir)
@@ -135,14 +155,14 @@ def _train_all(
     work: Callable[[int, _Job], Iterator[Again]] = _in_process
     images = None
     if count == 0:
-        work = partial(_train, ProxyTrainer(study.spec.task, runtime, context))
+        work = partial(_train, ProxyTrainer(study.spec.task, runtime, context, wanted))
     elif study.spec.task.data.source != "digits":  # those are there at once
         images = study.folder / FINALS / IMAGES
         write_atomically(images, context.data.save)
     del context
     each = runtimes(runtime, count)
     jobs = [
-        _Job(study.spec.task, finalists[key].design, found, study.spec.seed, each, images)
+        _Job(study.spec.task, finalists[key].design, found, study.spec.seed, each, images, wanted)
         for key, found in missing.items()
         if found
     ]
@@ -165,7 +185,7 @@ def _train_all(
 def _in_process(slot: int, job: _Job) -> Iterator[Again]:
     """What a process of its own does: load the task, train."""
     runtime = job.runtimes[slot]
-    trainer = ProxyTrainer(job.task, runtime, load_search(job.task, runtime.data_dir, job.images))
+    trainer = ProxyTrainer(job.task, runtime, load_search(job.task, runtime.data_dir, job.images), job.measures)
     yield from _train(trainer, slot, job)
 
 
@@ -181,7 +201,7 @@ def _train(trainer: ProxyTrainer, slot: int, job: _Job) -> Iterator[Again]:
             yield replace(again, reason=str(error))
         else:
             assert isinstance(last, Result), "the last that a training says is its result"
-            yield replace(again, validation=last.accuracy)
+            yield replace(again, validation=last.accuracy, others=dict(last.others))
 
 
 def _file(study: Study, key: str, seed: int) -> Path:

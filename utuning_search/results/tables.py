@@ -31,8 +31,9 @@ COLUMNS = (
 NEAREST, AT_RUNG = "nearest", "accuracy_epoch_"
 LOW, HIGH = "accuracy_low", "accuracy_high"
 TRIALS_CSV, FRONT_CSV, FINALS_CSV = "trials.csv", "front.csv", "finals.csv"
-COMPARISONS_CSV, CLASSES_CSV, CONFUSION_CSV = "comparisons.csv", "_classes.csv", "_confusion.csv"  # in finals/
-COMPARED = ("a", "b", "difference", "low", "high", "p", "p_corrected", "verdict", "a_key", "b_key")
+COMPARISONS_CSV = "comparisons.csv"  # in finals/, as the next three, which begin with a key
+CLASSES_CSV, CONFUSION_CSV, CALIBRATION_CSV = "_classes.csv", "_confusion.csv", "_calibration.csv"
+COMPARED = ("a", "b", "difference", "low", "high", "p", "p_corrected", "verdict", "a_key", "b_key", "metric")
 FINAL_DIGITS = {"seconds": 2, "memory_mb": 1, "inference_ratio": 3, "merged_ratio": 3}  # accuracies are kept whole
 
 
@@ -88,14 +89,15 @@ def comparisons_table(found: Confirmation) -> pd.DataFrame:
     """One row a pair of finals, COMPARED: what is known of a against b; a is no larger."""
     names = {f.key: f.finalist.name for f in found.finals}
     rows = [
-        (names[c.a], names[c.b], c.difference, c.low, c.high, c.p, c.corrected, c.verdict, c.a, c.b)
+        (names[c.a], names[c.b], c.difference, c.low, c.high, c.p, c.corrected, c.verdict, c.a, c.b, c.metric)
         for c in found.comparisons
     ]
     return pd.DataFrame(rows, columns=list(COMPARED))
 
 
 def write_finals(study: Study, found: Confirmation) -> None:
-    """Write finals.csv into the study's folder; into finals/ how they compare and which classes each confuses."""
+    """Write finals.csv into the study's folder; into finals/ how they compare, which classes each confuses and
+    how sure each is."""
     write_atomically(study.folder / FINALS_CSV, finals_table(found).to_csv(index=False))
     folder = study.folder / FINALS
     write_atomically(folder / COMPARISONS_CSV, comparisons_table(found).to_csv(index=False))
@@ -111,6 +113,11 @@ def write_finals(study: Study, found: Confirmation) -> None:
             write_atomically(folder / f"{final.key}{CLASSES_CSV}", pd.DataFrame(columns).to_csv(index=False))
             confused = pd.DataFrame(each.confusion, index=pd.Index(found.classes, name="true"), columns=found.classes)
             write_atomically(folder / f"{final.key}{CONFUSION_CSV}", confused.to_csv())
+        sure = final.calibration
+        if sure is not None:
+            columns = {"from": sure.edges[:-1], "to": sure.edges[1:], "answers": sure.answers}
+            columns |= {"confidence": sure.confidence, "accuracy": sure.accuracy}
+            write_atomically(folder / f"{final.key}{CALIBRATION_CSV}", pd.DataFrame(columns).to_csv(index=False))
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -51,6 +51,7 @@ def _comparison(pair: dict[str, str]) -> Comparison:
         p=float(pair["p"]) if pair["p"] else None,
         corrected=float(pair["p_corrected"]) if pair["p_corrected"] else None,
         verdict=pair["verdict"],  # type: ignore[arg-type]  # as `write_finals` wrote it
+        metric=pair.get("metric", "accuracy"),  # older versions knew no other
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from utuning_search.results import metrics
 from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.statistics.paired import Comparison
 
@@ -11,11 +12,12 @@ UNKNOWN = "no predictions kept: remove its .json files in finals and confirm aga
 def compared(comparison: Comparison, other: str) -> str:
     """A verdict in words, seen from a: "better than ssf by 1.2 points (95%: 0.4 to 2.0)"; `other` names b."""
     difference, low, high = (100 * v for v in (comparison.difference, comparison.low, comparison.high))
+    of = "" if comparison.metric == metrics.ACCURACY else f" of {metrics.words(comparison.metric)}"
     if comparison.verdict in ("better", "worse"):
         sign = 1 if comparison.verdict == "better" else -1
         low, high = sorted((sign * low, sign * high))
-        return f"{comparison.verdict} than {other} by {sign * difference:.1f} points (95%: {low:.1f} to {high:.1f})"
-    said = f"difference {_signed(difference)} points, 95%: {_signed(low)} to {_signed(high)}"
+        return f"{comparison.verdict} than {other} by {sign * difference:.1f} points{of} (95%: {low:.1f} to {high:.1f})"
+    said = f"difference {_signed(difference)} points{of}, 95%: {_signed(low)} to {_signed(high)}"
     if comparison.verdict == "cannot be told apart":
         return f"cannot be told apart from {other} ({said})"
     return f"not compared with {other}: with one seed each, training noise is not counted ({said} for images alone)"

@@ -10,3 +10,4 @@ PRUNERS = ("predicted", "pareto", "none", "median", "asha")
 PRUNER = PRUNERS[0]
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "parameters", "flops", "latency")
 OBJECTIVES = ("accuracy", "parameters")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1")  # shares of test images, by which finals can be compared

@@ -32,7 +32,7 @@ def load_backbone(task: Task, data_dir: str | None) -> tuple[nn.Module, Preproce
     spec = task.backbone
     with torch.random.fork_rng(devices=[]):  # timm draws fresh weights before it loads the real ones
         model = loading.load_backbone(spec.name, _checkpoint(spec, data_dir), spec.image_size or None)
-    return model, loading.preprocessing_of(model, spec.name)
+    return model, loading.preprocessing_of(model, spec.name, spec.crop)
 
 
 def backbone_digest(task: Task, data_dir: str | None) -> str:

@@ -43,6 +43,7 @@ class Trained:
         predictions: Number of the most likely class of each test image, int64 (images,), on the CPU.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
         others: What was measured on the test split besides accuracy, by name.
+        confidences: Probability of the class that was predicted for each test image, float32 (images,), on the CPU.
     """
 
     accuracy: float
@@ -54,6 +55,7 @@ class Trained:
     predictions: Tensor
     accumulation: int = 1
     others: Mapping[str, float] = field(default_factory=dict)
+    confidences: Tensor | None = None
 
 
 class FullTrainer(Trainer):
@@ -108,6 +110,7 @@ class FullTrainer(Trainer):
                 logits.argmax(dim=1).cpu(),
                 last.accumulation,
                 self._others(model, logits, labels),
+                logits.softmax(dim=1).amax(dim=1).cpu(),
             )
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utuning_search.common.errors import TrainingError
+from utuning_search.training.balance import SAMPLING, WEIGHTS, class_weights, drawn
 from utuning_search.training.out_of_memory import halve_to_fit
 from utuning_search.training.recipe import Recipe
 
@@ -73,12 +74,16 @@ def train(
     count = len(views[0].labels)
     steps = math.ceil(count / recipe.batch_size)
     device = views[0].labels.device
+    weights = class_weights(views[0].labels).to(device) if recipe.balance == WEIGHTS else None
     optimizer = _optimizer(parameters, learning_rate, recipe.weight_decay)
     generator = torch.Generator().manual_seed(seed)
     told = {*recipe.rungs, recipe.epochs}
     batch = at_once = min(recipe.batch_size, count)
     for epoch in range(recipe.epochs):
-        order = torch.randperm(count, generator=generator)
+        if recipe.balance == SAMPLING:
+            order = drawn(views[0].labels, generator)
+        else:
+            order = torch.randperm(count, generator=generator)
         view = torch.randint(len(views), (count,), generator=generator)
         total = torch.zeros((), device=device)
         for step in range(steps):
@@ -87,7 +92,8 @@ def train(
             rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             inputs, labels = _batch(views, view[rows], rows, device)
             inputs = inputs if augment is None else augment(inputs)
-            backward = partial(_accumulate, forward, parameters, inputs, labels, autocast, recipe.label_smoothing)
+            smoothing = recipe.label_smoothing
+            backward = partial(_accumulate, forward, parameters, inputs, labels, autocast, smoothing, weights)
             loss, at_once = halve_to_fit(backward, at_once, device)
             optimizer.step()
             total += loss * len(rows)
@@ -136,6 +142,7 @@ def _accumulate(
     labels: Tensor,
     autocast: Callable[[], AbstractContextManager[None]],
     label_smoothing: float,
+    weights: Tensor | None,
     size: int,
 ) -> Tensor:
     """Leave the gradients of a batch's mean loss, computed `size` examples at a time; returns that loss."""
@@ -145,7 +152,11 @@ def _accumulate(
     for part, wanted in zip(inputs.split(size), labels.split(size), strict=True):
         with autocast():
             logits = forward(part)
-        loss = F.cross_entropy(logits.float(), wanted, label_smoothing=label_smoothing)
+        if weights is None:
+            loss = F.cross_entropy(logits.float(), wanted, label_smoothing=label_smoothing)
+        else:  # over images rather than weights: a batch of large classes alone is to count less
+            each = F.cross_entropy(logits.float(), wanted, label_smoothing=label_smoothing, reduction="none")
+            loss = (each * weights[wanted]).mean()
         loss = loss * (len(wanted) / len(labels))
         loss.backward()
         total += loss.detach()

@@ -1,9 +1,11 @@
 """How a design is trained."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from utuning_search.common.errors import InputError
+from utuning_search.common.errors import InputError, nearest
+from utuning_search.training.balance import BALANCES, NONE
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,8 @@ class Recipe:
         warmup_epochs: Linear warm-up.
         label_smoothing: Of the cross-entropy, in [0, 1).
         rungs: Epochs after which a trial is measured and may be pruned; the last epoch is always measured.
+        balance: Whether classes of unequal size count alike: "none", by "weights" of the loss, or by "sampling" each as
+            often as any other.
     """
 
     epochs: int = 16
@@ -27,6 +31,7 @@ class Recipe:
     warmup_epochs: float = 1.0
     label_smoothing: float = 0.0
     rungs: tuple[int, ...] = ()
+    balance: str = NONE
 
     def __post_init__(self) -> None:
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
@@ -44,3 +49,13 @@ class Recipe:
             raise InputError("warmup_epochs", rule, self.warmup_epochs)
         if not 0 <= self.weight_decay < math.inf:
             raise InputError("weight_decay", "weight_decay is not negative", self.weight_decay)
+        if self.balance not in BALANCES:
+            rule = f"balance is one of {', '.join(BALANCES)}"
+            raise InputError("balance", rule, repr(self.balance), nearest(self.balance, BALANCES))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The TOML table; without what came later where it says nothing, as in older studies."""
+        table = {**asdict(self), "rungs": list(self.rungs)}
+        if self.balance == NONE:
+            del table["balance"]
+        return table

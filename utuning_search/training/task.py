@@ -1,7 +1,7 @@
 """Tasks: a backbone, data, how the data are split, and the training recipe; written as TOML."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from utuning_search.backbones.spec import BackboneSpec
@@ -56,6 +56,5 @@ class Task:
         return replace(self, backbone=spec)
 
     def to_dict(self) -> dict[str, Any]:
-        tables = {"backbone": asdict(self.backbone), "data": data_table(self.data), "training": asdict(self.recipe)}
-        tables["training"]["rungs"] = list(self.recipe.rungs)
+        tables = {"backbone": self.backbone.to_dict(), "data": data_table(self.data), "training": self.recipe.to_dict()}
         return {"name": self.name, "description": self.description, **tables}

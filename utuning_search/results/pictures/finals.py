@@ -5,12 +5,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from utuning_search.results.finals import Confirmation, Final
+from utuning_search.results.metrics import words
 from utuning_search.results.pictures.figure import FRONT, OTHER, PARAMETERS, PRESET, PRUNED, dress, empty, save
 from utuning_search.results.pictures.labels import name_presets
 
 
 def draw_finals(found: Confirmation, title: str) -> Figure:
-    """Mean test accuracy over seeds, with its 95% interval, against trainable parameters.
+    """Mean accuracy or other metric on the test images over seeds, with its 95% interval, against trainable parameters.
 
     A line joins the survivors whose means are above those of all smaller ones; the others are not known to be worse.
     An interval is of one design alone, over images and seeds; whether two can be told apart is decided pair by pair on
@@ -43,7 +44,9 @@ def draw_finals(found: Confirmation, title: str) -> Figure:
     read = [f for f in measured if f.finalist.validation is not None]
     if read:
         x, y = [f.finalist.parameters for f in read], [100 * (f.finalist.validation or 0) for f in read]
-        axes.scatter(x, y, marker="_", color=PRUNED, s=90, zorder=2, label="validation accuracy in the search")
+        axes.scatter(
+            x, y, marker="_", color=PRUNED, s=90, zorder=2, label=f"validation {words(found.metric)} in the search"
+        )
     presets = [
         (float(f.finalist.parameters), 100 * (f.mean or 0), max(_bar(f)), f.finalist.preset)
         for f in measured
@@ -54,7 +57,7 @@ def draw_finals(found: Confirmation, title: str) -> Figure:
         axes.scatter(*places, marker="D", facecolors="none", edgecolors=PRESET, s=90, zorder=5, label="known methods")
     seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed"
     seeds += ", 95%" if any(f.interval for f in measured) else ", mean ± sd" if found.seeds > 1 else ""
-    dress(axes, title, PARAMETERS, f"accuracy on {found.test_images:,} test images (%), {seeds}")
+    dress(axes, title, PARAMETERS, f"{words(found.metric)} on {found.test_images:,} test images (%), {seeds}")
     axes.margins(0.08, 0.12)
     if measured:
         axes.legend(loc="best", framealpha=0.9)

@@ -27,10 +27,10 @@ class Recommendation:
     """What `recommend` found.
 
     Attributes:
-        trial: The most accurate design on validation images that is small enough.
+        trial: The design that is small enough and best on validation images, by what the study weighs.
         final: It, trained on all training images, on test images.
         probe: The linear probe, likewise; None where there was no time, or it is what is recommended.
-        known: The most accurate known method on validation images that is small enough, likewise; None if it is one of
+        known: The best known method on validation images that is small enough, likewise; None if it is one of
             the others, or there was no time.
         confirmation: All finals.
         folder: Of the exported tuner.
@@ -73,7 +73,7 @@ def finish(
         raise StudyError(f"study in {study.folder}", "a design was trained to the end", "none", todo)
     best = front[-1]
     probe = next((r for r in records if r.preset == "linear-probe" and r.state == "complete"), None)
-    known = [r for r in strongest_presets(records) if r.preset != "linear-probe"][:1]
+    known = [r for r in strongest_presets(records, objectives=study.objectives) if r.preset != "linear-probe"][:1]
     wanted = {r.key: r for r in (best, *([probe] if probe else []), *known)}  # each design once, in this order
     rounds = Rounds({key: _final_seconds(prepared, r) for key, r in wanted.items()}, seconds)
     found = confirm(

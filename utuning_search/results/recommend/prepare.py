@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
@@ -12,10 +13,14 @@ from utuning_search.data.survey import Survey, survey
 from utuning_search.designs.spaces.space import Space
 from utuning_search.results.confirm import look_ahead
 from utuning_search.results.exported import README, TUNER_TOML, TUNER_WEIGHTS
+from utuning_search.results.metrics import ACCURACY, BALANCED
 from utuning_search.results.recommend.plan import Cost, plan_search
 from utuning_search.results.recommend.search import Search, at_once
+from utuning_search.search.defaults import OBJECTIVES
 from utuning_search.search.layout import SPEC
+from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.study import Study
+from utuning_search.training.balance import NONE, WEIGHTS
 from utuning_search.training.context import SearchContext, load_backbone
 from utuning_search.training.cost import image_seconds
 from utuning_search.training.runtime import Runtime, resolve_device, resolve_precision
@@ -38,6 +43,7 @@ def prepare(
     checkpoint: str | None = None,
     image_size: int | None = None,
     mirror: bool = False,
+    metric: str | None = None,
     workers: int | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -46,6 +52,10 @@ def prepare(
     """Look at the images, measure what one costs, and create a study that fits into the time; or find an earlier one.
 
     Args:
+        metric: What designs are chosen by; None for balanced accuracy where classes are unbalanced
+            (`Survey.unbalanced`), and accuracy elsewhere. With balanced accuracy, or macro F1, the loss is weighted so
+            that classes of unequal size count alike in training too: on three digits with 100, 5 and 5 images BitFit
+            gained 3 points of balanced accuracy by that and a linear probe 7, by sampling 0 and 5 (of three draws).
         on_survey: Called with what is in the folder, before anything that takes time.
         Others: As the options of `utuning-search recommend`.
 
@@ -70,14 +80,16 @@ def prepare(
     )
     data_dir = str(found.root.parent)
     if (out / STUDY / SPEC).exists():
-        return _earlier(out, found, spec, data_spec, max_parameters, seconds, seed)
+        return _earlier(out, found, spec, data_spec, max_parameters, seconds, seed, metric)
     draft = Task(_name(found.root), spec, data_spec)
     model, preprocessing = load_backbone(draft, data_dir)
     runtime = Runtime(kind, resolve_precision("auto", kind, spec.name), data_dir)
     cost = Cost(*image_seconds(model, preprocessing, runtime))
     rate = RATES[adapter_of(model).shape.dim > WIDE]
+    chosen_by = metric or (BALANCED if found.unbalanced else ACCURACY)
     plan = plan_search(found.trained, len(found.classes), cost, seconds, at_once(device, workers), learning_rate=rate)
     split = replace(data_spec, proxy=plan.proxy, validation=plan.validation, limit=plan.limit)
+    recipe = replace(plan.recipe, balance=NONE if chosen_by == ACCURACY else WEIGHTS)
     notes: list[str] = []
 
     def examine(context: SearchContext) -> None:
@@ -85,7 +97,7 @@ def prepare(
 
     study = Study.create(
         Space.load(SPACE),
-        replace(draft, data=split, recipe=plan.recipe, description=f"images of {found.root.name}"),
+        replace(draft, data=split, recipe=recipe, description=f"images of {found.root.name}"),
         name=STUDY,
         studies_dir=out,
         seed=seed,
@@ -93,6 +105,7 @@ def prepare(
         data_dir=data_dir,
         presets=PRESETS,
         max_parameters=max_parameters,
+        objectives=_weighed(chosen_by),
         examine=examine,
     )
     study.remember(recommend={"seconds": seconds, "search_seconds": plan.search_seconds})
@@ -116,7 +129,14 @@ def _backbone(kind: str, name: str | None, checkpoint: str | None, image_size: i
 
 
 def _earlier(
-    out: Path, found: Survey, backbone: BackboneSpec, data: DataSpec, limit: int, seconds: float, seed: int
+    out: Path,
+    found: Survey,
+    backbone: BackboneSpec,
+    data: DataSpec,
+    limit: int,
+    seconds: float,
+    seed: int,
+    metric: str | None,
 ) -> Search:
     """The study of a call that was stopped, if this call asks for the same; how much is trained was decided then."""
     there = Study.load(STUDY, studies_dir=out)
@@ -133,11 +153,16 @@ def _earlier(
         )
     same = replace(data, proxy=task.data.proxy, validation=task.data.validation, limit=task.data.limit)
     wanted = replace(task, name=_name(found.root), backbone=backbone, data=same)
-    study = Study.load(STUDY, studies_dir=out, task=wanted, max_parameters=limit, seed=seed)
+    asked: dict[str, Any] = {} if metric is None else {"objectives": Objectives(_weighed(metric))}
+    study = Study.load(STUDY, studies_dir=out, task=wanted, max_parameters=limit, seed=seed, **asked)
     if moved:  # whether these are the images it was created with, their digest says
         study.remember(data_dir=str(found.root.parent))
     kept = study.local.get("recommend", {})
     return Search(study, found, None, kept.get("seconds", seconds), kept.get("search_seconds", seconds / 2))
+
+
+def _weighed(metric: str) -> tuple[str, ...]:
+    return (metric, *OBJECTIVES[1:])
 
 
 def _name(folder: Path) -> str:

@@ -8,12 +8,12 @@ excludes 0 exactly where its pair is told apart.
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 from typing import Literal
 
-from utuning_search.results.statistics.components import Components, Correct
+from utuning_search.results.statistics.components import Components, Correct, Rows
 from utuning_search.results.statistics.wilson import LEVEL
 
 Verdict = Literal["better", "worse", "cannot be told apart", "training noise unknown"]
@@ -28,12 +28,13 @@ class Comparison:
 
     Attributes:
         a, b: Their names in what was compared: keys.
-        difference: Accuracy of a minus that of b, each the mean over its seeds.
+        difference: Accuracy, or another metric, of a minus that of b, each the mean over its seeds.
         low, high: Of the difference, 95% for all pairs together; where training noise is unknown of the choice of
             images only.
         p: Of the pair alone, two-sided; None where training noise is unknown.
         corrected: For the number of designs compared.
         verdict: What is known of a against b: beyond doubt (corrected p below 0.05), or that it is not.
+        metric: What differs, by name.
     """
 
     a: str
@@ -44,6 +45,7 @@ class Comparison:
     p: float | None
     corrected: float | None
     verdict: Verdict
+    metric: str = "accuracy"
 
     def seen_from(self, key: str) -> "Comparison":
         """The same with `key` as a."""
@@ -51,16 +53,19 @@ class Comparison:
             return self
         turned: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
         verdict = turned.get(self.verdict, self.verdict)
-        return Comparison(self.b, self.a, -self.difference, -self.high, -self.low, self.p, self.corrected, verdict)
+        low, high = -self.high, -self.low
+        return replace(self, a=self.b, b=self.a, difference=-self.difference, low=low, high=high, verdict=verdict)
 
 
-def compare(correct: Mapping[str, Correct]) -> tuple[Comparison, ...]:
+def compare(correct: Mapping[str, Correct], strata: Rows | None = None) -> tuple[Comparison, ...]:
     """All pairs, in the order given.
 
     Where no design has two seeds, how much a training varies is unknown, and no pair is told apart.
 
     Args:
-        correct: Of each design (seeds, images), whether a training got an image right; the same images for all.
+        correct: Of each design (seeds, images), whether a training got an image right, or what its answer adds to a
+            metric; the same images for all.
+        strata: Of each image; see `Components`.
 
     Raises:
         InputError: Other shapes; see `Components`.
@@ -70,7 +75,7 @@ def compare(correct: Mapping[str, Correct]) -> tuple[Comparison, ...]:
         return ()
     from scipy.stats import t as student  # takes a second to import, for which a search need not wait
 
-    components = Components(list(correct.values()))
+    components = Components(list(correct.values()), strata)
     found = []
     for i, j in combinations(range(len(names)), 2):
         difference = float(components.means[i] - components.means[j])
@@ -114,13 +119,13 @@ def _tabulated(freedom: float) -> int:
     return FREEDOMS[max(bisect_right(FREEDOMS, freedom) - 1, 0)]
 
 
-def intervals(correct: Mapping[str, Correct]) -> dict[str, tuple[float, float]]:
-    """Of each design's mean accuracy, 95% each: over images and, where any design has two seeds, over seeds too."""
+def intervals(correct: Mapping[str, Correct], strata: Rows | None = None) -> dict[str, tuple[float, float]]:
+    """Of each design's mean, 95% each: over images and, where any design has two seeds, over seeds too."""
     if not correct:
         return {}
     from scipy.stats import t as student
 
-    components = Components(list(correct.values()))
+    components = Components(list(correct.values()), strata)
     found = {}
     for i, name in enumerate(correct):
         variance, freedom = components.single(i)
