@@ -15,6 +15,7 @@ from utuning_search.cli.options import (
     TIME,
     WORKERS,
     add_backbone,
+    add_picture,
     add_place,
     add_running,
 )
@@ -116,7 +117,13 @@ def _recommend(parser: ArgumentParser) -> None:
 def _front(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
     parser.add_argument("-f", "--format", default=FORMATS[0], metavar="F", help=f"one of {', '.join(FORMATS)}")
-    parser.add_argument("--png", metavar="FILE", help="draw the picture into FILE as well")
+    parser.add_argument("--png", metavar="FILE", help="the same as --out, but a PNG whatever its name")
+    add_picture(parser, "it")
+
+
+def _finals(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    add_picture(parser, "them")
 
 
 def _export(parser: ArgumentParser) -> None:
@@ -159,6 +166,7 @@ COMMANDS = {
     "confirm": Command(CONFIRM, _confirm, f"{CONFIRM[0].upper()}{CONFIRM[1:]}. {CHOSEN}"),
     "recommend": Command(RECOMMEND, _recommend, f"{RECOMMEND[0].upper()}{RECOMMEND[1:]}."),
     "front": Command("show a study's Pareto front", _front),
+    "finals": Command("show what confirmations of a study found", _finals),
     "export": Command("write a tuner that loads in three lines", _export),
     "repair": Command("leave out of a damaged journal what cannot be read", _repair),
     "spaces": Command("list the search spaces, or explain one", _spaces),

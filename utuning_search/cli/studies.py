@@ -12,6 +12,7 @@ from utuning_search.results.classes import per_class
 from utuning_search.results.finals import Confirmation
 from utuning_search.results.outcomes import FINALS
 from utuning_search.results.pictures.confusion import MOST_CLASSES, save_confusion
+from utuning_search.results.pictures.figure import Look
 from utuning_search.results.pictures.finals import save_finals
 from utuning_search.results.pictures.front import save_front
 from utuning_search.results.sampling_error import validation_images
@@ -45,13 +46,14 @@ def title_of(study: Study) -> str:
 def write_results(study: Study, records: list[TrialRecord]) -> None:
     """Tables and picture of its trials, into its folder."""
     write_tables(study)
-    save_front(records, title_of(study), study.folder / FRONT_PNG, study.objectives, validation_images(study))
+    look = Look(title_of(study))
+    save_front(records, study.folder / FRONT_PNG, look, study.objectives, validation_images(study))
 
 
 def write_confirmation(study: Study, found: Confirmation) -> None:
     """Tables and pictures of its finals: into its folder, and those of single finals into `finals` in it."""
     write_finals(study, found)
-    save_finals(found, f"{title_of(study)}: finals", study.folder / FINALS_PNG)
+    save_finals(found, study.folder / FINALS_PNG, Look(f"{title_of(study)}: finals"))
     for final in found.finals if len(found.classes) <= MOST_CLASSES else ():
         each = per_class(final, len(found.classes))
         if each is not None:

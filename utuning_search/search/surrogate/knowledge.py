@@ -104,6 +104,10 @@ class Knowledge:
         column = [o.name for o in self._given.objectives.measured].index(self._quality.name)
         return float(mean[0]), float(sd[0]), float(self._points[rivals, column].max()) if rivals else -np.inf
 
+    def draws(self, designs: Sequence[Design], count: int, rng: np.random.Generator) -> Floats:
+        """Goodness of the final quality of designs, as it may be after what is known: (count, designs)."""
+        return self._models[self._quality.name].draws(self._features(designs), count, rng)
+
     @cached_property
     def _points(self) -> Floats:
         """(trials, objectives): posterior means of the measured ones, then the exact ones."""
