@@ -27,6 +27,7 @@ SIDE_BY_SIDE = 120.0  # narrower than that, panels stand below each other
 TEXT, SMALL = 7.0, 6.0  # points, whatever the width: as a caption, and as what may be smaller than it
 KEY_COLUMN = 38.0  # mm that an entry of the key takes
 LETTER = 1.15  # mm, the width of a small one on average
+LINE = 1.4 * SMALL / 72  # inches, the height of a line below the axes
 DPI = 250
 FORMATS = ("png", "pdf", "svg")
 # Letters stay letters: fonts are embedded as TrueType, which publishers ask for, and an SVG's text can be edited.
@@ -120,9 +121,8 @@ def key(figure: Figure, entries: Sequence[Entry], notes: Sequence[str], look: Lo
         look: Of the figure.
     """
     columns = max(int(look.width // KEY_COLUMN), 1)
-    lines = [line for note in notes for line in textwrap.wrap(note, int(look.width / LETTER))]
-    rows, line = -(-len(entries) // columns), 1.4 * SMALL / 72
-    taken, height = (rows + len(lines)) * line + MM, figure.get_figheight()
+    rows, said = -(-len(entries) // columns), _wrapped(notes, look)
+    taken, height = (rows * LINE + MM + _height(said)), figure.get_figheight()
     figure.set_figheight(height + taken)
     bottom = taken / (height + taken)
     figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom))  # type: ignore[union-attr,call-arg]  # likewise
@@ -132,6 +132,41 @@ def key(figure: Figure, entries: Sequence[Entry], notes: Sequence[str], look: Lo
             handles, labels, loc="upper left", bbox_to_anchor=(0, bottom), ncols=columns, fontsize=SMALL, frameon=False,
             handletextpad=0.4, handlelength=1.4, columnspacing=1.2, borderpad=0.0, borderaxespad=0.6, labelspacing=0.35,
         )  # fmt: skip
-    if lines:
-        style: dict[str, Any] = {"fontsize": SMALL, "color": "#444444", "va": "bottom", "in_layout": False}
-        figure.text(0.6 * SMALL / 72 / figure.get_figwidth(), MM / 2 / (height + taken), "\n".join(lines), **style)
+    _write(figure, said)
+
+
+def append(figure: Figure, note: str, look: Look) -> None:
+    """One more note below a picture whose layout stands: everything else stays as it is, to the pixel."""
+    said, height = _wrapped([note], look), figure.get_figheight()
+    more = _height(said)
+
+    def moved(y: float) -> float:
+        return (y * height + more) / (height + more)
+
+    for axes in figure.axes:
+        box = axes.get_position()
+        axes.set_position((box.x0, moved(box.y0), box.width, moved(box.y1) - moved(box.y0)))
+    for legend in figure.legends:
+        anchor = figure.transFigure.inverted().transform_bbox(legend.get_bbox_to_anchor())  # type: ignore[no-untyped-call]  # untyped there
+        legend.set_bbox_to_anchor((anchor.x0, moved(anchor.y0)))
+    for text in figure.texts:
+        text.set_y(moved(text.get_position()[1]))
+    figure.set_figheight(height + more)
+    _write(figure, said)
+
+
+def _wrapped(notes: Sequence[str], look: Look) -> str:
+    width = int(look.width / LETTER)
+    return "\n".join(line for note in notes for line in textwrap.wrap(note, width, break_on_hyphens=False))
+
+
+def _height(said: str) -> float:
+    """Of lines of notes, in inches."""
+    return (said.count("\n") + 1) * LINE if said else 0.0
+
+
+def _write(figure: Figure, said: str) -> None:
+    """Notes at the bottom of a figure."""
+    x, y = 0.6 * SMALL / 72 / figure.get_figwidth(), MM / 2 / figure.get_figheight()
+    if said:
+        figure.text(x, y, said, fontsize=SMALL, color="#444444", va="bottom", in_layout=False)

@@ -1,6 +1,5 @@
 """The picture of a confirmation: the finals on the test images."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ from utuning_search.results.pictures.figure import (
     PRUNED,
     Entry,
     Look,
+    append,
     dress,
     empty,
     key,
     save,
 )
-from utuning_search.results.pictures.labels import Label, Line, Point, place, with_nameless
+from utuning_search.results.pictures.labels import Label, Line, Point, place
 
 REACH, DASH = 3.8, 3.6  # points from the middle of the largest marker to its tip, and of a dash to its end
 SIDE = 1.08  # of the smallest and the largest size, to both ends of the axis, and no less than that
@@ -35,15 +35,6 @@ def draw_finals(found: Confirmation, look: Look = Look()) -> Figure:
     the same images, and is narrower. Without predictions a bar is the standard deviation over seeds. A small dash is
     what the search read on its validation images. Known methods have their names, others their trial's number.
     """
-    return with_nameless(lambda more: _drawn(found, look, more))
-
-
-def save_finals(found: Confirmation, path: Path, look: Look = Look(), kind: str = "png") -> None:
-    """Write `draw_finals` in a format of `figure.FORMATS`, whatever the file is called."""
-    save(draw_finals(found, look), path, kind)
-
-
-def _drawn(found: Confirmation, look: Look, more: Sequence[str]) -> tuple[Figure, list[str]]:
     figure, (axes,) = empty(look)
     measured = [f for f in found.finals if f.mean is not None]
     entries: list[Entry] = []
@@ -94,9 +85,15 @@ def _drawn(found: Confirmation, look: Look, more: Sequence[str]) -> tuple[Figure
     seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed"
     seeds += ", 95%" if any(f.interval for f in measured) else ", mean ± sd" if found.seeds > 1 else ""
     dress(axes, PARAMETERS, "test accuracy (%)", log=bool(measured))
-    key(figure, entries, [f"{found.test_images:,} test images; {seeds}.", *more], look)
+    key(figure, entries, [f"{found.test_images:,} test images; {seeds}."], look)
     measured.sort(key=lambda f: (not f.survives, -_mean(f)))
-    return figure, place(axes, [_label(f) for f in measured], points, lines)
+    append(figure, place(axes, [_label(f) for f in measured], points, lines), look)
+    return figure
+
+
+def save_finals(found: Confirmation, path: Path, look: Look = Look(), kind: str = "png") -> None:
+    """Write `draw_finals` in a format of `figure.FORMATS`, whatever the file is called."""
+    save(draw_finals(found, look), path, kind)
 
 
 def _label(final: Final) -> Label:

@@ -8,8 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utuning_search.designs.presets import title_of
-from utuning_search.results.pictures.figure import FRONT, OTHER, PRESET, PRUNED, Entry, Look, dress, empty, key, save
-from utuning_search.results.pictures.labels import Label, Line, Point, place, with_nameless
+from utuning_search.results.pictures.figure import (
+    FRONT,
+    OTHER,
+    PRESET,
+    PRUNED,
+    Entry,
+    Look,
+    append,
+    dress,
+    empty,
+    key,
+    save,
+)
+from utuning_search.results.pictures.labels import Label, Line, Point, place
 from utuning_search.results.pictures.limits import Value, fit
 from utuning_search.results.sampling_error import interval_of, near_front
 from utuning_search.search.objectives.base import Objective
@@ -32,12 +44,6 @@ def draw_front(
     not drawn, and counted below. With the number of validation `images`, the front's accuracies have their 95%
     intervals, and trials within its sampling error are ringed; see `sampling_error.near_front`.
     """
-    return with_nameless(lambda more: _drawn(records, look, objectives, images, more))
-
-
-def _drawn(
-    records: Sequence[TrialRecord], look: Look, objectives: Objectives, images: int | None, more: Sequence[str]
-) -> tuple[Figure, list[str]]:
     quality = objectives.quality
     others = [o for o in objectives if o.name != quality.name]
     figure, panels = empty(look, max(len(others), 1))
@@ -45,8 +51,10 @@ def _drawn(
     pairs = zip(panels, wanted, strict=True)
     drawn = [_Panel(axes, records, objectives, other, images) for axes, other in pairs]
     beyond = dict.fromkeys(text for panel in drawn if (text := panel.outside()))
-    key(figure, drawn[0].entries, [*beyond, *more], look)  # colours and markers are the same in all
-    return figure, [name for panel in drawn for name in panel.name()]  # once the layout stands
+    key(figure, drawn[0].entries, list(beyond), look)  # colours and markers are the same in all
+    for said in dict.fromkeys([panel.name() for panel in drawn]):  # once the layout stands
+        append(figure, said, look)
+    return figure
 
 
 def save_front(
@@ -144,10 +152,10 @@ class _Panel:
             self.entries.append((drawn, label))
             self._points += [(a, b, REACH[what]) for a, b in zip(x, y, strict=True)]
 
-    def name(self) -> tuple[str, ...]:
-        """Write the names, of the front first, then of the best known methods off it; those without room for them."""
+    def name(self) -> str:
+        """Write the names, of the front first, then of the best known methods off it; see `labels.place`."""
         if self.limits is None:
-            return ()
+            return ""
         outside = {r.number for r in self.limits.outside}
         sign = -1 if self._quality.direction == "maximize" else 1
         known = [r for r in self._rest if _is_known(r) and r.number not in outside]
@@ -156,7 +164,7 @@ class _Panel:
             Label(self._x(r), self._y(r), title_of(r.preset) or str(r.number), PRESET if r.preset else FRONT)
             for r in (*self._best, *known)
         ]
-        return tuple(place(self.axes, labels, self._points, self._lines))
+        return place(self.axes, labels, self._points, self._lines)
 
     def outside(self) -> str:
         """A sentence on what lies beyond the axes; empty where nothing does."""

@@ -1,6 +1,6 @@
 """Names beside markers, each where it covers nothing; the door of textalloc."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -30,7 +30,7 @@ Point = tuple[float, float, float]  # x, y, and how far its marker reaches from 
 Line = tuple[Sequence[float], Sequence[float]]  # x and y of its corners
 
 
-def place(axes: Axes, labels: Sequence[Label], points: Iterable[Point], lines: Iterable[Line]) -> list[str]:
+def place(axes: Axes, labels: Sequence[Label], points: Iterable[Point], lines: Iterable[Line]) -> str:
     """Write names where they cover neither points nor lines nor each other, and join those far from theirs to it.
 
     The first given have the first choice. Limits and layout have to stand.
@@ -42,10 +42,10 @@ def place(axes: Axes, labels: Sequence[Label], points: Iterable[Point], lines: I
         lines: All that is drawn besides, bars among them.
 
     Returns:
-        Names for which there was no room: they are not written.
+        A sentence that names those for which there was no room, and which are not written; or empty.
     """
     if not labels:
-        return []
+        return ""
     figure = cast(Figure, axes.figure)
     figure.draw_without_rendering()  # settles the layout, so that extents in pixels are those of the picture
     figure.set_layout_engine("none")
@@ -79,16 +79,5 @@ def place(axes: Axes, labels: Sequence[Label], points: Iterable[Point], lines: I
         zorder=6,
     )
     written: list[Text | None] = list(texts)
-    return [label.text for label, text in zip(labels, written, strict=True) if text is None]
-
-
-def with_nameless(draw: Callable[[Sequence[str]], tuple[Figure, list[str]]]) -> Figure:
-    """A picture that says which names it has no room for.
-
-    Args:
-        draw: Draws it with these further notes, and gives the names that were not written.
-    """
-    figure, nameless = draw(())
-    if nameless:  # its axes are as large with the note, so that names stand where they stood
-        figure, _ = draw((f"No room for the names of {', '.join(dict.fromkeys(nameless))}.",))
-    return figure
+    without = dict.fromkeys(label.text for label, text in zip(labels, written, strict=True) if text is None)
+    return f"No room for the names of {', '.join(without)}." if without else ""
