@@ -1,7 +1,7 @@
 """Counts in shorthand, as they are read and as they are written."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utuning_search.common.counts import parse_count, short
@@ -42,6 +42,7 @@ def test_counts_are_written(value: int, text: str) -> None:
     assert short(value) == text
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 900_000_000_000))
 def test_a_written_count_is_read_as_the_count_it_rounds(value: int) -> None:
     assert parse_count(short(value), "here") == pytest.approx(value, rel=0.0051)

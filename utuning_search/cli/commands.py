@@ -126,6 +126,17 @@ def _finals(parser: ArgumentParser) -> None:
     add_picture(parser, "them")
 
 
+def _report(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    parser.add_argument("--out", metavar="FILE", help="an .html file (default: report.html in the study's folder)")
+
+
+def _compare(parser: ArgumentParser) -> None:
+    parser.add_argument("names", nargs=2, metavar="NAME", help="a study, a folder in --studies-dir")
+    add_place(parser, name=False)
+    add_picture(parser, "them")
+
+
 def _export(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
     parser.add_argument("--pick", default=PICK, metavar="P", help=f"{PICKS} (default: {PICK})")
@@ -167,6 +178,8 @@ COMMANDS = {
     "recommend": Command(RECOMMEND, _recommend, f"{RECOMMEND[0].upper()}{RECOMMEND[1:]}."),
     "front": Command("show a study's Pareto front", _front),
     "finals": Command("show what confirmations of a study found", _finals),
+    "report": Command("write a study's report: one HTML file that needs no network", _report),
+    "compare": Command("put two studies side by side", _compare),
     "export": Command("write a tuner that loads in three lines", _export),
     "repair": Command("leave out of a damaged journal what cannot be read", _repair),
     "spaces": Command("list the search spaces, or explain one", _spaces),

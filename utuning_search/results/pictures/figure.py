@@ -147,7 +147,7 @@ def append(figure: Figure, note: str, look: Look) -> None:
         box = axes.get_position()
         axes.set_position((box.x0, moved(box.y0), box.width, moved(box.y1) - moved(box.y0)))
     for legend in figure.legends:
-        anchor = figure.transFigure.inverted().transform_bbox(legend.get_bbox_to_anchor())  # type: ignore[no-untyped-call]  # untyped there
+        anchor = figure.transFigure.inverted().transform_bbox(legend.get_bbox_to_anchor())
         legend.set_bbox_to_anchor((anchor.x0, moved(anchor.y0)))
     for text in figure.texts:
         text.set_y(moved(text.get_position()[1]))
