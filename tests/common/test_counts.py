@@ -1,6 +1,8 @@
 """Counts in shorthand, as they are read and as they are written."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from utuning_search.common.counts import parse_count, short
 from utuning_search.common.errors import InputError
@@ -18,7 +20,29 @@ def test_no_count(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(650, "650"), (1_800, "1.8k"), (25_000, "25k"), (270_000, "0.27M"), (86_000_000, "86M")]
+    ("value", "text"),
+    [
+        (0, "0"),
+        (650, "650"),
+        (999, "999"),
+        (1_800, "1.8k"),
+        (25_000, "25k"),
+        (25_060, "25.1k"),
+        (100_000, "100k"),
+        (270_499, "270k"),
+        (999_499, "999k"),
+        (999_500, "1M"),
+        (1_234_567, "1.23M"),
+        (86_000_000, "86M"),
+        (2_500_000_000, "2.5G"),
+        (123_456_000_000, "123G"),
+    ],
 )
 def test_counts_are_written(value: int, text: str) -> None:
     assert short(value) == text
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 900_000_000_000))
+def test_a_written_count_is_read_as_the_count_it_rounds(value: int) -> None:
+    assert parse_count(short(value), "here") == pytest.approx(value, rel=0.0051)

@@ -30,6 +30,7 @@ from utuning_search.common.seeds import derive_seed
 from utuning_search.data.digits import TEST as DIGITS_TEST
 from utuning_search.data.loading import FinalData
 from utuning_search.designs.design import Design
+from utuning_search.designs.presets import title_of
 from utuning_search.results.confirm import Progress
 from utuning_search.results.export import export_trial
 from utuning_search.results.finalists import Finalist, choose, strongest_presets
@@ -980,15 +981,15 @@ def test_pictures_and_tables_show_failed_and_unmeasured_designs(
     study, found = whole
     judged, _ = judge([*found.finals, final(9_000, None, None), final(5_000, 0.1)])
     mixed = replace(found, finals=judged)
-    (axes,) = draw_finals(mixed, "finals").axes
+    (axes,) = draw_finals(mixed).axes
     names = {text.get_text() for text in axes.texts}
-    assert {"linear-probe", PRESET} <= names
+    assert {"Linear probe", title_of(PRESET)} <= names
     assert axes.get_xscale() == "log"
     means = [f.mean or 0 for f in mixed.survivors]
     rising = [f for i, f in enumerate(mixed.survivors) if means[i] > max(means[:i], default=-1)]
     assert rising
-    (line,) = [x for x in axes.lines if x.get_linestyle() == "-" and x.get_linewidth() == 1.6]
+    (line,) = [x for x in axes.lines if x.get_linestyle() == "-" and x.get_linewidth() == 1.0]
     assert list(line.get_xdata()) == [f.finalist.parameters for f in rising]  # type: ignore[arg-type]
-    save_finals(replace(found, finals=()), "none", tmp_path / "none.png")
+    save_finals(replace(found, finals=()), tmp_path / "none.png")
     write_finals(study, mixed)
     assert len((study.folder / "finals.csv").read_text().splitlines()) == len(mixed.finals) + 1

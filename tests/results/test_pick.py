@@ -89,11 +89,11 @@ def test_tables_have_a_column_an_objective(objectives: Objectives) -> None:
 @every_set
 def test_pictures_have_a_panel_an_objective(objectives: Objectives, tmp_path: Path) -> None:
     records = played(objectives)
-    figure = draw_front(records, "a title", objectives)
+    figure = draw_front(records, objectives=objectives)
     assert len(figure.axes) == max(len(objectives) - 1, 1)
     for axes, other in zip(figure.axes, [o for o in objectives if o.name != objectives.quality.name], strict=False):
         assert axes.get_xlabel().startswith(other.label)
         assert axes.get_ylabel().startswith(objectives.quality.label)
         assert axes.get_xscale() == ("log" if other.log else "linear")
-    save_front(records, "a title", tmp_path / "front.png", objectives)
+    save_front(records, tmp_path / "front.png", objectives=objectives)
     assert (tmp_path / "front.png").stat().st_size > 10_000

@@ -3,6 +3,8 @@
 import pytest
 from matplotlib.figure import Figure
 
+from utuning_search.designs.presets import title_of
+from utuning_search.results.pictures.figure import Look
 from utuning_search.results.pictures.front import draw_front
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.trials import TrialRecord, front_of
@@ -17,7 +19,7 @@ def drawn(*names: str) -> tuple[Figure, list[TrialRecord], Objectives]:
     study = PretendStudy(objectives=objectives)
     study.play(12)
     records = study.scheduler.records()
-    return draw_front(records, TITLE, objectives), records, objectives
+    return draw_front(records, Look(TITLE), objectives), records, objectives
 
 
 @pytest.mark.parametrize(
@@ -41,20 +43,20 @@ def test_a_panel_for_each_other_objective(names: tuple[str, ...], across: list[s
     assert [a.get_xscale() for a in figure.axes] == ["linear" if label == "trial" else "log" for label in across]
     said = [figure.get_suptitle(), *(a.get_title() for a in figure.axes)]
     assert [text for text in said if text] == [TITLE]
-    (legend,) = (a.get_legend() for a in figure.axes if a.get_legend() is not None)
+    (legend,) = figure.legends
     best = front_of(records, objectives)
     assert f"Pareto front ({len(best)})" in [text.get_text() for text in legend.get_texts()]
 
 
 def test_names_of_known_methods_stand_in_every_panel() -> None:
     figure, records, _ = drawn("accuracy", "flops", "parameters")
-    names = {r.preset for r in records if r.preset and r.state == "complete" and r.reused is None}
+    names = {title_of(r.preset) for r in records if r.preset and r.state == "complete" and r.reused is None}
     assert names
     for axes in figure.axes:
         assert names <= {text.get_text() for text in axes.texts}
 
 
 def test_a_study_without_trials_is_an_empty_picture() -> None:
-    figure = draw_front([], TITLE)
-    assert figure.axes[0].get_title() == TITLE
-    assert figure.axes[0].get_legend() is None
+    figure = draw_front([], Look(TITLE))
+    assert figure.get_suptitle() == TITLE
+    assert not figure.legends

@@ -21,8 +21,8 @@ from utuning_search.search.spec import StudySpec
 from utuning_search.training.context import load_search
 from utuning_search.tuners import BackboneShape
 
-STUDIES = Path(__file__).resolve().parents[2] / "studies"
-RECORDED = sorted(p for p in STUDIES.glob("20*") if p.is_dir())
+from .recorded import RECORDED
+
 FILES = ("README.md", "spec.toml", "tuner.toml", TRIALS_CSV, FRONT_CSV, "front.png")
 # Of the backbones that recorded studies name; weights that are not ours are not needed for sizes.
 SHAPES = {

@@ -69,19 +69,16 @@ def test_the_table_of_the_front_has_its_intervals() -> None:
 
 
 def test_the_picture_shows_them_lightly() -> None:
-    (axes,) = draw_front(RECORDS, "a title", images=400).axes
-    (legend,) = [axes.get_legend()]
-    assert legend is not None
+    figure = draw_front(RECORDS, images=400)
+    (axes,), (legend,) = figure.axes, figure.legends
     said = [text.get_text() for text in legend.get_texts()]
-    assert "within the front's sampling error (2)" in said
-    assert "95% over validation images" in said
+    assert "near the front (2)" in said
+    assert "95% over images" in said
     low, high = axes.get_ylim()
     assert high > 100 * wilson(0.90, 400)[1], "whole bars are seen"
     assert low < 100 * wilson(0.80, 400)[0]
-    (plain,) = draw_front(RECORDS, "a title").axes
-    legend = plain.get_legend()
-    assert legend is not None
-    assert not [text for text in legend.get_texts() if "95%" in text.get_text() or "error" in text.get_text()]
+    (legend,) = draw_front(RECORDS).legends
+    assert not [text for text in legend.get_texts() if "95%" in text.get_text() or "near" in text.get_text()]
 
 
 def test_validation_images_are_those_that_were_read(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from utuning_search.cli.options import (
     TIME,
     WORKERS,
     add_backbone,
+    add_picture,
     add_place,
     add_running,
 )
@@ -125,7 +126,24 @@ def _recommend(parser: ArgumentParser) -> None:
 def _front(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
     parser.add_argument("-f", "--format", default=FORMATS[0], metavar="F", help=f"one of {', '.join(FORMATS)}")
-    parser.add_argument("--png", metavar="FILE", help="draw the picture into FILE as well")
+    parser.add_argument("--png", metavar="FILE", help="the same as --out, but a PNG whatever its name")
+    add_picture(parser, "it")
+
+
+def _finals(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    add_picture(parser, "them")
+
+
+def _report(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    parser.add_argument("--out", metavar="FILE", help="an .html file (default: report.html in the study's folder)")
+
+
+def _compare(parser: ArgumentParser) -> None:
+    parser.add_argument("names", nargs=2, metavar="NAME", help="a study, a folder in --studies-dir")
+    add_place(parser, name=False)
+    add_picture(parser, "them")
 
 
 def _export(parser: ArgumentParser) -> None:
@@ -184,6 +202,9 @@ COMMANDS = {
     "confirm": Command(CONFIRM, _confirm, f"{CONFIRM[0].upper()}{CONFIRM[1:]}. {CHOSEN}"),
     "recommend": Command(RECOMMEND, _recommend, f"{RECOMMEND[0].upper()}{RECOMMEND[1:]}."),
     "front": Command("show a study's Pareto front", _front),
+    "finals": Command("show what confirmations of a study found", _finals),
+    "report": Command("write a study's report: one HTML file that needs no network", _report),
+    "compare": Command("put two studies side by side", _compare),
     "export": Command("write a tuner that loads in three lines", _export),
     "predict": Command(
         "say what images show, with an exported tuner",

@@ -3,11 +3,11 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from utuning_search.cli.console import console
 from utuning_search.cli.display import front_lines
 from utuning_search.cli.options import FORMATS
+from utuning_search.cli.picture import wanted
 from utuning_search.cli.streams import say
 from utuning_search.cli.studies import load_study, title_of
 from utuning_search.common.errors import InputError
@@ -19,12 +19,12 @@ from utuning_search.results.tables import HIGH, LOW, NEAREST, front_table
 def run(arguments: argparse.Namespace) -> int:
     if arguments.format not in FORMATS:
         raise InputError("--format", f"format is one of {', '.join(FORMATS)}", f"'{arguments.format}'")
-    if arguments.png and not Path(arguments.png).name:
-        raise InputError("--png", "it names a file", f"'{arguments.png}'")
+    wanted(arguments)  # before a study is opened
     study = load_study(arguments)
+    picture = wanted(arguments, title_of(study))
     records, images = study.trials(), validation_images(study)
-    if arguments.png:
-        save_front(records, title_of(study), Path(arguments.png), study.objectives, images)
+    if picture is not None:
+        save_front(records, picture.path, picture.look, study.objectives, images, picture.kind)
     table = front_table(records, study.shape.depth, study.objectives, images)
     if arguments.format == "csv":
         say(table.to_csv(index=False).removesuffix("\n"))

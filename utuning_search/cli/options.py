@@ -48,6 +48,15 @@ def add_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=int, metavar="N", help=text)
 
 
+def add_picture(parser: argparse.ArgumentParser, what: str) -> None:
+    """A picture in a file."""
+    text = f"draw {what} into FILE as well: .png, .pdf or .svg"
+    parser.add_argument("--out", metavar="FILE", help=text)
+    text = "of the picture, in mm; its text has the same size at any width (default: 160; a column of two has about 85)"
+    parser.add_argument("--width", metavar="MM", help=text)
+    parser.add_argument("--title", metavar="T", help="above the picture; '' for none (default: space and task)")
+
+
 def image_size(value: int | None) -> int | None:
     """A size in pixels, or None."""
     if value is not None and value < 0:

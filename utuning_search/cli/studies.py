@@ -13,6 +13,7 @@ from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.outcomes import FINALS
 from utuning_search.results.pictures.calibration import save_calibration
 from utuning_search.results.pictures.confusion import MOST_CLASSES, save_confusion
+from utuning_search.results.pictures.figure import Look
 from utuning_search.results.pictures.finals import save_finals
 from utuning_search.results.pictures.front import save_front
 from utuning_search.results.sampling_error import validation_images
@@ -47,7 +48,8 @@ def title_of(study: Study) -> str:
 def write_results(study: Study, records: list[TrialRecord]) -> None:
     """Tables and picture of its trials, into its folder."""
     write_tables(study)
-    save_front(records, title_of(study), study.folder / FRONT_PNG, study.objectives, validation_images(study))
+    look = Look(title_of(study))
+    save_front(records, study.folder / FRONT_PNG, look, study.objectives, validation_images(study))
 
 
 def write_confirmation(study: Study, found: Confirmation) -> None:
@@ -58,7 +60,7 @@ def write_confirmation(study: Study, found: Confirmation) -> None:
         if sure is not None:
             path = study.folder / FINALS / f"{final.key}{CALIBRATION_PNG}"
             save_calibration(sure, _titled(final), path)
-    save_finals(found, f"{title_of(study)}: finals", study.folder / FINALS_PNG)
+    save_finals(found, study.folder / FINALS_PNG, Look(f"{title_of(study)}: finals"))
     for final in found.finals if len(found.classes) <= MOST_CLASSES else ():
         each = per_class(final, len(found.classes))
         if each is not None:

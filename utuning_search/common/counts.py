@@ -1,4 +1,4 @@
-"""Counts in the field's shorthand: 650, 1.8k, 0.27M, 2.5G."""
+"""Counts in the field's shorthand: 650, 1.8k, 270k, 2.5G."""
 
 import re
 
@@ -6,6 +6,7 @@ from utuning_search.common.errors import InputError
 
 LONGEST = 100  # digits, which no float is too small for
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG]?)")
+_LETTERS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def parse_count(text: str, where: str) -> int:
@@ -19,12 +20,11 @@ def parse_count(text: str, where: str) -> int:
 
 
 def short(value: float) -> str:
-    """A count in shorthand: 650, 1.8k, 25k, 0.27M, 2.5G."""
-    if value >= 1e9:
-        return f"{value / 1e9:.2f}".rstrip("0").rstrip(".") + "G"
-    if value >= 1e5:
-        return f"{value / 1e6:.2f}".rstrip("0").rstrip(".") + "M"
-    return f"{value / 1e3:.1f}".rstrip("0").rstrip(".") + "k" if value >= 1e3 else f"{value:.0f}"
+    """A count in shorthand, of three digits at most where it has a letter: 650, 1.8k, 25.1k, 270k, 1.25M, 2.5G."""
+    letter = next((pair for pair in _LETTERS if float(f"{value:.3g}") >= pair[0]), None)
+    if letter is None:
+        return f"{value:.0f}"
+    return f"{float(f'{value / letter[0]:.3g}'):g}{letter[1]}"
 
 
 def counted(number: int, what: str) -> str:

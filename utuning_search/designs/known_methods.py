@@ -41,6 +41,7 @@ class Preset:
         build: The placements for its options, which are the function's keyword arguments; their defaults are the
             published values.
         note: What of the published method differs or had to be chosen; empty where nothing is.
+        short: As beside a point of a picture; empty where that is the title.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Preset:
     references: tuple[Reference, ...]
     build: Callable[..., Placements]
     note: str = ""
+    short: str = ""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -210,7 +212,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset("ssf", "SSF", (papers.SSF,), _ssf, "inside the blocks; not after the patch embedding and the final norm"),
     Preset("houlsby", "Houlsby adapter", (papers.ADAPTER,), _houlsby, ZERO_INIT),
     Preset("pfeiffer", "Pfeiffer adapter", (papers.PFEIFFER, papers.ADAPTER), _pfeiffer, ZERO_INIT),
-    Preset("adapter", "Adapter (of U-Tuning's tables)", (papers.ADAPTER, papers.U_TUNING), _adapter),
+    Preset("adapter", "Adapter (of U-Tuning's tables)", (papers.ADAPTER, papers.U_TUNING), _adapter, short="Adapter"),
     Preset("adaptformer", "AdaptFormer", (papers.ADAPTFORMER,), _adaptformer),
     Preset("adapter-plus", "Adapter+", (papers.ADAPTER_PLUS, papers.ADAPTER), _adapter_plus, ZERO_INIT),
     Preset("parallel-adapter", "Parallel adapter", (papers.UNIFIED_VIEW,), _parallel_adapter),

@@ -1,6 +1,6 @@
 """Which designs of a study are confirmed: some of its front, and the known methods to compare them with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from utuning_search.common.errors import InputError
@@ -75,36 +75,59 @@ def select(
     Raises:
         InputError: An unknown preset or option of one, or a trial that is not complete.
     """
-    complete = [r for r in records if r.state == "complete" and r.design is not None]
-    tried: dict[str, TrialRecord] = {}
-    for record in complete:
-        tried.setdefault(record.key, record)
-    labels = {r.key: r.preset for r in reversed(complete) if r.preset}
-    standing = {r.key for r in front_of(records, spec.objectives)}
-    setting = Setting(shape, num_classes)
-    chosen = (*choose(records, top, spec.objectives, setting), *strongest_presets(records, objectives=spec.objectives))
+    chosen = (
+        *choose(records, top, spec.objectives, Setting(shape, num_classes)),
+        *strongest_presets(records, objectives=spec.objectives),
+    )
     if trials:
-        by_number = {r.number: r for r in complete}
+        by_number = {r.number: r for r in records if r.state == "complete" and r.design is not None}
         missing = [n for n in trials if n not in by_number]
         if missing:
             raise InputError("--trial", "it is the number of a complete trial in the study", missing[0])
         chosen = tuple(by_number[n] for n in trials)
     designs = [r.design for r in chosen if r.design]
-    known = replace(spec, presets=tuple(presets)).preset_designs(shape.depth)
+    known, labels = replace(spec, presets=tuple(presets)).preset_designs(shape.depth), dict[str, str]()
     for text in presets:
         for label in parse_presets(text):
             designs.append(known[label])
             labels.setdefault(known[label].key, label)
+    return finalists_of(designs, records, spec.objectives, Setting(shape, num_classes), labels, metric)
+
+
+def finalists_of(
+    designs: Iterable[Design],
+    records: Sequence[TrialRecord],
+    objectives: Objectives,
+    setting: Setting,
+    labels: Mapping[str, str],
+    metric: str = ACCURACY,
+) -> list[Finalist]:
+    """Designs with what a study knows of them, by parameters ascending; each once.
+
+    Args:
+        designs: Resolved for the backbone's depth.
+        records: Of the study.
+        objectives: Of the study.
+        setting: Of its backbone and task.
+        labels: Names of known methods by key, where the study did not try them as such.
+        metric: What finals will be judged by.
+    """
+    tried: dict[str, TrialRecord] = {}
+    for record in records:
+        if record.state == "complete" and record.design is not None:
+            tried.setdefault(record.key, record)
+    names = {**labels, **{r.key: r.preset for r in reversed(records) if r.preset and r.key in tried}}
+    standing = {r.key for r in front_of(records, objectives)}
     found = []
     for design in dict.fromkeys(designs):
         trial = tried.get(design.key)
         found.append(
             Finalist(
                 design=design,
-                parameters=design.num_parameters(shape, num_classes),
-                tuner_parameters=design.num_parameters(shape),
-                preset=labels.get(design.key, ""),
-                nearest=str(nearest_preset(design, shape.depth)),
+                parameters=design.num_parameters(setting.shape, setting.num_classes),
+                tuner_parameters=design.num_parameters(setting.shape),
+                preset=names.get(design.key, ""),
+                nearest=str(nearest_preset(design, setting.shape.depth)),
                 validation=None if trial is None else {ACCURACY: trial.accuracy, **trial.values}.get(metric),
                 trial=None if trial is None else trial.number,
                 on_front=design.key in standing,

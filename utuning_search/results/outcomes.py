@@ -15,7 +15,7 @@ from utuning_search.common.files import write_atomically
 from utuning_search.common.toml import build
 from utuning_search.search.defaults import METRICS
 
-FINALS = "finals"
+FINALS, SEED = "finals", "_seed"
 WEIGHTS = ".safetensors"
 T = TypeVar("T")
 EXPORTED_SEED = 0  # an export takes this training's weights; the best of several on the test split would flatter
@@ -65,7 +65,7 @@ class Outcome:
 
 def outcome_file(folder: Path, key: str, epochs: int, augmented: bool, seed: int) -> Path:
     """Where the outcome of one training is kept; `folder` is the study's."""
-    return folder / FINALS / f"{key}_{epochs}epochs{'' if augmented else '_plain'}_seed{seed}.json"
+    return folder / FINALS / f"{key}_{epochs}epochs{'' if augmented else '_plain'}{SEED}{seed}.json"
 
 
 def keep_outcome(folder: Path, outcome: Outcome, weights: bytes = b"") -> None:

@@ -5,6 +5,7 @@ What a changed value brings into play is drawn afresh, and what it puts out of p
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -60,13 +61,18 @@ class Neighbourhoods:
         values = self._values(design)
         if not values:
             return None
-        changes = self._changes(values)
-        options = changes[int(rng.integers(len(changes)))]
-        name, wanted = options[int(rng.integers(len(options)))]
-        if wanted is None:
-            wanted = self._step(self._domains[name], values[name], rng)
-        found = self._suggest(rng, {**values, name: wanted})
-        return None if found == design else found
+        changes = list(self._changes(values).values())
+        return self._changed(design, values, changes[int(rng.integers(len(changes)))], rng)
+
+    def edits(self, design: Design, rng: np.random.Generator) -> dict[str, Design]:
+        """One edit of each kind that the design has, drawn at random, by the kind: "size", RATE, "blocks", "form",
+        "scale", "operation", "option", "tuner" for another kind of one, "add" and "drop" for one more or fewer.
+
+        Nothing where the space does not hold the design.
+        """
+        values = self._values(design) or {}
+        found = {kind: self._changed(design, values, ways, rng) for kind, ways in self._changes(values).items()}
+        return {kind: edited for kind, edited in found.items() if edited is not None}
 
     def cross(self, one: Design, other: Design, rng: np.random.Generator) -> Design | None:
         """A design with each slot as in one of two others, and each shared variable too."""
@@ -101,7 +107,17 @@ class Neighbourhoods:
         """What `_values` found: a design that is good is edited many times."""
         return {}
 
-    def _changes(self, values: Values) -> list[list[Change]]:
+    def _changed(
+        self, design: Design, values: Values, changes: Sequence[Change], rng: np.random.Generator
+    ) -> Design | None:
+        """The design with one of some changes; None where nothing comes of it."""
+        name, wanted = changes[int(rng.integers(len(changes)))]
+        if wanted is None:
+            wanted = self._step(self._domains[name], values[name], rng)
+        found = self._suggest(rng, {**values, name: wanted})
+        return None if found == design else found
+
+    def _changes(self, values: Values) -> dict[str, list[Change]]:
         """By kind of change, in the order of the kinds' names."""
         changes: dict[str, list[Change]] = {}
         for name, value in values.items():
@@ -113,7 +129,7 @@ class Neighbourhoods:
                 if other != value:
                     step = "add" if value == NONE else "drop" if other == NONE else "tuner"
                     changes.setdefault(step, []).append((name, other))
-        return [changes[kind] for kind in sorted(changes)]
+        return {kind: changes[kind] for kind in sorted(changes)}
 
     def _suggest(self, rng: np.random.Generator, told: Values) -> Design:
         return self.space.suggest(Guided(rng, told), self.depth, self.learning_rate)

@@ -1,60 +1,83 @@
-"""Names beside the markers of known methods, each where it covers least."""
+"""Names beside markers, each where it covers nothing; the door of textalloc."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+import textalloc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
-from matplotlib.transforms import Bbox
+from matplotlib.text import Text
 
-from utuning_search.results.pictures.figure import PRESET
+from utuning_search.results.pictures.figure import SMALL
 
-MARKER = 7  # pixels from the middle of a known method's marker to its tips
-# Where a known method's name may stand, in points from its marker: above, below, beside, and farther.
-NAME_OFFSETS = (
-    (0, 9), (0, -9), (9, 0), (-9, 0), (8, 8), (-8, 8), (8, -8), (-8, -8), (0, 20), (0, -20), (0, 31), (0, -31),
-)  # fmt: skip
+# Of the picture, between a name and what else there is; how far it may stand from its marker; places that are tried.
+MARGIN, NEAR, FAR, TRIED = 0.003, 0.010, 0.28, 600
 
 
-def name_presets(axes: Axes, presets: list[tuple[float, float, float, str]]) -> None:
-    """Names at (x, y, half a bar's height), each where it covers least of markers and other names.
+@dataclass(frozen=True)
+class Label:
+    """A name that is to stand beside a point, in the axes' own numbers."""
 
-    The axes' limits have to stand.
+    x: float
+    y: float
+    text: str
+    color: str
+
+
+Point = tuple[float, float, float]  # x, y, and how far its marker reaches from there, in points
+Line = tuple[Sequence[float], Sequence[float]]  # x and y of its corners
+
+
+def place(axes: Axes, labels: Sequence[Label], points: Iterable[Point], lines: Iterable[Line]) -> str:
+    """Write names where they cover neither points nor lines nor each other, and join those far from theirs to it.
+
+    The first given have the first choice. Limits and layout have to stand.
+
+    Args:
+        axes: That they are written on.
+        labels: The most important first.
+        points: All markers; those of the labels among them.
+        lines: All that is drawn besides, bars among them.
+
+    Returns:
+        A sentence that names those for which there was no room, and which are not written; or empty.
     """
-    if not presets:
-        return
-    # Settles the layout, so that extents in pixels are those of the picture.
-    cast(Figure, axes.figure).draw_without_rendering()
-    points = axes.transData.transform([(x, y) for x, y, _, _ in presets])
-    taken = [Bbox.from_extents(x - MARKER, y - MARKER, x + MARKER, y + MARKER) for x, y in points]
-    for x, y, bar, name in sorted(presets):
-        tried: list[tuple[float, int, Annotation, Bbox]] = []
-        for i, (dx, dy) in enumerate(NAME_OFFSETS):
-            text = axes.annotate(
-                name,
-                (x, y + bar * (dy > 0) - bar * (dy < 0)),
-                xytext=(dx, dy),
-                textcoords="offset points",
-                ha="center" if dx == 0 else "left" if dx > 0 else "right",
-                va="center" if dy == 0 else "bottom" if dy > 0 else "top",
-                fontsize=8,
-                color=PRESET,
-                zorder=6,
-            )
-            extent = text.get_window_extent()
-            tried.append((_covered(extent, [*taken, axes.bbox]), i, text, extent))
-            if tried[-1][0] == 0:
-                break
-        best = min(tried, key=lambda t: t[:2])
-        taken.append(best[3])
-        for _, _, text, _ in tried:
-            if text is not best[2]:
-                text.remove()
-
-
-def _covered(extent: Bbox, others: list[Bbox]) -> float:
-    """Square pixels of `extent` that lie on others; the last of them is the frame, outside of which counts too."""
-    *taken, frame = others
-    area = sum(o.width * o.height for o in (Bbox.intersection(extent, t) for t in taken) if o is not None)
-    inside = Bbox.intersection(extent, frame)
-    return float(area + extent.width * extent.height - (0 if inside is None else inside.width * inside.height))
+    if not labels:
+        return ""
+    figure = cast(Figure, axes.figure)
+    figure.draw_without_rendering()  # settles the layout, so that extents in pixels are those of the picture
+    figure.set_layout_engine("none")
+    spots, known = np.array(list(points), dtype=float).reshape(-1, 3), list(lines)
+    pixels = figure.dpi / 72
+    own = {(float(x), float(y)): float(reach) for x, y, reach in sorted(spots.tolist(), key=lambda p: p[2])}
+    *_, texts, _ = textalloc.allocate(
+        axes,
+        [label.x for label in labels],
+        [label.y for label in labels],
+        [label.text for label in labels],
+        x_scatter=spots[:, 0],
+        y_scatter=spots[:, 1],
+        scatter_sizes=spots[:, 2] * pixels,
+        text_scatter_sizes=[own.get((label.x, label.y), 0.0) * pixels for label in labels],
+        x_lines=[list(x) for x, _ in known] or None,
+        y_lines=[list(y) for _, y in known] or None,
+        textsize=SMALL,
+        textcolor=[label.color for label in labels],
+        linecolor=[label.color for label in labels],
+        linewidth=0.4,
+        margin=MARGIN,
+        min_distance=NEAR,
+        max_distance=FAR,
+        nbr_candidates=TRIED,
+        draw_all=False,
+        avoid_label_lines_overlap=True,
+        avoid_crossing_label_lines=True,
+        plot_kwargs={"alpha": 0.6, "zorder": 2},
+        va="bottom",
+        zorder=6,
+    )
+    written: list[Text | None] = list(texts)
+    without = dict.fromkeys(label.text for label, text in zip(labels, written, strict=True) if text is None)
+    return f"No room for the names of {', '.join(without)}." if without else ""

@@ -143,6 +143,10 @@ class Knowledge:
             gain=float(self._gains([design], same[1], number, (mean, sd))[0]),
         )
 
+    def draws(self, designs: Sequence[Design], count: int, rng: np.random.Generator) -> Floats:
+        """Goodness of the final quality of designs, as it may be after what is known: (count, designs)."""
+        return self._models[self._quality.name].draws(self._features(designs), count, rng)
+
     @cached_property
     def _points(self) -> Floats:
         """(trials, objectives): posterior means of the measured ones, then the exact ones."""

@@ -65,6 +65,13 @@ class Model:
         found: Floats = self._process.mean(self._near(raw)) + _basis(raw) @ self._line
         return found
 
+    def draws(self, raw: Floats, count: int, rng: np.random.Generator) -> Floats:
+        """The quality of designs together, without noise, drawn so many times: (count, designs). The line stays."""
+        scaled = raw * SCALES
+        own = matern(squares(scaled, scaled) / self._stretch**2)
+        found: Floats = self._process.draws(self._near(raw), own, count, rng) + _basis(raw) @ self._line
+        return found
+
     def _near(self, raw: Floats) -> Floats:
         return matern(squares(raw * SCALES, self._inputs) / self._stretch**2)
 

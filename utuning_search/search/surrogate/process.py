@@ -8,6 +8,8 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from utuning_search.search.surrogate.features import Floats
 
+JITTER = 1e-6  # share of the variance by which designs of equal features may differ, or nothing could be drawn
+
 
 def squares(a: Floats, b: Floats) -> Floats:
     """Squared distances between rows that are divided by their length scales: (rows of a, rows of b)."""
@@ -59,6 +61,21 @@ class Process:
     def mean(self, correlations: Floats) -> Floats:
         """Of the function at others, given by their (others, rows) with what was observed."""
         found: Floats = self.variance * (correlations @ self._weights)
+        return found
+
+    def draws(self, correlations: Floats, own: Floats, count: int, rng: np.random.Generator) -> Floats:
+        """The function at others, drawn so many times: (count, others).
+
+        Args:
+            correlations: (others, rows), likewise.
+            own: (others, others).
+            count: Of draws.
+            rng: The one source of chance.
+        """
+        half = solve_triangular(self._factor, self.variance * correlations.T, lower=True, check_finite=False)
+        left = self.variance * own - half.T @ half
+        left.flat[:: len(left) + 1] += JITTER * self.variance
+        found: Floats = self.mean(correlations) + rng.standard_normal((count, len(own))) @ cholesky(left)
         return found
 
     def sd(self, correlations: Floats) -> Floats:
