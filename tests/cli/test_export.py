@@ -36,13 +36,15 @@ def test_the_commands_and_lines_that_are_offered_run(studied: Path, finished: tu
     out = succeeded(*shlex.split(offered[0]))
     folder = next((studied / "studies" / "smoke-tiny" / "exports").iterdir())
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "tuner.safetensors", "tuner.toml"]
-    code = out[out.index("from utuning_search import load_tuned") :]
+    code, command = re.split(r"^(?=utuning-search predict )", out, flags=re.MULTILINE)
+    code = code[code.index("from utuning_search import load_tuned") :]
     data = load_search(Task.load("tiny.toml"), None).data.validation
     Image.fromarray(data.images[0, 0].numpy()).save("photo.jpg", format="png")  # JPEG would change pixels
     names: dict[str, Any] = {}
     exec(code, names)  # what a user is told to type
     logits = names["model"](names["model"].preprocess(data.images))
-    assert torch.allclose(names["logits"], logits[:1], atol=1e-5)
+    assert torch.allclose(names["found"].probabilities, logits[:1].softmax(dim=1), atol=1e-5)
+    assert names["found"].names[0] in succeeded(*shlex.split(command)[1:])
     accuracy = float((logits.argmax(dim=1) == data.labels).float().mean())
     assert f"{100 * accuracy:.2f}% validation accuracy" in out
     assert "it holds no exported tuner yet" in refused(*shlex.split(offered[0]))
