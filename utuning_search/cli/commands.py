@@ -9,15 +9,19 @@ from dataclasses import dataclass
 
 from utuning_search.cli.options import (
     BATCH,
+    COMPARED,
     DEPTH,
     EXPORTS,
     FORMATS,
+    LISTED,
     PREDICTIONS,
+    SHELLS,
     SHOWN,
     SIZE,
     TIME,
     WORKERS,
     add_backbone,
+    add_format,
     add_picture,
     add_place,
     add_running,
@@ -98,6 +102,7 @@ def _confirm(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or mps (default: the study's)")
     parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
+    add_format(parser, COMPARED)
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing until it is done")
 
 
@@ -125,7 +130,7 @@ def _recommend(parser: ArgumentParser) -> None:
 
 def _front(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
-    parser.add_argument("-f", "--format", default=FORMATS[0], metavar="F", help=f"one of {', '.join(FORMATS)}")
+    add_format(parser, FORMATS)
     parser.add_argument("--png", metavar="FILE", help="the same as --out, but a PNG whatever its name")
     add_picture(parser, "it")
 
@@ -176,20 +181,27 @@ def _repair(parser: ArgumentParser) -> None:
 def _spaces(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="SPACE", help="a bundled space or a .toml file")
     parser.add_argument("--depth", type=int, default=DEPTH, metavar="N", help=f"of the backbone (default: {DEPTH})")
+    add_format(parser, LISTED)
 
 
 def _tasks(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="TASK", help="a bundled task or a .toml file")
+    add_format(parser, LISTED)
 
 
 def _presets(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="PRESET", help="explain one")
     parser.add_argument("--sizes", action="store_true", help="their sizes beside those that papers print")
+    add_format(parser, LISTED)
 
 
 def _cite(parser: ArgumentParser) -> None:
     text = "a preset, a tuner kind, or the folder of an exported tuner"
     parser.add_argument("what", metavar="NAME|FOLDER", help=text)
+
+
+def _completion(parser: ArgumentParser) -> None:
+    parser.add_argument("shell", metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
 
 
 UNEQUAL = f"{METRICS[0]}, or {METRICS[1]} where classes are unbalanced"
@@ -217,6 +229,12 @@ COMMANDS = {
     "tasks": Command("list the tasks, or explain one", _tasks),
     "presets": Command("list the known methods, or explain one", _presets),
     "cite": Command("print the BibTeX of the methods that a design uses", _cite),
+    "completion": Command(
+        "print a script that completes commands in a shell",
+        _completion,
+        'Print a script that completes commands in a shell, such as for ~/.bashrc: eval "$(utuning-search completion '
+        'bash)".',
+    ),
 }
 
 

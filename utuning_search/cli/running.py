@@ -81,6 +81,7 @@ def go(
     more = 2 * max(budget.trials or TRIALS, 1)
     console.print(
         "Next\n"
+        f"  utuning-search confirm {study.name}{place}\n"
         f"  utuning-search export {study.name} --pick knee{place}\n"
         f"  utuning-search front {study.name}{place}\n"
         f"  utuning-search resume {study.name} --trials {more}{place}",
