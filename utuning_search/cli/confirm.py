@@ -8,6 +8,7 @@ from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.display import say_again, say_progress
 from utuning_search.cli.finals_display import finals_lines
 from utuning_search.cli.options import positive
+from utuning_search.cli.running import loggers_of, say_trouble
 from utuning_search.cli.stopped import Stopped
 from utuning_search.cli.studies import FINALS_PNG, load_study, place_of, write_confirmation
 from utuning_search.common.errors import InputError
@@ -29,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         positive(getattr(arguments, option), f"--{option}")
     if arguments.metric is not None:
         checked(arguments.metric)
+    loggers = loggers_of(arguments)
     study = load_study(arguments)
     place = place_of(arguments)
     try:
@@ -45,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
             data_dir=arguments.data_dir,
             metric=arguments.metric,
             on_progress=None if arguments.quiet else say_progress,
+            callbacks=loggers,
+            on_trouble=say_trouble,
         )
         if arguments.remeasure is not None:
             found = remeasure(

@@ -2,7 +2,7 @@
 
 Rungs are kept as intermediate values too, for dashboards and plots. Samplers must not see them: in studies of several
 objectives Optuna's TPE asks for the one direction of the study as soon as a pruned trial has any, and dies (Optuna 5.0,
-`samplers/_tpe/sampler.py`). And parameters are kept as they are trained, to as many digits as a design has.
+its `_get_pruned_trial_score`). And parameters are kept as they are trained, to as many digits as a design has.
 """
 
 import copy
