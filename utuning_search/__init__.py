@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     from utuning_search.results.load import load_tuned
     from utuning_search.results.pick import pick_trial
     from utuning_search.search.budget import Budget
+    from utuning_search.search.callbacks.base import Callback
+    from utuning_search.search.pruners.known import ParetoRungs
     from utuning_search.search.study import Study
     from utuning_search.training.task import Task
 
 __all__ = [
     "PRESETS",
     "Budget",
+    "Callback",
     "Design",
+    "ParetoRungs",
     "Placement",
     "Space",
     "Study",
@@ -50,7 +54,9 @@ __all__ = [
 HOMES = {
     "PRESETS": "utuning_search.designs.presets",
     "Budget": "utuning_search.search.budget",
+    "Callback": "utuning_search.search.callbacks.base",
     "Design": "utuning_search.designs.design",
+    "ParetoRungs": "utuning_search.search.pruners.known",
     "Placement": "utuning_search.designs.design",
     "Space": "utuning_search.designs.spaces.space",
     "Study": "utuning_search.search.study",

@@ -14,6 +14,7 @@ from utuning_search.cli.options import (
     EXPORTS,
     FORMATS,
     LISTED,
+    PORT,
     PREDICTIONS,
     SHELLS,
     SHOWN,
@@ -22,6 +23,7 @@ from utuning_search.cli.options import (
     WORKERS,
     add_backbone,
     add_format,
+    add_log,
     add_picture,
     add_place,
     add_running,
@@ -104,6 +106,7 @@ def _confirm(parser: ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
     add_format(parser, COMPARED)
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing until it is done")
+    add_log(parser)
 
 
 def _recommend(parser: ArgumentParser) -> None:
@@ -174,6 +177,12 @@ def _predict(parser: ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
+def _dashboard(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    text = f"where this machine finds it; 0 takes any that is free (default: {PORT})"
+    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=text)
+
+
 def _repair(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
 
@@ -224,6 +233,7 @@ COMMANDS = {
         "Say what images show, with an exported tuner. Images that cannot be read are named on standard error and left "
         "out; the exit code is 2 only if none could be read.",
     ),
+    "dashboard": Command("open Optuna's dashboard on a study (extra: dashboard)", _dashboard),
     "repair": Command("leave out of a damaged journal what cannot be read", _repair),
     "spaces": Command("list the search spaces, or explain one", _spaces),
     "tasks": Command("list the tasks, or explain one", _tasks),

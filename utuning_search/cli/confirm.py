@@ -11,6 +11,7 @@ from utuning_search.cli.display import say_again, say_progress
 from utuning_search.cli.finals_display import finals_lines
 from utuning_search.cli.json_output import say_json
 from utuning_search.cli.options import COMPARED, JSON, check_format, positive
+from utuning_search.cli.running import loggers_of, say_trouble
 from utuning_search.cli.stopped import Stopped
 from utuning_search.cli.studies import FINALS_PNG, load_study, place_of, write_confirmation
 from utuning_search.common.errors import InputError
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         positive(getattr(arguments, option), f"--{option}")
     if arguments.metric is not None:
         checked(arguments.metric)
+    loggers = loggers_of(arguments)
     study = load_study(arguments)
     place = place_of(arguments)
     told: Callable[..., None] = say_progress
@@ -53,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
             data_dir=arguments.data_dir,
             metric=arguments.metric,
             on_progress=None if arguments.quiet else told,
+            callbacks=loggers,
+            on_trouble=say_trouble,
         )
         if arguments.remeasure is not None:
             found = remeasure(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from utuning_search.common.errors import InputError
-from utuning_search.search.defaults import TRIALS
+from utuning_search.search.defaults import LOGGERS, TRIALS
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 STORAGE = "OPTUNA_STORAGE"
@@ -20,6 +20,7 @@ PREDICTIONS = ("table", "csv", JSON)  # likewise, of what a tuner says
 SHOWN, BATCH = 1, 64  # classes of an image, and images at a time
 SHELLS = ("bash", "zsh", "tcsh")  # that commands are completed in
 TIME, SIZE = "10m", "100k"  # of a recommendation
+PORT = 8080  # of a dashboard
 DEPTH = 12  # of the ViT-Ti, -S and -B that most users bring
 
 
@@ -41,6 +42,13 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=None, metavar="D", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--data-dir", metavar="DIR", help="where a task's relative paths start")
     parser.add_argument("-q", "--quiet", action="store_true", help="no live display")
+    add_log(parser)
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Where else trials and finals are written."""
+    text = f"write trials and finals there too, KIND of {', '.join(LOGGERS)}, such as tensorboard=runs; several times"
+    parser.add_argument("--log", action="append", default=[], metavar="KIND=PLACE", help=text)
 
 
 def add_backbone(parser: argparse.ArgumentParser) -> None:

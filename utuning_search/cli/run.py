@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from utuning_search.cli.console import PLAIN, console
-from utuning_search.cli.running import budget_of, go, on_backbone
+from utuning_search.cli.running import budget_of, go, loggers_of, on_backbone
 from utuning_search.common.counts import parse_count
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import counted, listed
@@ -24,6 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     quiet_optuna()
     objectives = _objectives(arguments)
     budget = budget_of(arguments, {"trials": TRIALS} if not (arguments.epochs or arguments.time) else {})
+    loggers = loggers_of(arguments)
     notes: list[str] = []
     with console.status("Loading backbone and data ..."):
         task = on_backbone(Task.load(arguments.task), arguments)
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if task.data.source == "imagefolder" and not arguments.quiet:
         console.print(f"{counted(len(study.classes), 'class')}: {listed(study.classes)}", **PLAIN)
     study.remember(budget={k: v for k, v in asdict(budget).items() if v is not None})
-    return go(study, budget, arguments, notes)
+    return go(study, budget, arguments, notes, loggers=loggers)
 
 
 def _objectives(arguments: argparse.Namespace) -> list[str]:

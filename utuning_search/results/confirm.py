@@ -29,6 +29,8 @@ from utuning_search.results.kept import check_data, finals_of, kept_outcomes
 from utuning_search.results.outcomes import EXPORTED_SEED, FINALS, Outcome, keep_outcome
 from utuning_search.results.predictions import Classes, keep_confidences, keep_labels, keep_predictions
 from utuning_search.results.rounds import Rounds
+from utuning_search.search.callbacks.base import Callback, FinalRecord
+from utuning_search.search.callbacks.telling import Telling, warn
 from utuning_search.search.layout import IMAGES, named, sweep
 from utuning_search.search.study import Study
 from utuning_search.training.context import SearchContext, load_backbone, load_search
@@ -99,6 +101,8 @@ def confirm(
     rounds: Rounds | None = None,
     metric: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    callbacks: Sequence[Callback] = (),
+    on_trouble: Callable[[str], None] = warn,
 ) -> Confirmation:
     """Train a study's front, and the known methods it is read against, in earnest, and measure them on the test split.
 
@@ -117,6 +121,8 @@ def confirm(
         metric: What finals are judged by, "accuracy", "balanced_accuracy" or "macro_f1"; None for what the study calls
             a design best by, or accuracy where that is none of these.
         on_progress: Called after each training, in this process.
+        callbacks: Told of each training, in this process; what they raise does not end the confirmation.
+        on_trouble: Called with one line where a callback raises.
 
     Raises:
         InputError: A number out of range, or an unknown preset.
@@ -181,6 +187,8 @@ def confirm(
         del context, data
         total = len(finalists) * seeds if rounds is None else None
         lost: dict[str, str] = {}
+        telling = Telling(callbacks, on_trouble)
+        telling.start(study.started([_final(by_key[o.key], o) for o in kept.values()]))
         begun: list[tuple[_Job, float]] = []
         try:
             for index, found in run_each(work, _timed(jobs, begun), count):
@@ -198,9 +206,11 @@ def confirm(
                 kept[outcome.key, outcome.seed] = outcome
                 if rounds is not None:
                     rounds.took(outcome.key, time.monotonic() - since)
+                telling.final(_final(by_key[outcome.key], outcome))
                 if on_progress is not None:
                     on_progress(Progress(by_key[outcome.key], outcome, len(kept), total))
         finally:
+            telling.end()
             with suppress(OSError):
                 decoded.unlink(missing_ok=True)
     if lost:
@@ -227,6 +237,22 @@ def look_ahead(task: Task, context: SearchContext, data_dir: str | None = None) 
     """
     path = Runtime(data_dir=data_dir).data_path
     return check_test_data(task.data, context.preprocessing, context.data, path, permit=TestPermit())
+
+
+def _final(finalist: Finalist, outcome: Outcome) -> FinalRecord:
+    """A training as callbacks see it."""
+    return FinalRecord(
+        name=finalist.name,
+        key=outcome.key,
+        design=finalist.design,
+        trial=finalist.trial,
+        seed=outcome.seed,
+        epochs=outcome.epochs,
+        augmented=outcome.augmented,
+        parameters=finalist.parameters,
+        values={} if outcome.accuracy is None else {"accuracy": outcome.accuracy, **outcome.others},
+        reason=outcome.reason,
+    )
 
 
 def _timed(jobs: Iterator[_Job], begun: list[tuple[_Job, float]]) -> Iterator[_Job]:

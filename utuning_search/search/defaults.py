@@ -8,6 +8,7 @@ SAMPLERS = ("ehvi", "tpe", "random", "nsga2")
 SAMPLER = SAMPLERS[0]
 PRUNERS = ("predicted", "pareto", "none", "median", "asha")
 PRUNER = PRUNERS[0]
+LOGGERS = ("tensorboard", "mlflow")
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "parameters", "flops", "latency")
 OBJECTIVES = ("accuracy", "parameters")
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")  # shares of test images, by which finals can be compared

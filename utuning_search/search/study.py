@@ -19,6 +19,8 @@ from utuning_search.common.toml import build, read_toml
 from utuning_search.data.decoding import Decoding
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import Budget, spent
+from utuning_search.search.callbacks.base import Callback, FinalRecord, Started
+from utuning_search.search.callbacks.telling import Telling, warn
 from utuning_search.search.creation import check_name, check_new, write_study
 from utuning_search.search.defaults import OBJECTIVES, PRUNER, SAMPLER
 from utuning_search.search.interrupts import Interrupts
@@ -91,6 +93,16 @@ class Study:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """The study as Optuna has it, for its plots; to be read, not to be asked for trials."""
+        return self._optuna
+
+    @property
+    def storage(self) -> BaseStorage:
+        """Optuna's storage of it."""
+        return self._storage
 
     @property
     def objectives(self) -> Objectives:
@@ -254,6 +266,8 @@ class Study:
         data_dir: str | None = None,
         retry_failed: bool = False,
         on_change: Callable[[Snapshot], None] | None = None,
+        callbacks: Sequence[Callback] = (),
+        on_trouble: Callable[[str], None] = warn,
     ) -> bool:
         """Run trials until the budget is spent.
 
@@ -264,6 +278,8 @@ class Study:
             data_dir: Where relative data paths are looked up; None for the one it was created with.
             retry_failed: Try designs again that count as failed.
             on_change: Called with each change, in this process.
+            callbacks: Told of rungs and trials, in this process; what they raise does not end the run.
+            on_trouble: Called with one line where a callback raises.
 
         Returns:
             Whether it ran to its end; False after Ctrl-C.
@@ -283,7 +299,10 @@ class Study:
             self.scheduler.reap()
             if retry_failed:
                 self.scheduler.retry_failed()
+            telling = Telling(callbacks, on_trouble)
+            telling.start(self.started())
             if spent(self.scheduler.history, budget, 0.0, 0, self.spec.task.recipe.epochs):
+                telling.end()
                 return True
             try:
                 with interrupts.let_in():
@@ -291,14 +310,21 @@ class Study:
                         workers, device or self.local.get("device", "auto"), data_dir or self.local.get("data_dir")
                     )
             except KeyboardInterrupt:
+                telling.end()
                 return False
             try:
                 with Heart(self.scheduler.leases.beat):
-                    return Runner(self.scheduler, pool, budget, interrupts, on_change).loop()
+                    return Runner(self.scheduler, pool, budget, interrupts, on_change, telling).loop()
             finally:
                 pool.close()
+                telling.end()
                 with suppress(OSError):
                     (self.folder / IMAGES).unlink(missing_ok=True)
+
+    def started(self, finals: Sequence[FinalRecord] = ()) -> Started:
+        """What callbacks are told of it where a run begins, or a confirmation that has these finals already."""
+        depth = self.shape.depth
+        return Started(self.name, self.trials(), finals, lambda design: self.spec.space.params_of(design, depth))
 
     def remember(self, **settings: Any) -> None:
         """Keep settings of this machine or user, such as the budget, for a later resume."""
