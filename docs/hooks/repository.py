@@ -17,7 +17,7 @@ README = "README.md"
 TAKEN = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
-    "examples/README.md",
+    "examples/*.*",
     "studies/*/README.md",
     "studies/*/*.png",
     "benchmarks/**/*.md",

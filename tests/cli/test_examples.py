@@ -38,7 +38,7 @@ def test_images_are_recommended_a_tuner_and_predicted(tmp_path: Path, monkeypatc
         if not any(folder.iterdir()):
             folder.rmdir()
     monkeypatch.setattr(full_training, "MOST_ROUNDS", 1)
-    monkeypatch.setattr(prepare, "image_seconds", lambda *_: (0.05, 0.02))
+    monkeypatch.setattr(prepare, "image_seconds", lambda *_: (1.0, 0.4))
     monkeypatch.setattr(search, "MOST_DESIGNS", 2)
     monkeypatch.setattr(finish, "MOST_SEEDS", 1)
     options = ("--backbone", "glyph_vit", "--max-params", "6k", "--time", "1h", "--workers", "0", "-q")
