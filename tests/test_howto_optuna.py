@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from utuning_search import Callback
-from utuning_search.cli.main import _parser
+from utuning_search.cli.parser import make_parser
 from utuning_search.search.callbacks.registry import LOGGERS
 
 PAGES = {p: (Path(__file__).parents[1] / "docs/how-to" / f"{p}.md").read_text("utf-8") for p in ("optuna", "logging")}
@@ -26,7 +26,7 @@ def test_command_lines_parse(page: str) -> None:
     commands = [shlex.split(line) for line in lines if line.startswith("utuning-search ")]
     assert len(commands) > 2
     for command in commands:
-        arguments = _parser().parse_args(command[1:])
+        arguments = make_parser().parse_args(command[1:])
         assert arguments.command == command[1]
         assert all(text.partition("=")[0] in LOGGERS for text in getattr(arguments, "log", ()))
 
