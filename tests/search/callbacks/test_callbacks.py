@@ -147,6 +147,13 @@ def test_one_that_always_fails_is_left_alone_and_others_are_not() -> None:
     assert len(heard.told) == MOST_FAILURES + 2
 
 
+def test_a_trial_that_is_not_settled_is_not_told() -> None:
+    study, heard = study_of(), Heard()
+    running, _ = study.scheduler.ask()
+    Telling([heard]).trial(study.scheduler.records()[running.number])
+    assert not heard.told
+
+
 def test_ctrl_c_is_no_failure_of_a_callback() -> None:
     telling = Telling([Heard("trial", KeyboardInterrupt)])
     with pytest.raises(KeyboardInterrupt):
