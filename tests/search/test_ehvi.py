@@ -16,11 +16,13 @@ from utuning_search.designs.spaces.edits import Neighbourhoods
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.objectives.registry import USUAL, Objectives, objective
 from utuning_search.search.pruners.none import NoPruner
+from utuning_search.search.samplers import ehvi
 from utuning_search.search.samplers.base import Request
 from utuning_search.search.samplers.candidates import Candidates
 from utuning_search.search.samplers.ehvi import EHVISampler
 from utuning_search.search.samplers.wrapped import RandomSampler
 from utuning_search.search.scheduler import Next
+from utuning_search.search.surrogate.knowledge import Knowledge
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.testing.pretend import SETTING, SHAPE, SPACE, PretendStudy
 from utuning_search.tuners import AdapterConfig
@@ -251,6 +253,22 @@ def test_it_learns_what_is_good() -> None:
 
 def volume(of: PretendStudy) -> float:
     return volume_of(front_of(of.scheduler.records()), USUAL, SETTING)
+
+
+def test_some_proposals_aim_at_known_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where none of them is left to aim at, at the front."""
+    one = study(Space.load("full"))
+    one.play(8)
+
+    def proposed(share: float) -> list[str]:
+        monkeypatch.setattr(ehvi, "AIMED", share)
+        return [QUICK.propose(request(one, seed)).key for seed in range(6)]
+
+    some, aimed, never = proposed(ehvi.AIMED), proposed(1.0), proposed(0.0)
+    assert all(key in pair for key, pair in zip(some, zip(aimed, never, strict=True), strict=True))
+    assert some not in (aimed, never)
+    monkeypatch.setattr(Knowledge, "leads", lambda _self, designs, _rivals: np.zeros(len(designs)))
+    assert proposed(1.0) == never
 
 
 # Candidates

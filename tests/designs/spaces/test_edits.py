@@ -12,7 +12,7 @@ from utuning_search.designs.spaces.domains import Value
 from utuning_search.designs.spaces.edits import MOST, Neighbourhoods
 from utuning_search.designs.spaces.guided import Guided
 from utuning_search.designs.spaces.space import Space
-from utuning_search.tuners import AdapterConfig, ExpertsConfig, LoraConfig, NormConfig
+from utuning_search.tuners import AdapterConfig, BiasConfig, ExpertsConfig, LoraConfig, NormConfig
 
 from .walking import DEPTH, RATE, one_slot
 
@@ -217,6 +217,17 @@ def test_a_step_of_listed_sizes_is_to_one_of_the_two_nearest(rank: int, next_to_
     assert {d.placements[0].tuner.options()["rank"] for d in edited(near, design, 40)} == next_to_it
 
 
+def test_a_step_of_a_group_of_operations_is_to_one_with_little_else() -> None:
+    """One more, one fewer, another one, or both norms."""
+    groups = ["qkv", "qkv+proj", "qkv+fc1", "qkv+proj+fc1+fc2", "norm1+norm2+qkv", "norm1+norm2+proj+fc1+fc2"]
+    near = own({"operation": groups, "tuner": "bias"})
+    start = Design((Placement("qkv", BiasConfig()),), RATE).resolve(DEPTH)
+    found = {"+".join(p.operation for p in d.placements) for d in edited(near, start, 60)}
+    assert found == {"qkv+proj", "qkv+fc1", "norm1+norm2+qkv"}
+    far = own({"operation": ["qkv", "norm1+norm2+proj+fc1"], "tuner": "bias"})
+    assert edited(far, start, 20), "where nothing is near, any"
+
+
 @pytest.mark.parametrize(
     "scales",
     [["none", 0.1, 0.5, 4.0], [0.1, 0.5, 4.0, "channel", "gate"], [0.1, 2.0, -1.0, 4.0], [-0.1, -2.0, -4.0, -8.0]],
@@ -370,6 +381,19 @@ def test_of_equal_parents_there_is_no_child() -> None:
 
 
 # Rates
+
+
+def test_a_part_of_a_design_has_some_of_its_placements() -> None:
+    near, rng = around("full"), np.random.default_rng(0)
+    whole = near.space.preset_designs(DEPTH, RATE)["bitfit"]
+    found = {part for _ in range(60) if (part := near.part(whole, rng)) is not None}
+    assert len(found) > 5
+    for part in found:
+        assert set(part.placements) < set(whole.placements)
+        assert part.learning_rate == whole.learning_rate
+        assert near.holds(part)
+    alone = Design(whole.placements[:1], whole.learning_rate)
+    assert all(near.part(alone, rng) is None for _ in range(20))
 
 
 def test_a_design_at_a_rate_is_at_the_nearest_of_the_space() -> None:

@@ -83,6 +83,58 @@ def gain(history: Sequence[TrialRecord], design: Design, circumstances: Circumst
     return float(Knowledge(history, circumstances or given()).gains([design], rng)[0])
 
 
+# Rivals that none is equal to yet
+
+
+def leads(history: Sequence[TrialRecord], designs: Sequence[Design], rivals: Sequence[Design]) -> list[float]:
+    """Each rival at one rate."""
+    return list(Knowledge(history, given()).leads(designs, [(r,) for r in rivals]))
+
+
+def test_a_lead_is_over_rivals_that_cost_no_less() -> None:
+    """The rivals' accuracies are 79% and 85%; a design of rank 8 is expected at 79% too."""
+    history, rivals = rising(), [adapter(8), adapter(32)]
+    tried = [r for r in history if r.design not in rivals]
+    left, over = leads(tried, [lora(40), lora(64)], rivals)
+    assert left == over == 0.0, "they are larger than the rivals"
+    small, medium = leads(tried, [lora(6), lora(16)], rivals)
+    assert small > 0
+    assert medium > 0
+    only = leads(tried, [lora(16)], rivals[1:])
+    assert only == pytest.approx([medium], rel=1e-9), "of the smaller rival it has nothing to win"
+
+
+def test_a_rival_that_has_its_equal_is_no_aim() -> None:
+    history = rising()
+    rivals = [adapter(8)]
+    before = leads(history, [lora(2)], rivals)
+    equal = trial(6, lora(4), 0.95)
+    assert before > [0.0]
+    assert leads([*history, equal], [lora(2)], rivals) == [0.0]
+    for other in (replace(equal, state="pruned", measured={1: {"accuracy": 0.95}}), trial(6, lora(64), 0.95)):
+        assert leads([*history, other], [lora(2)], rivals) > [0.0], "it was stopped, or is larger"
+    own = trial(6, adapter(8, 2.0), 0.95)
+    assert leads([*history, own], [lora(2)], rivals) > [0.0], "a rival at another rate is no equal"
+
+
+def test_what_a_rival_is_leads_over_nobody_at_any_rate() -> None:
+    same, other = leads(rising(), [adapter(8, 0.5), adapter(7)], [adapter(8)])
+    assert same == 0.0 < other
+
+
+def test_the_best_rate_of_a_rival_counts() -> None:
+    history = [*rising(), trial(6, adapter(8, 4.0), 0.2)]
+    known = Knowledge(history, given())
+    bad, good = adapter(8, 4.0), adapter(8)
+    (alone,) = known.leads([adapter(7)], [(good,)])
+    assert known.leads([adapter(7)], [(bad, good)]) == pytest.approx([alone], rel=1e-9)
+    assert known.leads([adapter(7)], [(bad,)]) == [0.0], "at that rate it has equals"
+
+
+def test_without_rivals_or_history_nothing_leads() -> None:
+    assert leads([], [adapter(2)], [adapter(8)]) == leads(rising(), [adapter(2)], []) == [0.0]
+
+
 # Which trials count
 
 

@@ -86,6 +86,17 @@ class Neighbourhoods:
         child = self._suggest(rng, told)
         return None if child in (one, other) else child
 
+    def part(self, design: Design, rng: np.random.Generator) -> Design | None:
+        """The design with some of its placements only, such as BitFit at two of its six operations.
+
+        Returns None where it has but one, or the space does not hold what is left.
+        """
+        kept = [p for p in design.placements if rng.random() < 0.5]
+        if not 0 < len(kept) < len(design.placements):
+            return None
+        found = Design(tuple(kept), design.learning_rate)
+        return found if self.holds(found) else None
+
     def at_rate(self, design: Design, rate: float) -> Design:
         """The design at the rate of the space nearest to `rate`; as it is where the space has none."""
         if self.space.learning_rate is None:
@@ -135,9 +146,11 @@ class Neighbourhoods:
         return self.space.suggest(Guided(rng, told), self.depth, self.learning_rate)
 
     def _step(self, domain: Domain, value: Value, rng: np.random.Generator) -> Value:
-        """Another value of a domain: of numbers one that is larger or smaller by a factor, else any."""
+        """Another value of a domain: of numbers one that is larger or smaller by a factor, of groups of operations one
+        with one more, one fewer or another one, else any."""
         if isinstance(domain, Choice):
-            others = [v for v in domain.values if v != value]
+            others = [v for v in domain.values if v != value and _is_near(v, value)]
+            others = others or [v for v in domain.values if v != value]
             if len(others) > 2 and all(_is_amount(v) for v in domain.values):
                 others = sorted(others, key=lambda v: abs(math.log((float(v) + 1e-9) / (float(value) + 1e-9))))[:2]
             return others[int(rng.integers(len(others)))]
@@ -189,6 +202,13 @@ class Neighbourhoods:
 
     def _slot(self, name: str) -> str:
         return self._places[name][0]
+
+
+def _is_near(one: Value, other: Value) -> bool:
+    """Whether groups of operations differ in two of them at most, as the two norms may; of other values always."""
+    if not (isinstance(one, str) and isinstance(other, str)):
+        return True
+    return len(set(one.split("+")) ^ set(other.split("+"))) <= 2
 
 
 def _is_amount(value: Value) -> bool:

@@ -11,7 +11,7 @@ from utuning_search.designs.known_methods import PRESETS
 from utuning_search.designs.rates import rate_factor
 from utuning_search.designs.spaces.edits import Neighbourhoods
 
-FRESH, CROSSED, KNOWN = 0.15, 0.1, 0.2  # shares of candidates; the others are edits of good designs
+FRESH, CROSSED, PARTS, KNOWN = 0.1, 0.1, 0.3, 0.15  # shares of candidates; the others are edits of good designs
 TWICE = 0.3  # share of edits that are followed by another one
 TURNED = 0.3  # standard deviation of a fresh rate around a good one, in factors of e
 OTHERS = (0.5, 2.0)  # rates, relative to those that were tried
@@ -42,7 +42,7 @@ class Candidates:
         one is no parent; so its rate is asked for in any case.
         """
         seen: set[str] = set()
-        given = [*self._known, *self._at_other_rates([*known, *parents])]
+        given = [*self.known, *self.at_other_rates([*known, *parents])]
         rest = iter(given)
         found = self._collect(lambda: next(rest, None), len(given), seen)
         return found + self._collect(lambda: self._any(parents), count, seen)
@@ -60,7 +60,8 @@ class Candidates:
         rate = self.near.learning_rate * rate_factor(design, self.near.depth)
         return self.near.at_rate(design, rate * float(np.exp(turned)))
 
-    def _at_other_rates(self, designs: Sequence[Design]) -> list[Design]:
+    def at_other_rates(self, designs: Sequence[Design]) -> list[Design]:
+        """Each at half and at twice its rate."""
         rates = [(d, d.learning_rate or self.near.learning_rate) for d in dict.fromkeys(designs)]
         found = [self.near.at_rate(design, rate * factor) for design, rate in rates for factor in OTHERS]
         return [d for d in found if self.near.holds(d)]
@@ -88,8 +89,12 @@ class Candidates:
             one, other = (parents[int(i)] for i in self.rng.integers(len(parents), size=2))
             crossed = self.near.cross(one, other, self.rng)
             return None if crossed is None else self.at_good_rate(crossed, self.rng.normal(0, TURNED))
-        if chance < FRESH + CROSSED + KNOWN and self._known:
-            return self._edited(self._known[int(self.rng.integers(len(self._known)))])
+        if chance < FRESH + CROSSED + PARTS:
+            whole = [d for d in (*self.known, *parents) if len(d.placements) > 1]
+            part = self.near.part(whole[int(self.rng.integers(len(whole)))], self.rng) if whole else None
+            return None if part is None else self.at_good_rate(part, self.rng.normal(0, TURNED))
+        if chance < FRESH + CROSSED + PARTS + KNOWN and self.known:
+            return self._edited(self.known[int(self.rng.integers(len(self.known)))])
         return self._edited(parents[int(self.rng.integers(len(parents)))])
 
     def _edited(self, design: Design) -> Design | None:
@@ -108,7 +113,7 @@ class Candidates:
         return self.near.at_rate(found, design.learning_rate * factor)
 
     @cached_property
-    def _known(self) -> list[Design]:
+    def known(self) -> list[Design]:
         """The known methods that lie in the space, each at a rate that suits it."""
         found = [self.at_good_rate(d) for d in _known_methods(self.near.depth, self.near.learning_rate)]
         return [d for d in found if self.near.holds(d)]

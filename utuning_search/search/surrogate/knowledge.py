@@ -12,7 +12,7 @@ from utuning_search.designs.rates import rate_factor
 from utuning_search.search.objectives.base import MeasuredObjective, Setting
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.pareto import front
-from utuning_search.search.surrogate.acquisition import expected_gain, sampled_gain
+from utuning_search.search.surrogate.acquisition import expected_gain, expected_improvement, sampled_gain
 from utuning_search.search.surrogate.costs import places
 from utuning_search.search.surrogate.curves import ends
 from utuning_search.search.surrogate.features import Floats, matrix
@@ -123,6 +123,37 @@ class Knowledge:
             return expected_gain(mean[:, 0], sd[:, 0], cheap[:, 0], stands)
         return sampled_gain(mean, sd, cheap, stands, rng)
 
+    def leads(self, designs: Sequence[Design], rivals: Sequence[Sequence[Design]]) -> Floats:
+        """How much better than rivals that none is equal to yet designs are expected to be, all told: (designs,).
+
+        A trial that is no rival is equal to one where its posterior mean is at least the rival's and it costs no more.
+        Zeros where every rival has its equal, or nothing is known.
+
+        Args:
+            designs: Any; what places what a rival does is worth nothing, at whatever rate.
+            rivals: Of each its design at several rates, of which the best counts.
+        """
+        if not self._records or not rivals:
+            return np.zeros(len(designs))
+        model = self._models[self._quality.name]
+        means = model.mean(self._features([d for rates in rivals for d in rates]))
+        ends = np.cumsum([len(rates) for rates in rivals])
+        heights = np.array([part.max() for part in np.split(means, ends[:-1])])
+        costs = self._places([rates[0] for rates in rivals])
+        placed = {rates[0].placements for rates in rivals}
+        column = [o.name for o in self._given.objectives.measured].index(self._quality.name)
+        own = [
+            r.state in ("complete", "running") and d.placements not in placed
+            for r, d in zip(self._records, self.designs, strict=True)
+        ]
+        reached = self._points[own, column][:, None] >= heights
+        equal = (reached & _cost_no_more(self._costs[own], costs)).any(axis=0)
+        mean, sd = model.predict(self._features(designs))
+        gains = np.stack([expected_improvement(mean, sd, height) for height in heights], axis=1)
+        counts = _cost_no_more(self._places(designs), costs) & ~equal
+        found: Floats = (gains * counts).sum(axis=1) * np.array([d.placements not in placed for d in designs])
+        return found
+
     def prospects(self, number: int) -> Prospects:
         """Of a trial that was measured."""
         row = next(i for i, r in enumerate(self._records) if r.number == number)
@@ -226,6 +257,11 @@ class Knowledge:
 
     def _features(self, designs: Sequence[Design]) -> Floats:
         return matrix(designs, self._given.setting.shape, self._given.recipe.learning_rate)
+
+
+def _cost_no_more(ones: Floats, others: Floats) -> npt.NDArray[np.bool_]:
+    """By places of their costs: (ones, others)."""
+    return np.asarray((ones[:, None] >= others[None] - 1e-12).all(axis=2))
 
 
 def joined(mean: float, sd: float, seen: float, unsure: float) -> tuple[float, float]:
