@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from utuning_search.designs.spaces.space import Space
     from utuning_search.results.classifier import TunedClassifier
     from utuning_search.results.confirm import confirm
-    from utuning_search.results.export import export_trial
+    from utuning_search.results.exports.tuner import export_trial
     from utuning_search.results.load import load_tuned
     from utuning_search.results.pick import pick_trial
     from utuning_search.search.budget import Budget
@@ -59,7 +59,7 @@ HOMES = {
     "TunedModel": "utuning_search.backbones.tuned_model",
     "UTuningError": "utuning_search.common.errors",
     "confirm": "utuning_search.results.confirm",
-    "export_trial": "utuning_search.results.export",
+    "export_trial": "utuning_search.results.exports.tuner",
     "load_tuned": "utuning_search.results.load",
     "merge": "utuning_search.backbones.merge",
     "pick_trial": "utuning_search.results.pick",

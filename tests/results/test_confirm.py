@@ -32,7 +32,7 @@ from utuning_search.data.loading import FinalData
 from utuning_search.designs.design import Design
 from utuning_search.designs.presets import title_of
 from utuning_search.results.confirm import Progress
-from utuning_search.results.export import export_trial
+from utuning_search.results.exports.tuner import export_trial
 from utuning_search.results.finalists import Finalist, choose, strongest_presets
 from utuning_search.results.finals import Confirmation, Final, judge
 from utuning_search.results.outcomes import Outcome, confirmed_metrics, read_outcome

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from utuning_search.cli.options import (
     BATCH,
     DEPTH,
-    EXPORTS,
     FORMATS,
     PREDICTIONS,
     SHOWN,
@@ -23,6 +22,8 @@ from utuning_search.cli.options import (
     add_running,
 )
 from utuning_search.results.defaults import FINALISTS, PICK, PICKS, SEEDS, TOP
+from utuning_search.results.exports.formats import DEFAULT as EXPORT
+from utuning_search.results.exports.formats import FORMATS as EXPORTS
 from utuning_search.search.defaults import METRICS, NAMES, OBJECTIVES, PRUNER, PRUNERS, SAMPLER, SAMPLERS
 
 
@@ -150,7 +151,10 @@ def _export(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
     parser.add_argument("--pick", default=PICK, metavar="P", help=f"{PICKS} (default: {PICK})")
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: exports/TRIAL in the study's folder)")
-    parser.add_argument("-f", "--format", default=EXPORTS[0], metavar="F", help="tuner, or peft (LoRA only)")
+    text = "; ".join(f"{known.name}: {known.holds}" for known in EXPORTS.values())
+    parser.add_argument("-f", "--format", default=EXPORT, metavar="F", help=f"{text} (default: {EXPORT})")
+    text = "with --format hub: upload the folder to this repository, USER/NAME, of the Hugging Face hub"
+    parser.add_argument("--push", metavar="REPO", help=text)
     parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
 
 
@@ -205,7 +209,7 @@ COMMANDS = {
     "finals": Command("show what confirmations of a study found", _finals),
     "report": Command("write a study's report: one HTML file that needs no network", _report),
     "compare": Command("put two studies side by side", _compare),
-    "export": Command("write a tuner that loads in three lines", _export),
+    "export": Command("write a tuner that loads in three lines, here or without this package", _export),
     "predict": Command(
         "say what images show, with an exported tuner",
         _predict,

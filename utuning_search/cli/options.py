@@ -11,7 +11,6 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 STORAGE = "OPTUNA_STORAGE"
 WORKERS = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
 FORMATS = ("table", "json", "csv")  # of a front; the first is the default
-EXPORTS = ("tuner", "peft")  # likewise, of an exported design
 PREDICTIONS = ("table", "csv", "json")  # likewise, of what a tuner says
 SHOWN, BATCH = 1, 64  # classes of an image, and images at a time
 TIME, SIZE = "10m", "100k"  # of a recommendation

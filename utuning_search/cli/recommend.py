@@ -24,8 +24,8 @@ from utuning_search.common.text import python_string
 from utuning_search.common.wording import counted, printable
 from utuning_search.data.survey import Survey
 from utuning_search.designs.nearest import nearest_preset
-from utuning_search.results.card import USED
 from utuning_search.results.classes import per_class
+from utuning_search.results.exports.card import USED
 from utuning_search.results.finals import Final
 from utuning_search.results.metrics import ACCURACY, checked, words
 from utuning_search.results.outcomes import FINALS

@@ -9,7 +9,6 @@ from torch import nn
 from utuning_search.backbones import loading
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.registry import adapter_of
-from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.data.loading import SearchData, load_search_data
 from utuning_search.data.places import find_data
 from utuning_search.training.runtime import Runtime
@@ -31,7 +30,7 @@ def load_backbone(task: Task, data_dir: str | None) -> tuple[nn.Module, Preproce
     """A task's frozen backbone on the CPU, and how its images are prepared."""
     spec = task.backbone
     with torch.random.fork_rng(devices=[]):  # timm draws fresh weights before it loads the real ones
-        model = loading.load_backbone(spec.name, _checkpoint(spec, data_dir), spec.image_size or None)
+        model = loading.load_backbone(spec.name, checkpoint_of(task, data_dir), spec.image_size or None)
     return model, loading.preprocessing_of(model, spec.name, spec.crop)
 
 
@@ -39,11 +38,12 @@ def backbone_digest(task: Task, data_dir: str | None) -> str:
     """Of the weights of a task's backbone, as they are read."""
     spec = task.backbone
     with torch.random.fork_rng(devices=[]):
-        return loading.load_digested(spec.name, _checkpoint(spec, data_dir), spec.image_size or None)[1]
+        return loading.load_digested(spec.name, checkpoint_of(task, data_dir), spec.image_size or None)[1]
 
 
-def _checkpoint(spec: BackboneSpec, data_dir: str | None) -> Path | None:
-    path = Runtime(data_dir=data_dir).data_path
+def checkpoint_of(task: Task, data_dir: str | None) -> Path | None:
+    """The local file with the weights of a task's backbone; None where they are not in one."""
+    spec, path = task.backbone, Runtime(data_dir=data_dir).data_path
     return find_data(spec.checkpoint, path, "task backbone, checkpoint") if spec.checkpoint else None
 
 
