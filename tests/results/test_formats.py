@@ -30,7 +30,7 @@ from utuning_search.results.checked import TOLERANCE
 from utuning_search.results.exports import hub, onnx, peft
 from utuning_search.results.exports import timm as plain
 from utuning_search.results.exports import torch as program
-from utuning_search.results.exports.base import check_logits
+from utuning_search.results.exports.base import Loaded, check_logits
 from utuning_search.results.exports.formats import FORMATS, exporter
 from utuning_search.results.exports.program import traced
 from utuning_search.results.exports.tuner import load_trial
@@ -111,9 +111,9 @@ def elsewhere(folder: Path, *, show: str) -> dict[str, Any]:
     return {**found, "said": said}
 
 
-def of_photo(bench: Bench, record: TrialRecord, photo: Path) -> tuple[Tensor, str]:
+def of_photo(loaded: Loaded, photo: Path) -> tuple[Tensor, str]:
     """Logits of a trial's tuner and the name of the class, by this package."""
-    model = load_trial(bench.study, record).model
+    model = loaded.model
     with torch.no_grad():
         logits = model(model.preprocess(photo))
     return logits, model.classes[int(logits.argmax())]
@@ -134,19 +134,26 @@ def test_a_folded_design_is_a_plain_timm_model(bench: Bench, folding: TrialRecor
     assert (cfg["input_size"], cfg["crop_pct"], cfg["interpolation"]) == ([1, 8, 8], 1.0, "bilinear")
     assert (cfg["mean"], cfg["std"]) == ([0.5], [0.5])
     found = elsewhere(out, show="'logits': logits.tolist(), 'size': config['input_size']")
-    logits, name = of_photo(bench, folding, photo)
+    loaded = load_trial(bench.study, folding)
+    logits, name = of_photo(loaded, photo)
     assert "timm" in found["modules"]
     assert (found["said"], found["size"]) == (name, [1, 8, 8])
     # timm resizes with Pillow, which rounds otherwise: a grey level at most.
     assert (torch.tensor(found["logits"]) - logits).abs().max() < 0.05 * logits.abs().max()
-    model, tensors = load_plain(out), load_trial(bench.study, folding)
     with torch.no_grad():
-        assert (model(tensors.inputs) - tensors.wanted).abs().max() < TOLERANCE / 10
+        assert (load_plain(out)(loaded.inputs) - loaded.wanted).abs().max() < TOLERANCE / 10
 
 
-def test_any_design_is_a_program_of_torch_and_of_onnx(bench: Bench, adapter: TrialRecord, photo: Path) -> None:
-    """The same tracing of a design that does not fold, read back by both, each in a process of its own."""
-    logits, name = of_photo(bench, adapter, photo)
+def test_any_design_is_a_program_of_torch_and_of_onnx(
+    bench: Bench, adapter: TrialRecord, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same tracing, which takes seconds, of a design that does not fold, read back by both in new processes."""
+    loaded = load_trial(bench.study, adapter)
+    logits, name = of_photo(loaded, photo)
+    own = loaded.model.preprocess(photo)
+    made = traced(loaded.merged(), loaded.inputs)
+    for module in (program, onnx):
+        monkeypatch.setattr(module, "traced", lambda *_: made)
     for module, kind, file in ((program, "torch", "model.pt2"), (onnx, "onnx", "model.onnx")):
         out = photo.parent / f"as {kind}"
         written = module.export(bench.study, adapter, out)
@@ -158,7 +165,6 @@ def test_any_design_is_a_program_of_torch_and_of_onnx(bench: Bench, adapter: Tri
         found = elsewhere(out, show="'logits': logits.tolist(), 'pixels': prepared('photo.jpg').tolist()")
         assert found["said"] == name
         assert ("torch" in found["modules"]) is (kind == "torch")
-        own = load_trial(bench.study, adapter).model.preprocess(photo)
         assert (torch.tensor(found["pixels"]) - own[0]).abs().max() <= 2.1 / 255 / 0.5
         assert (torch.tensor(found["logits"]) - logits).abs().max() < 0.05 * logits.abs().max()
         content = (out / file).read_bytes()

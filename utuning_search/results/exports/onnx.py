@@ -57,8 +57,6 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
             raise TypeError("torch.onnx.export gave no program")
         if (shape := made.model.graph.inputs[0].shape) is not None:
             made.rename_axes({str(shape[0]): BATCH})
-        for node in made.model.graph.all_nodes():
-            node.metadata_props.clear()  # lines of code, and with them paths of this machine
         made.save(path, external_data=weights > LARGEST)
 
 
