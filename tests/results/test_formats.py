@@ -269,6 +269,9 @@ def test_a_distilled_model_has_its_head_twice(images: Tensor) -> None:
     model = merge(tuned(backbone, Placement("qkv", LoraConfig(1)), random=True))
     state, config = as_timm(model, BackboneSpec(name, image_size=32), how, tuple("abcde"))
     assert config["model_args"] == {"img_size": 32}
+    assert config["pretrained_cfg"]["license"] == "apache-2.0"
+    mine = as_timm(model, BackboneSpec(name, "mine.pth", 32), how, tuple("abcde"))[1]
+    assert "license" not in mine["pretrained_cfg"], "of a local file nobody knows it"
     target = timm.create_model(name, num_classes=5, img_size=32).eval()
     target.load_state_dict(state)
     x = torch.randn(2, 3, 32, 32)

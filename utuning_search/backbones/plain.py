@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from utuning_search.backbones.embedded.architecture import GLYPH_VIT, TIMM_ARGS, TIMM_NAME
+from utuning_search.backbones.origin import origin_of
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import BackboneError
 
 QKV = "qkv.bias"  # how names of biases end that timm switches by themselves; others go together
-KEPT = ("fixed_input_size", "first_conv", "classifier", "license")  # of timm's own configuration of a model
+KEPT = ("fixed_input_size", "first_conv", "classifier")  # of timm's own configuration of a model
 
 
 def as_timm(
@@ -47,6 +48,7 @@ def as_timm(
     if wrong:
         raise BackboneError(f"backbone '{spec.name}'", f"timm's {name} has the same tensors", ", ".join(wrong[:5]))
     known: Mapping[str, Any] = getattr(target, "pretrained_cfg", {})
+    licence = origin_of(spec.name, spec.checkpoint).licence
     config = {
         "architecture": name,
         "num_classes": len(classes),
@@ -63,6 +65,7 @@ def as_timm(
             "num_classes": len(classes),
             "custom_load": False,
             **{key: known[key] for key in KEPT if known.get(key) is not None},
+            **({"license": licence} if licence else {}),
         },
     }
     return {n: state[n].clone().contiguous() for n in own}, config
