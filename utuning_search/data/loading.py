@@ -16,11 +16,14 @@ import torch
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
-from utuning_search.data.copies import across, apart, by_print, equal_files, fingerprints, grouped, torn, within
+from utuning_search.data.copies import across, apart, by_print, fingerprints, grouped, torn, within
+from utuning_search.data.csv_table import Csv
 from utuning_search.data.decoding import Decoding
 from utuning_search.data.digits import Digits
 from utuning_search.data.folder import Folder
 from utuning_search.data.oddities import oddities
+from utuning_search.data.own import Own
+from utuning_search.data.parquet import Parquet
 from utuning_search.data.permit import TestPermit, check_permit
 from utuning_search.data.pixels import UnreadableError
 from utuning_search.data.source import Part, Source
@@ -28,7 +31,13 @@ from utuning_search.data.spec import DataSpec
 from utuning_search.data.splits import check_trainable, limited, split_indices
 from utuning_search.data.torchvision import Torchvision
 
-SOURCES: dict[str, type[Source]] = {"digits": Digits, "imagefolder": Folder, "torchvision": Torchvision}
+SOURCES: dict[str, type[Source]] = {
+    "digits": Digits,
+    "imagefolder": Folder,
+    "torchvision": Torchvision,
+    "csv": Csv,
+    "parquet": Parquet,
+}
 UNREADABLE = 0.05  # of the images asked for: with more of them, something else is wrong
 NAMED = 3
 MOST_CHECKED = 2_000  # test images, before a search
@@ -240,7 +249,7 @@ def check_test_data(
         DataError, InputError: As `load_final_data`.
     """
     source = SOURCES[spec.source](spec, preprocessing, data_dir)
-    if not source.divided:
+    if not isinstance(source, Own):
         return ()
     test, train = source.test(permit), source.train()
     rows = range(len(test.labels))[:: max(math.ceil(len(test.labels) / MOST_CHECKED), 1)]
@@ -248,7 +257,7 @@ def check_test_data(
     prints, names = fingerprints(measured.images), _names(measured)
     skipped = [f"test image {name} cannot be read ({why}), and is left out." for name, why in measured.skipped.items()]
     # Training images that the search has not drawn are compared as files.
-    files = equal_files([*source.paths(train), *source.paths(test)])
+    files = source.equal(train, test)
     known = by_print([*train.names], files[: len(train.names)])
     for split in (data.proxy, data.validation):
         known |= by_print(_names(split), fingerprints(split.images))

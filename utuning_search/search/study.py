@@ -17,10 +17,11 @@ from utuning_search.common.files import is_there, make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.common.toml import build, read_toml
 from utuning_search.data.decoding import Decoding
+from utuning_search.data.looking import look_at
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.creation import check_name, check_new, write_study
-from utuning_search.search.defaults import OBJECTIVES, PRUNER, SAMPLER
+from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, PRUNER, SAMPLER, TASK
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.kept_spec import refuse_another, settings
 from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS, sweep
@@ -101,8 +102,9 @@ class Study:
     def create(
         cls,
         space: Space | str = "full",
-        task: Task | str = "digits",
+        task: Task | str | None = None,
         *,
+        data: Path | str | None = None,
         name: str | None = None,
         studies_dir: Path | str = "studies",
         storage: str | None = None,
@@ -122,7 +124,8 @@ class Study:
 
         Args:
             space: A name, a path to a .toml file, or a space.
-            task: Likewise.
+            task: Likewise; None for "digits", or with `data` for "imagefolder", of which backbone and recipe are taken.
+            data: Images instead of the task's: a folder, a CSV or Parquet files, as `utuning-search run --data`.
             sampler: A name or a sampler: what proposes designs.
             pruner: A name or a pruner: what stops trials at rungs; None for none.
             objectives: Names of what a front weighs.
@@ -138,7 +141,9 @@ class Study:
             InputError, DataError, BackboneError: Space, task, data or backbone cannot be used.
         """
         space = Space.load(space) if isinstance(space, str) else space
-        task = Task.load(task) if isinstance(task, str) else task
+        task = Task.load(task or (TASK if data is None else OWN_TASK)) if not isinstance(task, Task) else task
+        if data is not None:
+            task, data_dir = task.on_data(look_at(Path(data)), data_dir)
         chosen = sampler_of(sampler) if isinstance(sampler, str) else sampler
         stops = pruner_of(pruner or "none") if isinstance(pruner, str | None) else pruner
         weighed = Objectives(tuple(objectives))
