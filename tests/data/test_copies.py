@@ -17,7 +17,8 @@ from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
 from utuning_search.data import own as folders
 from utuning_search.data.copies import apart, equal_files, fingerprints, grouped, torn
-from utuning_search.data.loading import SearchData, check_test_data, load_final_data, load_search_data
+from utuning_search.data.decoded import SearchData
+from utuning_search.data.loading import check_test_data, load_final_data, load_search_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.spec import DataSpec
 

@@ -24,7 +24,8 @@ from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.bundled import bundled
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data import torchvision as hub
-from utuning_search.data.loading import SOURCES, FinalData, SearchData, load_final_data, load_search_data
+from utuning_search.data.decoded import FinalData, SearchData
+from utuning_search.data.loading import SOURCES, load_final_data, load_search_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.pixels import UnreadableError, read_file
 from utuning_search.data.source import Source
@@ -259,11 +260,11 @@ def test_splits_name_the_images_that_were_drawn(name: str, place: Path) -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_decoded_images_come_back_from_their_file(tmp_path: Path) -> None:
+def test_decoded_images_come_back_from_their_files(tmp_path: Path) -> None:
     for name in SPECS:
         data = search(name)
-        data.save(tmp_path / "kept.safetensors")
-        again = SearchData.restore(tmp_path / "kept.safetensors")
+        data.save(tmp_path / "kept" / name)
+        again = SearchData.restore(tmp_path / "kept" / name)
         assert again.index() == data.index()
         assert again.digest == data.digest
         for mine, theirs in ((again.proxy, data.proxy), (again.validation, data.validation)):

@@ -20,8 +20,9 @@ from utuning_search.cli.main import main
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data import own as own_images
 from utuning_search.data import parquet
+from utuning_search.data.decoded import SearchData
 from utuning_search.data.decoding import Decoding
-from utuning_search.data.loading import SearchData, check_test_data, load_final_data, load_search_data
+from utuning_search.data.loading import check_test_data, load_final_data, load_search_data
 from utuning_search.data.looking import look_at
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.survey import Survey

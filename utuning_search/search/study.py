@@ -2,8 +2,8 @@
 
 import json
 import uuid
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import is_there, make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.common.toml import build, read_toml
+from utuning_search.data.decoded import Store
 from utuning_search.data.decoding import Decoding
 from utuning_search.data.looking import look_at
 from utuning_search.designs.spaces.space import Space
@@ -24,7 +25,7 @@ from utuning_search.search.creation import check_name, check_new, write_study
 from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, PRUNER, SAMPLER, TASK
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.kept_spec import refuse_another, settings
-from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS, sweep
+from utuning_search.search.layout import LOCAL, SPEC, SPLITS, WEIGHTS, images_in, removed, sweep
 from utuning_search.search.leases import Heart, home
 from utuning_search.search.local import read_local
 from utuning_search.search.objectives.base import Setting
@@ -57,7 +58,8 @@ class Study:
 
     def __init__(self, folder: Path, spec: StudySpec, storage_url: str | None, local: dict[str, Any]) -> None:
         self.folder, self.spec, self.local = folder, spec, local
-        self._loaded: SearchContext | None = None  # by create, for the run that follows it
+        # By create, for the run that follows it: the loaded task, and where its decoded images lie.
+        self._loaded: tuple[SearchContext, Store | None] | None = None
         self._url = storage_url
         with storage_errors(storage_url, folder):
             self._storage = open_storage(storage_url, folder)
@@ -153,24 +155,28 @@ class Study:
         folder = Path(studies_dir) / name
         check_new(folder)
         resolved = resolve_device(device)
-        context = load_search(task, data_dir)
-        if examine is not None:
-            examine(context)
-        spec = StudySpec(
-            space=space,
-            task=task,
-            seed=seed,
-            sampler=chosen,
-            pruner=stops,
-            precision=resolve_precision(precision, resolved, task.backbone.name),
-            data=context.data.digest,
-            presets=tuple(presets),
-            limits=tuple(most.items()),
-            objectives=weighed,
-        )
-        local = write_study(folder, spec, context, storage, device, data_dir)
-        study = cls(folder, spec, storage, local)
-        study._loaded = context
+        store = images_in(folder, task)
+        with removed(store, only_after_errors=True):
+            context = load_search(task, data_dir, store=store)
+            if examine is not None:
+                examine(context)
+            spec = StudySpec(
+                space=space,
+                task=task,
+                seed=seed,
+                sampler=chosen,
+                pruner=stops,
+                precision=resolve_precision(precision, resolved, task.backbone.name),
+                data=context.data.digest,
+                presets=tuple(presets),
+                limits=tuple(most.items()),
+                objectives=weighed,
+            )
+            local = write_study(folder, spec, context, storage, device, data_dir, store)
+            study = cls(folder, spec, storage, local)
+        study._loaded = context, store
+        if store is not None:  # nobody may ever run it
+            weakref.finalize(study, store.remove)
         return study
 
     @classmethod
@@ -283,27 +289,31 @@ class Study:
             Interrupts() as interrupts,
         ):
             self._own()
+            loaded, self._loaded = self._loaded, None
             for folder in (self.folder, self.folder / WEIGHTS):
-                sweep(folder)
+                sweep(folder, loaded[1] if loaded else None)
             self.scheduler.reap()
             if retry_failed:
                 self.scheduler.retry_failed()
             if spent(self.scheduler.history, budget, 0.0, 0, self.spec.task.recipe.epochs):
                 return True
-            try:
-                with interrupts.let_in():
-                    pool = self._pool(
-                        workers, device or self.local.get("device", "auto"), data_dir or self.local.get("data_dir")
-                    )
-            except KeyboardInterrupt:
-                return False
-            try:
-                with Heart(self.scheduler.leases.beat):
-                    return Runner(self.scheduler, pool, budget, interrupts, on_change).loop()
-            finally:
-                pool.close()
-                with suppress(OSError):
-                    (self.folder / IMAGES).unlink(missing_ok=True)
+            created_with = data_dir is None or str(Path(data_dir).resolve()) == self.local.get("data_dir")
+            context, store = (loaded if created_with else None) or (None, images_in(self.folder, self.spec.task))
+            del loaded
+            place = data_dir or self.local.get("data_dir")
+            with removed(store):
+                try:
+                    with interrupts.let_in():
+                        context = context or load_search(self.spec.task, place, store=store)
+                        pool = self._pool(workers, device or self.local.get("device", "auto"), place, context, store)
+                        del context
+                except KeyboardInterrupt:
+                    return False
+                try:
+                    with Heart(self.scheduler.leases.beat):
+                        return Runner(self.scheduler, pool, budget, interrupts, on_change).loop()
+                finally:
+                    pool.close()
 
     def remember(self, **settings: Any) -> None:
         """Keep settings of this machine or user, such as the budget, for a later resume."""
@@ -319,23 +329,18 @@ class Study:
         if not (self.folder / LOCAL).exists() or known != {k: self.local.get(k) for k in known}:
             self.remember(**known)
 
-    def _pool(self, workers: int | None, device: str, data_dir: str | None) -> Pool:
+    def _pool(
+        self, workers: int | None, device: str, data_dir: str | None, context: SearchContext, store: Store | None
+    ) -> Pool:
         kind = resolve_device(device)
         count = default_workers(kind) if workers is None else workers
         runtime = Runtime(kind, self.spec.precision, data_dir)
-        created_with = data_dir is None or str(Path(data_dir).resolve()) == self.local.get("data_dir")
-        context = (self._loaded if created_with else None) or load_search(self.spec.task, data_dir)
-        self._loaded = None
         if context.data.digest != self.spec.data:
             todo = "Give the data it was created with, or start a new study."
             raise StudyError(f"study '{self.name}', data", f"its digest is {self.spec.data}", context.data.digest, todo)
         if count == 0:
             return InlinePool(ProxyTrainer(self.spec.task, runtime, context, measures(self.objectives)))
-        images = None
-        if self.spec.task.data.source != "digits":  # those are there at once
-            images = self.folder / IMAGES
-            write_atomically(images, context.data.save)
-        del context
+        images = None if store is None else store.folder
         return ProcessPool(self.spec.task, runtimes(runtime, count), images, measures(self.objectives))
 
     def _keep_weights(self, trial: int, weights: bytes) -> None:
