@@ -23,7 +23,7 @@ from utuning_search.cli.studies import (
 from utuning_search.common.counts import parse_count
 from utuning_search.common.text import python_string
 from utuning_search.common.wording import counted, printable
-from utuning_search.data.looking import look_at
+from utuning_search.data.looking import called
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.results.card import USED
 from utuning_search.results.classes import per_class
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         checked(arguments.metric)
     resolve_device(arguments.device)
     data = Path(arguments.data)
-    out = Path(arguments.out) if arguments.out else Path("recommended") / look_at(data).name
+    out = Path(arguments.out) if arguments.out else Path("recommended") / called(data)
     with console.status("Looking at the images, and at what one costs ..."):
         prepared = prepare(
             data,
@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace) -> int:
     study = prepared.study
     with Display(study, quiet=arguments.quiet) as display:
-        finished = search(prepared, workers=arguments.workers, on_change=display.show)
+        say = None if arguments.quiet else lambda needs: console.print(f"{needs}", **PLAIN)
+        finished = search(prepared, workers=arguments.workers, on_change=display.show, on_loaded=say)
     write_results(study, study.trials())
     if not finished:
         raise Stopped

@@ -68,6 +68,7 @@ def go(
             data_dir=arguments.data_dir,
             retry_failed=retry_failed,
             on_change=display.show,
+            on_loaded=None if arguments.quiet else lambda needs: console.print(f"{needs}", **PLAIN),
         )
     records = study.trials()
     write_results(study, records)

@@ -46,6 +46,8 @@ class Store:
             DataError: The disk has no room for them, or the folder cannot be written.
         """
         size = int(np.prod(shape, dtype=np.int64))
+        if not size:  # which cannot be mapped
+            return torch.empty(*shape, dtype=torch.uint8)
         todo = "Make room there, give fewer images (proxy, validation, limit), or a smaller --image-size."
         path = self.folder / f"{name}.npy"
         try:
@@ -64,7 +66,8 @@ class Store:
 
     def read(self, name: str) -> Tensor:
         """What was written there; pages of it are read when they are looked at, and shared with other processes."""
-        return torch.from_numpy(np.load(self.folder / f"{name}.npy", mmap_mode="c"))
+        path = self.folder / f"{name}.npy"
+        return torch.from_numpy(np.load(path, mmap_mode="c")) if path.exists() else torch.empty(0, dtype=torch.uint8)
 
     def remove(self) -> None:
         """Remove its files; who has mapped them keeps what is mapped."""
@@ -193,6 +196,12 @@ def _save(folder: Path, data: SearchData | FinalData, splits: Mapping[str, Split
     labels = {f"{name}.labels": split.labels for name, split in splits.items()}
     about = {"index": json.dumps(_index(data, splits)), "files": json.dumps(files)}
     write_atomically(folder / ABOUT, safetensors.torch.save(labels, about))
+
+
+def restore_split(folder: Path, name: str) -> tuple[Split, dict[str, Any]]:
+    """One split of what was saved, and what is known of all of them, by the names of `FinalData`'s attributes."""
+    (split,), about = _restore(folder, (name,))
+    return split, about
 
 
 def _restore(folder: Path, names: Sequence[str]) -> tuple[list[Split], dict[str, Any]]:

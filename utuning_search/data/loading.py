@@ -16,14 +16,16 @@ from utuning_search.data.csv_table import Csv
 from utuning_search.data.decoded import FinalData, SearchData, Split, Store
 from utuning_search.data.digits import Digits
 from utuning_search.data.folder import Folder
+from utuning_search.data.given import Given, OwnData
 from utuning_search.data.oddities import oddities
 from utuning_search.data.own import Own
 from utuning_search.data.parquet import Parquet
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.pixels import UnreadableError
 from utuning_search.data.source import Part, Source
-from utuning_search.data.spec import DataSpec
+from utuning_search.data.spec import STORED, DataSpec
 from utuning_search.data.splits import check_trainable, limited, split_indices
+from utuning_search.data.stored import Stored
 from utuning_search.data.torchvision import Torchvision
 
 SOURCES: dict[str, type[Source]] = {
@@ -32,6 +34,7 @@ SOURCES: dict[str, type[Source]] = {
     "torchvision": Torchvision,
     "csv": Csv,
     "parquet": Parquet,
+    STORED: Stored,
 }
 UNREADABLE = 0.05  # of the images asked for: with more of them, something else is wrong
 NAMED = 3
@@ -64,7 +67,7 @@ def load_search_data(
         divided = apart(labels.numpy(), groups, second) if source.divided else second
         about = _names(proxy) + _names(validation), prints, labels.tolist(), source.classes
         copied = within(*about, together=not torn(groups, divided))
-        notes = *source.decoder.notes(), *oddities(*about), *copied
+        notes = *source.notes(), *oddities(*about), *copied
         if divided is not second:
             proxy, validation = _divided(proxy, validation, divided, store)
     digest = _digest(proxy, validation)
@@ -95,9 +98,24 @@ def load_final_data(
     if source.looked_at:
         prints = by_print(_names(train), fingerprints(train.images))
         tested = zip(_names(measured), fingerprints(measured.images), strict=True)
-        notes = (*source.decoder.notes(), *across(prints, tested))
+        notes = (*source.notes(), *across(prints, tested))
     digest = _digest(train, measured)
     return FinalData(train, measured, source.classes, digest, source.decoder.settings, notes)
+
+
+def write_given(given: OwnData, folder: Path, preprocessing: Preprocessing) -> None:
+    """Decode images that are given from Python into a folder, for the source "stored".
+
+    Raises:
+        DataError: Too many cannot be read, or the disk has no room for them.
+        InputError: Something is no image.
+    """
+    source, store = Given(given, preprocessing), Store(folder)
+    (train,) = _read(source.train(), {"train": range(len(given.train))}, source, store)
+    (test,) = _read(source.tested(), {"test": range(len(given.test or ()))}, source, store)
+    skipped = {**train.skipped, **test.skipped}.items()
+    notes = (*source.notes(), *(f"{name} cannot be read ({why}), and is left out." for name, why in skipped))
+    FinalData(train, test, given.classes, _digest(train, test), source.decoder.settings, notes).save(folder)
 
 
 def check_test_data(

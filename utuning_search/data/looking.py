@@ -6,10 +6,12 @@ from pathlib import Path
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import listed
 from utuning_search.data.csv_table import Csv
-from utuning_search.data.layout import differing
+from utuning_search.data.given import IMAGES, OwnData
+from utuning_search.data.layout import differing, refuse_splits
 from utuning_search.data.listing import files_below, is_image, writable
 from utuning_search.data.parquet import SUFFIX, Parquet
 from utuning_search.data.places import fixed, is_there
+from utuning_search.data.spec import STORED
 from utuning_search.data.survey import Survey, checked, survey
 from utuning_search.data.table import TRAIN, VALIDATION, Table
 
@@ -17,13 +19,15 @@ MAGIC = b"PAR1"  # what a Parquet file begins with
 KINDS = "it is a folder of images, a .csv, or Parquet files: one, a folder of them or a pattern in quotes"
 
 
-def look_at(data: Path) -> Survey:
-    """Look at images in a folder or a table.
+def look_at(data: Path | OwnData) -> Survey:
+    """Look at images in a folder or a table, or at those that are given from Python.
 
     Raises:
         InputError: There is nothing, or it is something else.
         DataError: It cannot be used: see `survey`, `CsvTable` and `ParquetTable`.
     """
+    if isinstance(data, OwnData):
+        return survey_given(data)
     source = kind_of(data)
     if source == "imagefolder":
         return survey(data)
@@ -31,6 +35,12 @@ def look_at(data: Path) -> Survey:
     if not writable(str(place)):
         raise InputError(f"--data {str(place)!a}", "its path is UTF-8", "other bytes", "Rename it.")
     return survey_table(place, source, (Csv if source == "csv" else Parquet).read(place))
+
+
+def called(data: Path) -> str:
+    """A name for what is made of images: their folder's, their file's, or that of the folder a pattern begins with."""
+    place = fixed(data.resolve())
+    return place.stem if place.is_file() else place.name
 
 
 def kind_of(data: Path) -> str:
@@ -59,6 +69,18 @@ def kind_of(data: Path) -> str:
     if is_there(data):
         return "parquet"
     raise InputError(where, KINDS, "no such folder or file" if fixed(data) == data else "a pattern that nothing fits")
+
+
+def survey_given(given: OwnData) -> Survey:
+    """What is in images that are given from Python."""
+    counts, tested = Counter(given.train.labels), Counter(given.test.labels if given.test else ())
+    classes = [name for name in given.classes if counts[name]]
+    odd = differing(classes, tested)
+    if odd:
+        raise DataError("test images", "their classes are among those of training", f"{listed(odd)} in the test only")
+    refuse_splits("images", classes)
+    test = None if given.test is None else {name: tested[name] for name in classes}
+    return checked(Survey(IMAGES, {name: counts[name] for name in classes}, test=test, source=STORED))
 
 
 def survey_table(place: Path, source: str, table: Table) -> Survey:

@@ -35,7 +35,7 @@ def matching(pattern: Path) -> Iterator[Path]:
 
 def fixed(pattern: Path) -> Path:
     """The folder that a pattern begins with; a path without one itself."""
-    return next(path for path in (pattern, *pattern.parents) if not has_magic(str(path)))
+    return next(path for path in (pattern, *pattern.parents) if path.exists() or not has_magic(str(path)))
 
 
 def find_data(path: str, data_dir: Path | None, where: str) -> Path:

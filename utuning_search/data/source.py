@@ -1,7 +1,7 @@
 """What every source of images offers: training images for whoever asks, test images for who holds a permit."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -60,6 +60,10 @@ class Source(ABC):
     def examples(self) -> Iterable[Opener]:
         """Training pictures that settle how bright samples are read, see `Decoder`; none where none is deep."""
         return ()
+
+    def notes(self) -> Iterator[str]:
+        """What was done to some pictures, a line each."""
+        return self.decoder.notes()
 
     @property
     @abstractmethod

@@ -6,7 +6,8 @@ from typing import Any
 from utuning_search.common.errors import InputError, nearest
 from utuning_search.common.wording import listed
 
-OWN = ("imagefolder", "csv", "parquet")  # images that a user brings
+STORED = "stored"
+OWN = ("imagefolder", "csv", "parquet", STORED)  # images that a user brings
 SOURCES = ("digits", "torchvision", *OWN)
 DATASETS = (
     "CIFAR10",
@@ -30,8 +31,9 @@ class DataSpec:
 
     Attributes:
         source: "digits" (of scikit-learn), "imagefolder" (root/train/<class>/*, root/test/<class>/*), "csv" (a file
-            with the columns path, label and perhaps split), "parquet" (files with the columns image and label), or
-            "torchvision" (one of its datasets, from files that are there).
+            with the columns path, label and perhaps split), "parquet" (files with the columns image and label),
+            "stored" (given from Python, see `own_data`; root is below the study's folder), or "torchvision" (one of
+            its datasets, from files that are there).
         root: The image folder, the CSV, the Parquet file, a folder of these or a pattern; or where torchvision looks
             for its files; relative to the data directory.
         dataset: The name of torchvision's class.

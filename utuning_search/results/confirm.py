@@ -34,7 +34,7 @@ from utuning_search.results.predictions import Classes, keep_confidences, keep_l
 from utuning_search.results.rounds import Rounds
 from utuning_search.search.layout import IMAGES, images_in, named, removed, sweep
 from utuning_search.search.study import Study
-from utuning_search.training.context import SearchContext, load_backbone, load_search
+from utuning_search.training.context import SearchContext, data_path, load_backbone, load_search
 from utuning_search.training.full import FullTrainer
 from utuning_search.training.measurement import Measure
 from utuning_search.training.out_of_memory import note
@@ -150,7 +150,8 @@ def confirm(
     store = Store.beside(study.folder / FINALS / IMAGES)
     with removed(store), ExitStack() as alone:
         backbone, preprocessing = _checked(study, data_dir)
-        data = load_final_data(study.spec.task.data, preprocessing, runtime.data_path, permit=TestPermit(), store=store)
+        place = data_path(study.spec.task, data_dir, study.folder)
+        data = load_final_data(study.spec.task.data, preprocessing, place, permit=TestPermit(), store=store)
         make_folder(study.folder / FINALS)
         alone.enter_context(locked(study.folder / FINALS, study.name, "confirms"))
         sweep(study.folder / FINALS, store)
@@ -210,7 +211,7 @@ def _checked(study: Study, data_dir: str | None) -> tuple[nn.Module, Preprocessi
     """The study's backbone, once it is known that its images are those it was created with."""
     store = images_in(study.folder / FINALS, study.spec.task)
     with removed(store):
-        context = load_search(study.spec.task, data_dir, store=store)
+        context = load_search(study.spec.task, data_dir, store=store, home=study.folder)
         found = context.data.digest
     if found != study.spec.data:
         todo = "Give the data it was created with, or start a new study."
@@ -232,7 +233,7 @@ def look_ahead(task: Task, context: SearchContext, data_dir: str | None = None) 
     Raises:
         DataError, InputError: A confirmation would be refused, and why.
     """
-    path = Runtime(data_dir=data_dir).data_path
+    path = context.data_path or Runtime(data_dir=data_dir).data_path
     return check_test_data(task.data, context.preprocessing, context.data, path, permit=TestPermit())
 
 

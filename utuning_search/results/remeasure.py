@@ -163,7 +163,7 @@ def _train_stored(
     store: Store | None,
 ) -> Iterator[Again]:
     """As `_train_all`, on images that are decoded to a store."""
-    context = load_search(study.spec.task, runtime.data_dir, store=store)
+    context = load_search(study.spec.task, runtime.data_dir, store=store, home=study.folder)
     if context.data.digest != study.spec.data:
         todo = "Give the data it was created with."
         raise StudyError(f"study '{study.name}', data", f"its digest is {study.spec.data}", context.data.digest, todo)

@@ -18,7 +18,10 @@ from utuning_search.common.locks import locked
 from utuning_search.common.toml import build, read_toml
 from utuning_search.data.decoded import Store
 from utuning_search.data.decoding import Decoding
+from utuning_search.data.given import OwnData
+from utuning_search.data.loading import write_given
 from utuning_search.data.looking import look_at
+from utuning_search.data.spec import STORED
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.creation import check_name, check_new, write_study
@@ -28,6 +31,7 @@ from utuning_search.search.kept_spec import refuse_another, settings
 from utuning_search.search.layout import LOCAL, SPEC, SPLITS, WEIGHTS, images_in, removed, sweep
 from utuning_search.search.leases import Heart, home
 from utuning_search.search.local import read_local
+from utuning_search.search.needs import Needs, needs_of
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.cost import full_fine_tuning
 from utuning_search.search.objectives.registry import Objectives, measures
@@ -40,7 +44,7 @@ from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
 from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
-from utuning_search.training.context import SearchContext, load_search
+from utuning_search.training.context import SearchContext, load_backbone, load_search
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
 from utuning_search.training.proxy import ProxyTrainer
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision, runtimes
@@ -106,7 +110,7 @@ class Study:
         space: Space | str = "full",
         task: Task | str | None = None,
         *,
-        data: Path | str | None = None,
+        data: Path | str | OwnData | None = None,
         name: str | None = None,
         studies_dir: Path | str = "studies",
         storage: str | None = None,
@@ -127,7 +131,8 @@ class Study:
         Args:
             space: A name, a path to a .toml file, or a space.
             task: Likewise; None for "digits", or with `data` for "imagefolder", of which backbone and recipe are taken.
-            data: Images instead of the task's: a folder, a CSV or Parquet files, as `utuning-search run --data`.
+            data: Images instead of the task's: a folder, a CSV or Parquet files, as `utuning-search run --data`; or
+                what `own_data` makes of a dataset or of arrays, which is decoded into the study's folder.
             sampler: A name or a sampler: what proposes designs.
             pruner: A name or a pruner: what stops trials at rungs; None for none.
             objectives: Names of what a front weighs.
@@ -144,8 +149,9 @@ class Study:
         """
         space = Space.load(space) if isinstance(space, str) else space
         task = Task.load(task or (TASK if data is None else OWN_TASK)) if not isinstance(task, Task) else task
-        if data is not None:
-            task, data_dir = task.on_data(look_at(Path(data)), data_dir)
+        given = data if isinstance(data, OwnData) else None
+        if data is not None and (given is None or task.data.source != STORED):
+            task, data_dir = task.on_data(look_at(data if isinstance(data, OwnData) else Path(data)), data_dir)
         chosen = sampler_of(sampler) if isinstance(sampler, str) else sampler
         stops = pruner_of(pruner or "none") if isinstance(pruner, str | None) else pruner
         weighed = Objectives(tuple(objectives))
@@ -156,8 +162,11 @@ class Study:
         check_new(folder)
         resolved = resolve_device(device)
         store = images_in(folder, task)
-        with removed(store, only_after_errors=True):
-            context = load_search(task, data_dir, store=store)
+        kept = None if given is None else Store(folder / task.data.root)
+        with removed(kept, only_after_errors=True), removed(store, only_after_errors=True):
+            if given is not None and kept is not None:
+                write_given(given, kept.folder, load_backbone(task, data_dir)[1])
+            context = load_search(task, data_dir, store=store, home=folder)
             if examine is not None:
                 examine(context)
             spec = StudySpec(
@@ -265,6 +274,7 @@ class Study:
         data_dir: str | None = None,
         retry_failed: bool = False,
         on_change: Callable[[Snapshot], None] | None = None,
+        on_loaded: Callable[[Needs], object] | None = None,
     ) -> bool:
         """Run trials until the budget is spent.
 
@@ -275,6 +285,7 @@ class Study:
             data_dir: Where relative data paths are looked up; None for the one it was created with.
             retry_failed: Try designs again that count as failed.
             on_change: Called with each change, in this process.
+            on_loaded: Called with what the run takes, once the images are decoded and before any training.
 
         Returns:
             Whether it ran to its end; False after Ctrl-C.
@@ -304,7 +315,9 @@ class Study:
             with removed(store):
                 try:
                     with interrupts.let_in():
-                        context = context or load_search(self.spec.task, place, store=store)
+                        context = context or load_search(self.spec.task, place, store=store, home=self.folder)
+                        if on_loaded is not None:
+                            on_loaded(needs_of(self.spec.task, context))
                         pool = self._pool(workers, device or self.local.get("device", "auto"), place, context, store)
                         del context
                 except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common import bundled
 from utuning_search.common.errors import InputError, refuse_unknown_keys
 from utuning_search.common.toml import build, read_toml
-from utuning_search.data.spec import DataSpec, data_table
+from utuning_search.data.spec import STORED, DataSpec, data_table
 from utuning_search.data.survey import Survey
 from utuning_search.training.recipe import Recipe
 
@@ -57,7 +57,7 @@ class Task:
             spec = replace(spec, image_size=image_size)
         return replace(self, backbone=spec)
 
-    def on_data(self, found: Survey, data_dir: str | None = None) -> tuple["Task", str]:
+    def on_data(self, found: Survey, data_dir: str | None = None) -> tuple["Task", str | None]:
         """This task on other images, as many for each split, and the data directory that it then wants.
 
         Args:
@@ -66,8 +66,10 @@ class Task:
                 by their place in it, or by their absolute path.
         """
         spec, own = found.spec(), self.data
-        place = str(found.root.parent)
-        if data_dir is not None:
+        place: str | None = str(found.root.parent)
+        if found.source == STORED:
+            place = data_dir
+        elif data_dir is not None:
             base, place = Path(data_dir).resolve(), data_dir
             root = found.root.relative_to(base) if found.root.is_relative_to(base) else found.root
             spec = replace(spec, root=str(root))

@@ -8,9 +8,10 @@ from typing import Any
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common.errors import StudyError
+from utuning_search.data.given import OwnData
 from utuning_search.data.looking import look_at
 from utuning_search.data.places import is_there
-from utuning_search.data.spec import DataSpec
+from utuning_search.data.spec import STORED, DataSpec
 from utuning_search.data.survey import Survey
 from utuning_search.designs.spaces.space import Space
 from utuning_search.results.confirm import look_ahead
@@ -36,7 +37,7 @@ WIDE, RATES = 384, (0.005, 0.002)  # wider backbones want smaller steps
 
 
 def prepare(
-    data: Path,
+    data: Path | OwnData,
     out: Path,
     *,
     max_parameters: int,
@@ -72,7 +73,7 @@ def prepare(
     kind = resolve_device(device)
     spec = _backbone(kind, backbone, checkpoint, image_size)
     data_spec = replace(found.spec(), views=2 if mirror else 1)
-    data_dir = str(found.root.parent)
+    data_dir = None if found.source == STORED else str(found.root.parent)
     if (out / STUDY / SPEC).exists():
         return _earlier(out, found, spec, data_spec, max_parameters, seconds, seed, metric)
     draft = Task(found.name, spec, data_spec)
@@ -97,6 +98,7 @@ def prepare(
         seed=seed,
         device=device,
         data_dir=data_dir,
+        data=data if isinstance(data, OwnData) else None,
         presets=PRESETS,
         max_parameters=max_parameters,
         objectives=_weighed(chosen_by),
@@ -136,7 +138,7 @@ def _earlier(
     there = Study.load(STUDY, studies_dir=out)
     task, folder = there.spec.task, there.local.get("data_dir", "")
     before = Path(folder) / task.data.root
-    moved = before != found.root
+    moved = found.source != STORED and before != found.root  # those were kept when the study was created
     if moved and is_there(before):
         todo = "Choose another folder with --out."
         raise StudyError(f"study in {there.folder}", f"its images lie in {folder}", found.root.parent, todo)
