@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from utuning_search.backbones.merge import merge
     from utuning_search.backbones.tuned_model import TunedModel
     from utuning_search.common.errors import UTuningError
+    from utuning_search.data.given import own_data
     from utuning_search.designs.design import Design, Placement
     from utuning_search.designs.presets import PRESETS, preset
     from utuning_search.designs.spaces.space import Space
@@ -46,6 +47,7 @@ __all__ = [
     "export_trial",
     "load_tuned",
     "merge",
+    "own_data",
     "pick_trial",
     "preset",
 ]
@@ -68,6 +70,7 @@ HOMES = {
     "export_trial": "utuning_search.results.export",
     "load_tuned": "utuning_search.results.load",
     "merge": "utuning_search.backbones.merge",
+    "own_data": "utuning_search.data.given",
     "pick_trial": "utuning_search.results.pick",
     "preset": "utuning_search.designs.presets",
 }
