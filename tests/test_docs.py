@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+import utuning_search
 from utuning_search.cli.commands import COMMANDS
 from utuning_search.cli.parser import make_parser
 from utuning_search.search.defaults import NAMES, PRUNERS, SAMPLERS
@@ -145,6 +146,15 @@ def test_the_reference_of_commands_is_their_help(name: str) -> None:
     assert all(text in plain for text in helps)
     for row in section.splitlines():
         assert not row.startswith("|") or len(re.findall(r"(?<!\\)\|", row)) == 3, "nothing in a cell may end it"
+
+
+def test_the_reference_of_python_has_every_public_name() -> None:
+    assert not [
+        name
+        for name in utuning_search.__all__
+        if f"utuning_search.{name}\n" not in TEXTS["docs/reference/api.md"]
+        and f"`{name}`" not in TEXTS["docs/reference/api.md"]
+    ]
 
 
 def test_the_site_is_built_where_all_is_checked() -> None:

@@ -53,7 +53,8 @@ def test_plain_optuna_reads_a_study(studied: Path) -> None:
     assert "linear probe; lr 0.005" in said
 
 
-def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as tests do: on a busy machine two wait for each other
     notebook = nbformat.read(EXAMPLES / "tour.ipynb", as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "kept without outputs, which would grow old"
     NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(tmp_path)}}).execute()
