@@ -27,7 +27,7 @@ MAX_LINES = 60
 COMMAND = "import sys; from utuning_search.cli import main; sys.exit(main(sys.argv[1:]))"
 # One process for them all: it takes seconds to import torch. After so little training the best may be a linear probe.
 COMMANDS = """
-import contextlib, io, json, runpy, sys
+import contextlib, io, json, sys
 import torch
 from utuning_search import Study, load_tuned
 from utuning_search.cli import main
@@ -39,10 +39,6 @@ for command in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = main(command)
     said.append((code, out.getvalue()))
-sys.argv = ["own_objective.py", "tiny.toml", "4"]
-with contextlib.redirect_stdout(io.StringIO()) as out:
-    runpy.run_path("examples/own_objective.py", run_name="__main__")
-said.append((0, out.getvalue()))
 model = load_tuned("out")
 kinds = [p.tuner.kind for p in model.design.placements]
 shape = model(model.preprocess(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))).shape
@@ -111,7 +107,6 @@ class Studied:
 def studied(place: Place) -> Studied:
     """The page's commands, on a task of seconds."""
     shutil.copytree(PLUGIN, place.folder / "examples" / "plugin")
-    shutil.copy(PLUGIN.with_name("own_objective.py"), place.folder / "examples")
     run, *others = page_commands()
     run += ["--name", "glu-digits", "--task", "tiny.toml", "--trials", "6", "--workers", "1", "--quiet"]
     others = [[*command[:-1], "out"] if command[0] == "export" else command for command in others]
@@ -119,8 +114,7 @@ def studied(place: Place) -> Studied:
     assert done.returncode == 0, done.stderr
     said, kinds, logits = json.loads(done.stdout.splitlines()[-1])
     assert [code for code, _ in said] == [0] * len(said), said
-    names = [command[0] for command in (run, *others)] + ["example"]
-    return Studied(place, {name: text for name, (_, text) in zip(names, said, strict=True)}, kinds, logits)
+    return Studied(place, {c[0]: text for c, (_, text) in zip([run, *others], said, strict=True)}, kinds, logits)
 
 
 def page_commands() -> list[list[str]]:
@@ -148,9 +142,10 @@ def test_the_page_names_what_there_is() -> None:
     groups = {f"utuning_search.{kind}" for kind in ("tuners", "samplers", "pruners", "objectives", "backbones")}
     code = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "utuning_search").rglob("registry.py"))
     rows = re.findall(r"^\| .* \| `(utuning_search\.\w+)` \| `\w+` \| `(\w+Contract)` \|$", PAGE, flags=re.MULTILINE)
+    loggers = "utuning_search.loggers"  # without a contract, on a page of their own
+    assert f'"{loggers}"' in (ROOT / "docs/how-to/logging.md").read_text(encoding="utf-8")
     assert {group for group, _ in rows} == groups
-    # Loggers change nothing that is searched: no contract, and a page of their own.
-    assert groups | {"utuning_search.loggers"} == set(re.findall(r'Registry\(\s*"([\w.]+)"', code))
+    assert groups | {loggers} == set(re.findall(r'Registry\(\s*"([\w.]+)"', code))
     assert {contract for _, contract in rows} == set(testing.__all__)
     assert all(getattr(testing, name).__name__ == name for name in testing.__all__)
 
@@ -181,14 +176,6 @@ def test_a_study_is_made_of_it(studied: Studied) -> None:
     assert glu
     assert all(float(row["tuned_blocks"]) in range(1, 7) for row in glu)
     assert {row["tuned_blocks"] for row in rows if row["preset"] == "linear-probe"} == {"0.0"}
-
-
-def test_the_example_from_python_prints_its_front(studied: Studied) -> None:
-    line = r"trial \d+: accuracy [\d.e-]+, parameters \d+, tuned_blocks \d: .+"
-    *front, volume = studied.said["example"].splitlines()
-    assert front
-    assert all(re.fullmatch(line, text) for text in front)
-    assert re.fullmatch(r"hypervolume 0\.\d{3}", volume)
 
 
 def test_its_front_shows_its_objective(studied: Studied) -> None:

@@ -156,7 +156,7 @@ def completed(*words: str) -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed here, and it is bash that completes")
 @pytest.mark.parametrize(
     ("words", "offered"),
     [

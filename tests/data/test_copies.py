@@ -15,6 +15,7 @@ from PIL import Image
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
+from utuning_search.data import loading
 from utuning_search.data import own as folders
 from utuning_search.data.copies import apart, equal_files, fingerprints, grouped, torn
 from utuning_search.data.decoded import SearchData
@@ -198,6 +199,17 @@ def test_test_images_that_are_trained_on_are_counted_and_named(split: Path) -> N
     notes, data = ahead(split, few)
     drawn = "train/a/0.png" in (*data.proxy.names, *data.validation.names)
     assert notes[0].startswith(f"{2 + drawn} of 23 test images")
+
+
+def test_of_many_test_images_some_are_decoded_and_all_compared_as_files(
+    split: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test, train = split / "photos" / "test", split / "photos" / "train"
+    for name in ("61", "63"):
+        (test / "b" / f"{name}.png").write_bytes((train / "b" / "1.png").read_bytes())
+    monkeypatch.setattr(loading, "MOST_CHECKED", 1)  # the first one
+    (said,), _ = ahead(split)
+    assert said.startswith("at least 2 of 20 test images are among the training images too, ")
 
 
 def test_unreadable_test_images_are_found_before_the_search(split: Path) -> None:

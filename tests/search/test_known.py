@@ -58,6 +58,14 @@ def test_only_trials_that_cost_no_more_and_are_at_the_same_step_count() -> None:
     assert not asked(study, 11, pruner=ParetoPruner(ahead=9)).report(1, 0.5)
 
 
+def test_a_trial_is_none_of_its_own_peers() -> None:
+    study = optuna.create_study(directions=DIRECTIONS)
+    pruner = ParetoPruner(share=1 / 3)
+    for accuracy in (0.9, 0.9, 0.9, *[0.1] * 6):
+        asked(study, 10).report(1, accuracy)
+    assert asked(study, 11, pruner=pruner).report(1, 0.5)  # three of nine are ahead, of ten that would be too few
+
+
 def test_directions_count() -> None:
     study = optuna.create_study(directions=["maximize", "minimize", "minimize"])
     for loss in (0.1, 0.2, 0.3):

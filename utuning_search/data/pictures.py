@@ -20,6 +20,7 @@ Picture = Path | str | Image.Image | npt.NDArray[Any] | Tensor
 Pictures = Picture | Iterable[Picture]
 SAMPLES = (1, 3, 4)  # of a pixel in an array: grey, colour, colour and opacity
 WHERE = "images"
+EMPTY = "no pixels"
 
 
 def each_of(pictures: Pictures) -> Iterator[Picture]:
@@ -38,7 +39,7 @@ def read_picture(picture: Picture, preprocessing: Preprocessing, decoder: Decode
     Args:
         picture: A file; a picture of Pillow's, which stays as it is; an array as Pillow makes pictures of it, uint8
             (height, width) or (height, width, 1, 3 or 4), or (height, width) of deeper samples; or a tensor, uint8
-            (channels, height, width), of as many channels as the backbone has.
+            (channels, height, width), of as many channels as the backbone has; one of its size is taken as it is.
         preprocessing: Size, channels and interpolation.
         decoder: Of the data set.
 
@@ -49,7 +50,9 @@ def read_picture(picture: Picture, preprocessing: Preprocessing, decoder: Decode
     if isinstance(picture, Tensor):
         if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != preprocessing.channels:
             raise wrong_tensor(picture, preprocessing)
-        return fitted(picture, preprocessing) if picture.numel() else _empty()
+        if not picture.numel():
+            raise UnreadableError(EMPTY)
+        return picture if picture.shape[1:] == (preprocessing.image_size,) * 2 else fitted(picture, preprocessing)
     name = str(picture) if isinstance(picture, Path | str) else ""
     return to_tensor(opener_of(picture), preprocessing, decoder, name)
 
@@ -118,15 +121,11 @@ def _of_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.ndim == 3 and array.shape[2] not in SAMPLES:
         raise InputError(WHERE, rule, got, todo)
     if not array.size:
-        _empty()
+        raise UnreadableError(EMPTY)
     try:
         return Image.fromarray(np.ascontiguousarray(array))
     except (TypeError, ValueError):
         raise InputError(WHERE, rule, got, todo) from None
-
-
-def _empty() -> Tensor:
-    raise UnreadableError("no pixels")
 
 
 def _again(picture: Image.Image) -> Opener:

@@ -105,7 +105,7 @@ def test_a_reused_design_is_told_and_a_lost_trial_is_not() -> None:
     assert heard.of("trial") == [r.number for r in records[1:] if r.settled]
 
 
-@pytest.mark.parametrize("event", ["start", "rung", "trial", "end"])
+@pytest.mark.parametrize("event", ["rung", "trial", "end"])
 def test_what_a_callback_raises_is_one_line_and_loses_nothing(event: str) -> None:
     study, said = study_of(), list[str]()
     heard = Heard(event)
@@ -117,6 +117,25 @@ def test_what_a_callback_raises_is_one_line_and_loses_nothing(event: str) -> Non
     assert said[0] == f"heard, on_{event}: RuntimeError: a disk is full; the run goes on."
 
 
+def test_one_that_cannot_begin_is_told_nothing() -> None:
+    study, heard, said = study_of(), Heard("start"), list[str]()
+    run(study, heard, 2, said.append)
+    assert [r.settled for r in study.scheduler.records()] == [True, True]
+    assert heard.told == [("start", 0)]
+    assert said == ["heard, on_start: RuntimeError: a disk is full; the run goes on without it."]
+
+
+def test_passwords_in_what_it_raises_are_not_said() -> None:
+    class Talks(Callback):
+        def on_end(self) -> None:
+            raise RuntimeError("no answer from https://me:hunter2@host/api")
+
+    said = list[str]()
+    Telling([Talks()], said.append).end()
+    assert "hunter2" not in said[0]
+    assert "https://me:***@host/api" in said[0]
+
+
 def test_one_that_always_fails_is_left_alone_and_others_are_not() -> None:
     study, said = study_of(), list[str]()
     broken, heard = Heard("trial"), Heard()
@@ -126,6 +145,13 @@ def test_one_that_always_fails_is_left_alone_and_others_are_not() -> None:
     assert len(broken.told) == MOST_FAILURES == len(said)
     assert "no more of that after 3 failures in a row" in said[-1]
     assert len(heard.told) == MOST_FAILURES + 2
+
+
+def test_a_trial_that_is_not_settled_is_not_told() -> None:
+    study, heard = study_of(), Heard()
+    running, _ = study.scheduler.ask()
+    Telling([heard]).trial(study.scheduler.records()[running.number])
+    assert not heard.told
 
 
 def test_ctrl_c_is_no_failure_of_a_callback() -> None:

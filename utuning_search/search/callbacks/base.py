@@ -62,7 +62,7 @@ class Callback:
     """Does nothing at any event; extend it and say what to do at those that matter."""
 
     def on_start(self, started: Started) -> None:
-        """A run or a confirmation begins."""
+        """A run or a confirmation begins. Where this raises, nothing else is told."""
 
     def on_rung(self, trial: TrialRecord, epoch: int) -> None:
         """A trial was measured after an epoch, which `trial.measured[epoch]` holds; also after the last one."""

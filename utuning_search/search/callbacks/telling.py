@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from utuning_search.search.callbacks.base import Callback, FinalRecord, Started
+from utuning_search.search.masking import mask
 from utuning_search.search.trials import TrialRecord
 
 MOST_FAILURES = 3  # in a row at one event, before a callback is told no more of it: a dead server takes minutes a call
@@ -27,6 +28,7 @@ class Telling:
     def __init__(self, callbacks: Sequence[Callback], say: Callable[[str], None] = warn) -> None:
         self._callbacks, self._say = tuple(callbacks), say
         self._failures: Counter[tuple[int, str]] = Counter()  # in a row, by callback and event
+        self._deaf: set[int] = set()  # those that could not begin
 
     def start(self, started: Started) -> None:
         self._each("on_start", lambda c: c.on_start(started))
@@ -46,18 +48,21 @@ class Telling:
         self._each("on_end", lambda c: c.on_end())
 
     def _each(self, event: str, tell: Callable[[Callback], None]) -> None:
-        for place in ((index, event) for index in range(len(self._callbacks))):
-            callback = self._callbacks[place[0]]
-            if self._failures[place] >= MOST_FAILURES:
+        for index, callback in enumerate(self._callbacks):
+            place = index, event
+            if index in self._deaf or self._failures[place] >= MOST_FAILURES:
                 continue
             try:
                 tell(callback)
             except Exception as error:  # whatever somebody's code, a server or a disk has to say
                 self._failures[place] += 1
                 rest = "the run goes on"
-                if self._failures[place] >= MOST_FAILURES:
+                if event == "on_start":
+                    self._deaf.add(index)
+                    rest += " without it"
+                elif self._failures[place] >= MOST_FAILURES:
                     rest += f", and tells it no more of that after {MOST_FAILURES} failures in a row"
-                said = " ".join(f"{type(error).__name__}: {error}".split())[:SHOWN]
+                said = f"{type(error).__name__}: {mask(' '.join(str(error).split()))[:SHOWN]}"
                 self._say(f"{callback}, {event}: {said}; {rest}.")
             else:
                 self._failures[place] = 0
