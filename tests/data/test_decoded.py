@@ -12,9 +12,11 @@ import torch
 
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data.decoded import FinalData, SearchData, Store
+from utuning_search.data.decoding import Decoder
 from utuning_search.data.loading import load_final_data, load_search_data
 from utuning_search.data.looking import look_at
 from utuning_search.data.permit import TestPermit
+from utuning_search.data.pixels import read_file
 from utuning_search.search import study as studies
 from utuning_search.search.budget import Budget
 from utuning_search.search.layout import IMAGES, sweep
@@ -53,6 +55,8 @@ def test_images_in_files_are_those_in_memory(make: Callable[[int], Any], tmp_pat
             assert torch.equal(one.labels, other.labels)
             if Path("/proc/self/maps").exists():
                 assert (mapped(one.images), mapped(other.images)) == (True, False)
+            files = [read_file(tmp_path / "photos" / name, COLOUR, Decoder(here.decoding)) for name in one.names]
+            assert torch.equal(one.images, torch.stack(files))
     finals = load_final_data(spec, COLOUR, tmp_path, permit=TestPermit(), store=Store(tmp_path / "finals"))
     finals.save(tmp_path / "finals")
     kept = FinalData.restore(tmp_path / "finals", permit=TestPermit())
