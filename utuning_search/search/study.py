@@ -12,12 +12,11 @@ import optuna
 import tomli_w
 from optuna.storages import BaseStorage
 
-from utuning_search.common.errors import InputError, StudyError
+from utuning_search.common.errors import StudyError
 from utuning_search.common.files import is_there, make_folder, write_atomically
 from utuning_search.common.locks import locked
-from utuning_search.common.toml import build, read_toml
+from utuning_search.common.toml import read_toml
 from utuning_search.data.decoded import Store
-from utuning_search.data.decoding import Decoding
 from utuning_search.data.given import OwnData
 from utuning_search.data.loading import write_given
 from utuning_search.data.looking import look_at
@@ -44,16 +43,14 @@ from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.registry import sampler as sampler_of
 from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
-from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
+from utuning_search.search.storage import JOURNAL, storage_errors
+from utuning_search.search.stored import open_study
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_backbone, load_search
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
 from utuning_search.training.proxy import ProxyTrainer
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision, runtimes
 from utuning_search.training.task import Task
-from utuning_search.tuners import BackboneShape
-
-SHOWN = 5  # studies that an error names
 
 
 class Study:
@@ -67,33 +64,8 @@ class Study:
         # By create, for the run that follows it: the loaded task, and where its decoded images lie.
         self._loaded: tuple[SearchContext, Store | None] | None = None
         self._url = storage_url
-        with storage_errors(storage_url, folder):
-            self._storage = open_storage(storage_url, folder)
-            try:
-                self._optuna = optuna.load_study(study_name=folder.name, storage=self._storage)
-            except KeyError:
-                raise _another(folder, storage_url, self._storage) from None
-            try:
-                attributes = self._optuna.user_attrs
-                shape, classes, stored = (attributes[name] for name in ("shape", "classes", "spec"))
-                decoding = attributes.get("decoding", {})
-            except KeyError:
-                raise StudyError(
-                    place_of(storage_url, folder), f"it holds the study '{folder.name}'", "nothing of it", RESTORE
-                ) from None
-        where = place_of(storage_url, folder)
-        try:
-            self.shape = build(BackboneShape, shape, f"{where}, shape")
-            self._stored = StudySpec.from_dict(stored, f"{where}, spec")
-        except AttributeError as error:  # no table at all
-            raise StudyError(where, "it holds the study's spec", f"AttributeError: {error}", RESTORE) from None
-        try:
-            self.decoding = Decoding.from_dict(decoding)  # of pictures, where files say little
-        except InputError as error:
-            raise StudyError(where, "it holds how pictures are read", error.got, RESTORE) from None
-        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-            raise StudyError(where, "it holds the names of the study's classes", repr(classes)[:60], RESTORE)
-        self.classes: list[str] = classes
+        self._storage, self._optuna, kept = open_study(storage_url, folder)
+        self._stored, self.shape, self.decoding, self.classes = kept.spec, kept.shape, kept.decoding, kept.classes
         self.setting = Setting(self.shape, len(self.classes))
         self.scheduler = Scheduler(self._optuna, self._storage, spec, self.setting, local["owner"], self._keep_weights)
 
@@ -388,15 +360,3 @@ class Study:
         path = self.weights_file(trial)
         make_folder(path.parent)
         write_atomically(path, weights)
-
-
-def _another(folder: Path, url: str | None, storage: BaseStorage) -> StudyError:
-    """What is said where a storage holds no study of a folder's name."""
-    where, rule = place_of(url, folder), f"it holds the study '{folder.name}'"
-    names = optuna.get_all_study_names(storage)
-    if url is None and len(names) == 1:  # a folder's journal has one
-        todo = f"Call the folder {names[0]} again, as a study has its folder's name."
-        return StudyError(where, rule, f"the study '{names[0]}'", todo)
-    got = f"others: {', '.join(names[:SHOWN])}{', ...' if names[SHOWN:] else ''}" if names else "nothing of it"
-    todo = f"If its folder was renamed, call it again what the study is called. {RESTORE}" if names else RESTORE
-    return StudyError(where, rule, got, todo)
