@@ -142,7 +142,10 @@ def test_the_page_names_what_there_is() -> None:
     groups = {f"utuning_search.{kind}" for kind in ("tuners", "samplers", "pruners", "objectives", "backbones")}
     code = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "utuning_search").rglob("registry.py"))
     rows = re.findall(r"^\| .* \| `(utuning_search\.\w+)` \| `\w+` \| `(\w+Contract)` \|$", PAGE, flags=re.MULTILINE)
-    assert {group for group, _ in rows} == groups == set(re.findall(r'Registry\(\s*"([\w.]+)"', code))
+    loggers = "utuning_search.loggers"  # without a contract, on a page of their own
+    assert f'"{loggers}"' in (ROOT / "docs/how-to/logging.md").read_text(encoding="utf-8")
+    assert {group for group, _ in rows} == groups
+    assert groups | {loggers} == set(re.findall(r'Registry\(\s*"([\w.]+)"', code))
     assert {contract for _, contract in rows} == set(testing.__all__)
     assert all(getattr(testing, name).__name__ == name for name in testing.__all__)
 

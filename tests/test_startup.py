@@ -117,6 +117,12 @@ def test_help_and_mistakes_are_answered_at_once(
     assert not command_modules(done)
 
 
+def test_a_shell_that_starts_does_not_wait_for_completions(tmp_path: Path) -> None:
+    done = command("completion", "bash", folder=tmp_path)
+    assert "_shtab_utuning_search" in done.said
+    assert not done.modules & (HEAVY | {"numpy", "rich"})
+
+
 LISTINGS = (
     (("tasks",), "digits"),
     (("tasks", "digits"), 'name = "digits"'),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from utuning_search.backbones.merge import merge
     from utuning_search.backbones.tuned_model import TunedModel
     from utuning_search.common.errors import UTuningError
+    from utuning_search.data.given import own_data
     from utuning_search.designs.design import Design, Placement
     from utuning_search.designs.presets import PRESETS, preset
     from utuning_search.designs.spaces.space import Space
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
     from utuning_search.results.load import load_tuned
     from utuning_search.results.pick import pick_trial
     from utuning_search.search.budget import Budget
+    from utuning_search.search.callbacks.base import Callback
+    from utuning_search.search.pruners.known import ParetoRungs
     from utuning_search.search.study import Study
     from utuning_search.training.task import Task
 
 __all__ = [
     "PRESETS",
     "Budget",
+    "Callback",
     "Design",
+    "ParetoRungs",
     "Placement",
     "Space",
     "Study",
@@ -42,6 +47,7 @@ __all__ = [
     "export_trial",
     "load_tuned",
     "merge",
+    "own_data",
     "pick_trial",
     "preset",
 ]
@@ -50,7 +56,9 @@ __all__ = [
 HOMES = {
     "PRESETS": "utuning_search.designs.presets",
     "Budget": "utuning_search.search.budget",
+    "Callback": "utuning_search.search.callbacks.base",
     "Design": "utuning_search.designs.design",
+    "ParetoRungs": "utuning_search.search.pruners.known",
     "Placement": "utuning_search.designs.design",
     "Space": "utuning_search.designs.spaces.space",
     "Study": "utuning_search.search.study",
@@ -62,6 +70,7 @@ HOMES = {
     "export_trial": "utuning_search.results.exports.tuner",
     "load_tuned": "utuning_search.results.load",
     "merge": "utuning_search.backbones.merge",
+    "own_data": "utuning_search.data.given",
     "pick_trial": "utuning_search.results.pick",
     "preset": "utuning_search.designs.presets",
 }

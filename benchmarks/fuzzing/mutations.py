@@ -82,13 +82,8 @@ def mutated_text(draw: Draw, text: str) -> str:
         kind = draw.randrange(6)
         lines = text.split("\n")
         at = draw.randrange(len(lines))
-        if kind == 0:
-            del lines[at]
-        elif kind == 1:
-            lines.insert(draw.randrange(len(lines) + 1), lines[at])
-        elif kind == 2:
-            other = draw.randrange(len(lines))
-            lines[at], lines[other] = lines[other], lines[at]
+        if _rearranged(draw, lines, at, kind):
+            pass
         elif kind == 3:
             lines[at] = lines[at][: draw.randrange(len(lines[at]) + 1)]
         else:
@@ -176,16 +171,24 @@ def mutated_lines(draw: Draw, content: bytes) -> bytes:
     lines = content.splitlines(keepends=True)
     for _ in range(draw.randint(1, MOST)):
         at, kind = draw.randrange(len(lines)), draw.randrange(8)
-        if kind == 0 and len(lines) > 1:
-            del lines[at]
-        elif kind == 1:
-            lines.insert(draw.randrange(len(lines) + 1), lines[at])
-        elif kind == 2:
-            other = draw.randrange(len(lines))
-            lines[at], lines[other] = lines[other], lines[at]
-        else:
-            try:
-                lines[at] = mutated_json(draw, lines[at].removesuffix(b"\n")) + b"\n"
-            except (ValueError, IndexError, RecursionError):  # it was changed before
-                lines[at] = mutated_bytes(draw, lines[at])
+        if _rearranged(draw, lines, at, kind):
+            continue
+        try:
+            lines[at] = mutated_json(draw, lines[at].removesuffix(b"\n")) + b"\n"
+        except (ValueError, IndexError, RecursionError):  # it was changed before
+            lines[at] = mutated_bytes(draw, lines[at])
     return b"".join(lines)
+
+
+def _rearranged(draw: Draw, lines: list[Any], at: int, kind: int) -> bool:
+    """Leave a line out, double it, or swap it with another one, by kinds 0 to 2; whether it was one of these."""
+    if kind == 0 and len(lines) > 1:
+        del lines[at]
+    elif kind == 1:
+        lines.insert(draw.randrange(len(lines) + 1), lines[at])
+    elif kind == 2:
+        other = draw.randrange(len(lines))
+        lines[at], lines[other] = lines[other], lines[at]
+    else:
+        return False
+    return True

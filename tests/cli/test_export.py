@@ -32,8 +32,8 @@ def test_what_cannot_be_exported_is_refused(arguments: tuple[str, ...], message:
 
 def test_the_commands_and_lines_that_are_offered_run(studied: Path, finished: tuple[Path, str]) -> None:
     offered = re.findall(r"^  utuning-search (.*)$", finished[1], flags=re.MULTILINE)
-    assert [line.split()[0] for line in offered] == ["export", "front", "resume"]
-    out = succeeded(*shlex.split(offered[0]))
+    assert [line.split()[0] for line in offered] == ["confirm", "export", "front", "resume"]
+    out = succeeded(*shlex.split(offered[1]))
     folder = next((studied / "studies" / "smoke-tiny" / "exports").iterdir())
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "tuner.safetensors", "tuner.toml"]
     code, command = re.split(r"^(?=utuning-search predict )", out, flags=re.MULTILINE)
@@ -47,9 +47,9 @@ def test_the_commands_and_lines_that_are_offered_run(studied: Path, finished: tu
     assert names["found"].names[0] in succeeded(*shlex.split(command)[1:])
     accuracy = float((logits.argmax(dim=1) == data.labels).float().mean())
     assert f"{100 * accuracy:.2f}% validation accuracy" in out
-    assert "it holds no exported tuner yet" in refused(*shlex.split(offered[0]))
-    succeeded(*shlex.split(offered[1]))
-    succeeded(*shlex.split(offered[2].replace(str(2 * TRIALS), str(TRIALS + 1))), *INLINE)
+    assert "it holds no exported tuner yet" in refused(*shlex.split(offered[1]))
+    succeeded(*shlex.split(offered[2]))
+    succeeded(*shlex.split(offered[3].replace(str(2 * TRIALS), str(TRIALS + 1))), *INLINE)
     assert len(rows("studies/smoke-tiny/trials.csv")) == TRIALS + 1
 
 

@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,9 @@ def test_front_in_every_format_is_one_front() -> None:
     listed = json.loads(succeeded("front", "smoke-tiny", "--format", "json"))
     assert [str(r["trial"]) for r in listed] == [r["trial"] for r in stored]
     assert [Design.from_dict(r["design"]).key for r in listed] == [r["key"] for r in stored]
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
+    section = page.split("\n## front\n")[1].split("\n## ")[0]
+    assert not [k for r in listed for k in r if f"`{re.sub('epoch_[0-9]+', 'epoch_N', k)}`" not in section]
     table = succeeded("front", "smoke-tiny")
     for row in stored:
         assert f"{100 * float(row['accuracy']):.2f}%" in table

@@ -1,11 +1,18 @@
 """`spaces`, `tasks`, `presets` and `cite`: what there is to choose from, and whom to cite."""
 
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from utuning_search import PRESETS, Space, Task
+from utuning_search.cli.commands import COMMANDS
+from utuning_search.cli.json_output import plain
 from utuning_search.common.bundled import bundled
+from utuning_search.designs.placement import Placement
 
 from .commands import command, refused, succeeded
 
@@ -15,6 +22,10 @@ from .commands import command, refused, succeeded
     [
         (("spaces", "ful"), "Did you mean 'full'?"),
         (("spaces", "full", "--depth", "0"), "--depth: it is at least 1; got 0"),
+        (("spaces", "--format", "csv"), "--format: format is one of table, json; got 'csv'"),
+        (("tasks", "--format", "csv"), "--format: format is one of table, json; got 'csv'"),
+        (("presets", "--format", "xml"), "--format: format is one of table, json; got 'xml'"),
+        (("completion", "bahs"), "the shell is one of bash, zsh, tcsh; got 'bahs'. Did you mean 'bash'?"),
         (("spaces", "--depth", "-2"), "--depth: it is at least 1; got -2"),
         (("spaces", "--depth", "100000"), "--depth: it is at most 500, which is more than backbones have; got 100000"),
     ],
@@ -69,3 +80,100 @@ def test_papers_are_cited() -> None:
     refused = command("cite", "adapter-pluss")
     assert refused.code == 2
     assert "Did you mean 'adapter-plus'?" in refused.err
+
+
+# For other programs
+
+
+def no_constants(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def printed(*arguments: str) -> object:
+    out = succeeded(*arguments, "--format", "json")
+    assert out.isascii()
+    return json.loads(out, parse_constant=no_constants)
+
+
+DOCUMENTED = (Path(__file__).parents[2] / "docs" / "reference" / "json.md").read_text(encoding="utf-8")
+
+
+def documented(command: str, entry: dict[str, object]) -> None:
+    """Every key stands in the command's section."""
+    section = DOCUMENTED.split(f"\n## {command}\n")[1].split("\n## ")[0]
+    assert not [key for key in entry if f"`{key}`" not in section]
+
+
+@pytest.mark.parametrize(("command", "names"), [("spaces", list(bundled("space"))), ("tasks", list(bundled("task")))])
+def test_listings_are_printed_as_json(command: str, names: list[str]) -> None:
+    found = printed(command)
+    assert isinstance(found, list)
+    assert [entry["name"] for entry in found] == names
+    assert printed(command, names[-1]) == found[-1]
+    assert len({tuple(entry) for entry in found}) == 1, "all have the same keys"
+    documented(command, found[0])
+
+
+def test_a_space_says_all_in_json() -> None:
+    found, space = printed("spaces", "full", "--depth", "6"), Space.load("full")
+    assert isinstance(found, dict)
+    assert int(found["designs"]) == space.size(6)
+    assert [v["name"] for v in found["variables"]] == [v.name for v in space.variables(6)]
+    assert all((v["values"] is None) == (v["low"] is not None) for v in found["variables"])
+    task = printed("tasks", "digits")
+    assert isinstance(task, dict)
+    assert task["proxy"] == Task.load("digits").data.proxy
+
+
+def test_known_methods_are_printed_as_json() -> None:
+    found = printed("presets")
+    assert isinstance(found, list)
+    assert [entry["name"] for entry in found] == [known.name for known in PRESETS]
+    for entry, known in zip(found, PRESETS, strict=True):
+        assert tuple(Placement.from_dict(p) for p in entry["placements"]) == known.placements()
+    assert printed("presets", "ssf") in found
+    documented("presets", found[0])
+    sizes = printed("presets", "--sizes")
+    assert isinstance(sizes, list)
+    documented("presets", sizes[0])
+
+
+def test_json_has_no_numbers_that_are_none() -> None:
+    assert plain({"a": float("nan"), 1: (float("inf"), 2.5, True, None)}) == {"a": None, "1": [None, 2.5, True, None]}
+    with pytest.raises(TypeError, match="Path"):
+        plain(Path())
+
+
+def completed(*words: str) -> list[str]:
+    """What bash offers for the last of the words."""
+    script = succeeded("completion", "bash")
+    ask = (
+        f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_utuning_search; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    bash = ["bash", "--norc", "-c", f"complete() {{ :; }}\n{script}\n{ask}"]
+    done = subprocess.run(bash, capture_output=True, text=True, check=True, timeout=60)
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed here, and it is bash that completes")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("utuning-search", "fro"), ["front"]),
+        (("utuning-search", "run", "--prun"), ["--pruner"]),
+        (("utuning-search", "run", "--sampler", "ns"), ["nsga2"]),
+        (("utuning-search", "run", "--task", "vtab-d"), ["vtab-dtd"]),
+        (("utuning-search", "front", "x", "--format", "c"), ["csv"]),
+        (("utuning-search", "spaces", "sm"), ["smoke"]),
+    ],
+)
+def test_bash_completes(words: tuple[str, ...], offered: list[str]) -> None:
+    assert completed(*words) == offered
+
+
+@pytest.mark.parametrize("shell", ["zsh", "tcsh"])
+def test_other_shells_get_every_command(shell: str) -> None:
+    script = succeeded("completion", shell)
+    assert all(name in script for name in COMMANDS)
+    assert not re.search(r"(?<!\\)`ps`", script), "help must not be run as a command"

@@ -239,6 +239,13 @@ def test_run_shows_each_trial_the_front_and_what_is_next(finished: tuple[Path, s
     for name in ("front.png", "trials.csv", "front.csv"):
         assert f"studies/smoke-tiny/{name}" in out
         assert (folder / "studies" / "smoke-tiny" / name).is_file()
+    following = [line.strip() for line in lines[lines.index("Next") + 1 :]]
+    assert following == [
+        "utuning-search confirm smoke-tiny",
+        "utuning-search export smoke-tiny --pick knee",
+        "utuning-search front smoke-tiny",
+        f"utuning-search resume smoke-tiny --trials {2 * TRIALS}",
+    ]
 
 
 def test_trials_csv(studied: Path) -> None:

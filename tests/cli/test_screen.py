@@ -138,7 +138,7 @@ def test_commands_that_are_offered_can_be_pasted(folder: str, studied: Path) -> 
     (studied / "studies").rename(studied / folder)
     out = succeeded("resume", "smoke-tiny", "--trials", "1", "--studies-dir", folder, *INLINE)
     offered = [line for line in out.splitlines() if line.startswith("  utuning-search ")]
-    assert len(offered) == 3
+    assert len(offered) == 4
     for line in offered:
         words = shlex.split(line)
         assert words[words.index("--studies-dir") + 1] == folder

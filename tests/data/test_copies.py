@@ -15,9 +15,11 @@ from PIL import Image
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
-from utuning_search.data import folder as folders
+from utuning_search.data import loading
+from utuning_search.data import own as folders
 from utuning_search.data.copies import apart, equal_files, fingerprints, grouped, torn
-from utuning_search.data.loading import SearchData, check_test_data, load_final_data, load_search_data
+from utuning_search.data.decoded import SearchData
+from utuning_search.data.loading import check_test_data, load_final_data, load_search_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.spec import DataSpec
 
@@ -55,7 +57,7 @@ def photos_of(*splits: object) -> list[set[str]]:
 @pytest.mark.parametrize("limits", [(5_000, 1 << 27), (0, 0)], ids=["pixels", "files"])
 def test_copies_stay_in_one_split(limits: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of training, validation and test images, whatever their classes and formats; none is left out."""
-    monkeypatch.setattr(folders, "MOST_FILES", limits[0])
+    monkeypatch.setattr(folders, "MOST_IMAGES", limits[0])
     monkeypatch.setattr(folders, "MOST_BYTES", limits[1])
     twelvefold(tmp_path / "photos")
     spec = replace(HELD, proxy=70, validation=30)
@@ -197,6 +199,17 @@ def test_test_images_that_are_trained_on_are_counted_and_named(split: Path) -> N
     notes, data = ahead(split, few)
     drawn = "train/a/0.png" in (*data.proxy.names, *data.validation.names)
     assert notes[0].startswith(f"{2 + drawn} of 23 test images")
+
+
+def test_of_many_test_images_some_are_decoded_and_all_compared_as_files(
+    split: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test, train = split / "photos" / "test", split / "photos" / "train"
+    for name in ("61", "63"):
+        (test / "b" / f"{name}.png").write_bytes((train / "b" / "1.png").read_bytes())
+    monkeypatch.setattr(loading, "MOST_CHECKED", 1)  # the first one
+    (said,), _ = ahead(split)
+    assert said.startswith("at least 2 of 20 test images are among the training images too, ")
 
 
 def test_unreadable_test_images_are_found_before_the_search(split: Path) -> None:

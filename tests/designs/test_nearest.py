@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from utuning_search.designs.design import Design, Placement
-from utuning_search.designs.nearest import nearest_preset, references
-from utuning_search.designs.presets import PRESETS, Preset
+from utuning_search.designs.nearest import nearest_preset, published, references
+from utuning_search.designs.presets import PRESETS, Preset, parse_presets, title_of
 from utuning_search.tuners import (
     AdapterConfig,
     BiasConfig,
@@ -30,6 +30,22 @@ def test_a_preset_is_itself_at_any_size(known: Preset, depth: int) -> None:
         first = Design.preset(nearest.preset.name).resolve(depth)
         if nearest.preset is not known:  # some methods are one and the same design, at this depth or at any
             assert first.key == Design.preset(known.name).resolve(depth).key
+
+
+@pytest.mark.parametrize("rate", [None, 0.02])
+@pytest.mark.parametrize("known", PRESETS, ids=[p.name for p in PRESETS])
+def test_a_published_design_has_its_label_at_any_rate(known: Preset, rate: float | None) -> None:
+    design = Design(known.placements(), rate)
+    label = published(design, DEPTH)
+    asked = parse_presets(label)[label]
+    assert Design(*asked).resolve(DEPTH).key == design.resolve(DEPTH).key
+
+
+def test_what_was_not_published_has_no_label() -> None:
+    assert published(Design.preset("ssf"), DEPTH) == "ssf"
+    assert title_of(published(Design.preset("ssf", learning_rate=0.02), DEPTH)) == "SSF lr 0.02"
+    assert published(Design.preset("lora", rank=3), DEPTH) == ""
+    assert published(Design(Design.preset("ssf").placements[1:]), DEPTH) == ""
 
 
 SAID = {

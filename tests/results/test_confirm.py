@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from sklearn.datasets import load_digits
 from sklearn.metrics import f1_score
 
@@ -27,8 +28,8 @@ from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.cli.main import main
 from utuning_search.common.errors import DataError, StudyError
 from utuning_search.common.seeds import derive_seed
+from utuning_search.data.decoded import FinalData
 from utuning_search.data.digits import TEST as DIGITS_TEST
-from utuning_search.data.loading import FinalData
 from utuning_search.designs.design import Design
 from utuning_search.designs.presets import title_of
 from utuning_search.results.confirm import Progress
@@ -166,7 +167,7 @@ def stop_after(count: int) -> Callable[[Progress], None]:
     """A user who presses Ctrl-C once `count` trainings of this call are finished."""
     left = [count]
 
-    def on_progress(progress: Progress) -> None:
+    def on_progress(progress: Progress, **_: Console) -> None:
         del progress
         left[0] -= 1
         if left[0] == 0:
@@ -813,6 +814,32 @@ def test_damaged_outcomes_and_missing_test_images_are_refused(own: Path) -> None
 # What the user gets
 
 
+def test_the_command_prints_json_and_nothing_else(own: Path) -> None:
+    study = load(own)
+    options = ("--top", "2", "--seeds", "2", "--epochs", "1", "--workers", "0", "--studies-dir", str(own / "studies"))
+    code, out, err = command("confirm", "s", *options, "--format", "json")
+    assert code == 0
+    assert out.isascii()
+    said = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    trainings = 2 * len(said["finals"])
+    assert re.findall(r"^\[(\d+)/\d+\] .* on test", err, flags=re.MULTILINE) == [
+        str(n) for n in range(1, trainings + 1)
+    ]
+    with (study.folder / "finals.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for final, row in zip(said["finals"], rows, strict=True):
+        assert set(final) == set(row)
+        assert Design.from_dict(final["design"]).key == row["key"]
+        assert final["test_mean"] == pytest.approx(float(row["test_mean"]))
+    assert len(said["comparisons"]) == len(rows) * (len(rows) - 1) // 2
+    section = (
+        (Path(__file__).parents[2] / "docs" / "reference" / "json.md")
+        .read_text(encoding="utf-8")
+        .split("\n## confirm\n")[1]
+    )
+    assert not [key for key in said if f"`{key}`" not in section]
+
+
 def test_the_command_writes_a_table_a_picture_and_the_next_commands(own: Path) -> None:
     studies = str(own / "studies")
     load(own)
@@ -863,7 +890,10 @@ def test_the_command_writes_a_table_a_picture_and_the_next_commands(own: Path) -
     assert {row["metric"] for row in compared_by} == {"macro_f1"}
 
 
-def test_ctrl_c_ends_in_the_command_that_goes_on(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", [(), ("--format", "json")])
+def test_ctrl_c_ends_in_the_command_that_goes_on(
+    form: tuple[str, ...], own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load(own)
     monkeypatch.setattr(importlib.import_module("utuning_search.cli.confirm"), "say_progress", stop_after(1))
     options = (
@@ -878,9 +908,11 @@ def test_ctrl_c_ends_in_the_command_that_goes_on(own: Path, monkeypatch: pytest.
         "--studies-dir",
         str(own / "studies"),
     )
-    code, out, _ = command("confirm", "s", *options)
+    code, out, err = command("confirm", "s", *options, *form)
     assert code == 130
-    assert f"  utuning-search confirm s {' '.join(options)}\n" in out
+    again = ("--top", "1", "--seeds", "1", "--workers", "0", *form, *options[6:])
+    assert f"  utuning-search confirm s {' '.join(again)}\n" in (err if form else out)
+    assert (out == "") == bool(form)
 
 
 def test_an_export_carries_its_finals(own: Path) -> None:
@@ -965,14 +997,14 @@ def test_decoded_test_images_take_the_permit_too(own: Path) -> None:
 
     def look(progress: Progress) -> None:
         del progress
-        decoded.extend((study.folder / "finals").glob(IMAGES))
-        shutil.copy(decoded[0], own / "copy.safetensors")
+        decoded.extend((study.folder / "finals").glob(f"{IMAGES}*"))
+        shutil.copytree(decoded[0], own / "copy", dirs_exist_ok=True)
 
     confirm(study, top=1, seeds=1, workers=1, on_progress=look)
     assert decoded
     assert not decoded[0].exists()  # they are for the processes of one run
     with pytest.raises(DataError, match="TestPermit"):
-        FinalData.restore(own / "copy.safetensors")
+        FinalData.restore(own / "copy")
 
 
 def test_pictures_and_tables_show_failed_and_unmeasured_designs(

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from utuning_search.common.errors import InputError, StudyError
-from utuning_search.results.finalists import choose, strongest_presets
+from utuning_search.designs.design import Design
+from utuning_search.results.finalists import choose, finalists_of, strongest_presets
 from utuning_search.results.pick import pick_trial
 from utuning_search.results.pictures.front import draw_front, save_front
 from utuning_search.results.tables import front_table, table
@@ -73,6 +74,12 @@ def test_choices_are_spread_over_the_front(objectives: Objectives) -> None:
     assert pick_trial(records, "best", objectives) in choose(records, 1, objectives, SETTING)
     known = strongest_presets(records, objectives=objectives)
     assert {r.preset for r in known} == {"linear-probe", "adapter"}
+
+
+def test_a_known_method_at_another_rate_is_no_design_of_the_search() -> None:
+    records, method, own = played(USUAL), Design.preset("ssf", learning_rate=0.02), Design.preset("lora", rank=3)
+    found = finalists_of([d.resolve(SHAPE.depth) for d in (method, own)], records, USUAL, SETTING, {})
+    assert {f.design.learning_rate: f.preset for f in found} == {0.02: "ssf:learning_rate=0.02", None: ""}
 
 
 @every_set

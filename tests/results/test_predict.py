@@ -212,6 +212,15 @@ def test_files_pictures_arrays_and_tensors_are_one(tuner: TunedClassifier, files
     assert tuner.predict(np.stack([colours, colours])).rows == (0, 1)
 
 
+def test_a_tensor_of_the_backbone_s_size_is_taken_as_it_is(tuner: TunedClassifier) -> None:
+    pixels = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8)
+    assert tuner.preprocessing.resized > 8, "others are cropped"
+    wanted = tuner.preprocessing.normalise(pixels[None])
+    for given in (pixels, pixels[None], [pixels]):
+        assert torch.equal(tuner.preprocess(given), wanted)
+        assert torch.equal(tuner.predict(given).probabilities, tuner(wanted).softmax(dim=1))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -150,11 +150,11 @@ def test_a_report_is_the_same_file_again_and_whole_or_not_there(study: Study, sh
 
 
 def test_the_command_makes_a_study_of_the_same_spec(study: Study) -> None:
-    from utuning_search.cli.main import _parser
+    from utuning_search.cli.parser import make_parser
     from utuning_search.cli.run import _objectives
 
     command, missing = command_of(study)
-    given = _parser().parse_args(command.split()[1:])
+    given = make_parser().parse_args(command.split()[1:])
     assert not missing
     again = Study.create(
         given.space, given.task, name="again", studies_dir=study.folder.parent, seed=given.seed, sampler=given.sampler,

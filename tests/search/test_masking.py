@@ -1,6 +1,5 @@
 """What gives access to a storage is on no screen and in no file, whatever a driver says."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -71,7 +70,6 @@ def test_a_secret_that_is_everywhere_hides_the_message() -> None:
     assert masked("no", "postgresql://me:c@h/d") == "no"
 
 
-@pytest.mark.skipif(find_spec("psycopg") is None, reason="the driver whose own messages leak is in the extra `test`")
 @pytest.mark.parametrize(
     "url",
     [

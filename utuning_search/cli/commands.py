@@ -9,14 +9,20 @@ from dataclasses import dataclass
 
 from utuning_search.cli.options import (
     BATCH,
+    COMPARED,
     DEPTH,
     FORMATS,
+    LISTED,
+    PORT,
     PREDICTIONS,
+    SHELLS,
     SHOWN,
     SIZE,
     TIME,
     WORKERS,
     add_backbone,
+    add_format,
+    add_log,
     add_picture,
     add_place,
     add_running,
@@ -24,7 +30,17 @@ from utuning_search.cli.options import (
 from utuning_search.results.defaults import FINALISTS, PICK, PICKS, SEEDS, TOP
 from utuning_search.results.exports.formats import DEFAULT as EXPORT
 from utuning_search.results.exports.formats import FORMATS as EXPORTS
-from utuning_search.search.defaults import METRICS, NAMES, OBJECTIVES, PRUNER, PRUNERS, SAMPLER, SAMPLERS
+from utuning_search.search.defaults import (
+    METRICS,
+    NAMES,
+    OBJECTIVES,
+    OWN_TASK,
+    PRUNER,
+    PRUNERS,
+    SAMPLER,
+    SAMPLERS,
+    TASK,
+)
 
 
 @dataclass(frozen=True)
@@ -44,9 +60,9 @@ class Command:
 
 def _run(parser: ArgumentParser) -> None:
     parser.add_argument("--space", default="full", metavar="S", help="a bundled space or a .toml file (default: full)")
-    parser.add_argument(
-        "--task", default="digits", metavar="T", help="a bundled task or a .toml file (default: digits)"
-    )
+    text = f"a bundled task or a .toml file (default: {TASK}, or {OWN_TASK} with --data)"
+    parser.add_argument("--task", metavar="T", help=text)
+    parser.add_argument("--data", metavar="PATH", help=f"your images instead of the task's: {DATA}")
     add_backbone(parser)
     parser.add_argument("--name", metavar="NAME", help="of the study (default: SPACE-TASK)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
@@ -99,12 +115,13 @@ def _confirm(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or mps (default: the study's)")
     parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
+    add_format(parser, COMPARED)
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing until it is done")
+    add_log(parser)
 
 
 def _recommend(parser: ArgumentParser) -> None:
-    text = "images as DIR/<class>/**, or DIR/train/<class>/** and DIR/test/<class>/**"
-    parser.add_argument("--data", required=True, metavar="DIR", help=text)
+    parser.add_argument("--data", required=True, metavar="PATH", help=f"your images: {DATA}")
     text = f"the most trainable parameters, head included, such as 50000, 50k or 1.2M (default: {SIZE})"
     parser.add_argument("--max-params", default=SIZE, metavar="N", help=text)
     text = f"for search and finals together, such as 90s, 10m or 2h (default: {TIME})"
@@ -114,9 +131,7 @@ def _recommend(parser: ArgumentParser) -> None:
     parser.add_argument("--metric", metavar="M", help=text)
     text = "mirror images are as good as the images themselves: true of most photos, not of writing"
     parser.add_argument("--mirror", action="store_true", help=text)
-    text = (
-        "for the tuner and its study; the same command goes on where one was stopped (default: recommended/DIR's name)"
-    )
+    text = "for the tuner and its study; the same command goes on where one was stopped (default: recommended/NAME)"
     parser.add_argument("--out", metavar="FOLDER", help=text)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
     parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
@@ -126,7 +141,7 @@ def _recommend(parser: ArgumentParser) -> None:
 
 def _front(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
-    parser.add_argument("-f", "--format", default=FORMATS[0], metavar="F", help=f"one of {', '.join(FORMATS)}")
+    add_format(parser, FORMATS)
     parser.add_argument("--png", metavar="FILE", help="the same as --out, but a PNG whatever its name")
     add_picture(parser, "it")
 
@@ -173,6 +188,12 @@ def _predict(parser: ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
+def _dashboard(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    text = f"where this machine finds it; 0 takes any that is free (default: {PORT})"
+    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=text)
+
+
 def _repair(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
 
@@ -180,15 +201,18 @@ def _repair(parser: ArgumentParser) -> None:
 def _spaces(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="SPACE", help="a bundled space or a .toml file")
     parser.add_argument("--depth", type=int, default=DEPTH, metavar="N", help=f"of the backbone (default: {DEPTH})")
+    add_format(parser, LISTED)
 
 
 def _tasks(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="TASK", help="a bundled task or a .toml file")
+    add_format(parser, LISTED)
 
 
 def _presets(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="PRESET", help="explain one")
     parser.add_argument("--sizes", action="store_true", help="their sizes beside those that papers print")
+    add_format(parser, LISTED)
 
 
 def _cite(parser: ArgumentParser) -> None:
@@ -196,6 +220,14 @@ def _cite(parser: ArgumentParser) -> None:
     parser.add_argument("what", metavar="NAME|FOLDER", help=text)
 
 
+def _completion(parser: ArgumentParser) -> None:
+    parser.add_argument("shell", metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
+
+
+DATA = (
+    "a folder, PATH/<class>/** or PATH/train/<class>/** and PATH/test/<class>/**; a .csv with path,label[,split]; "
+    "Parquet files, or a folder or quoted pattern of them"
+)
 UNEQUAL = f"{METRICS[0]}, or {METRICS[1]} where classes are unbalanced"
 RECOMMEND = "from a folder of images to a tuner: make a task, search, confirm the best, export it"
 CONFIRM = "train a front again on all training images, with several seeds, and test it"
@@ -216,11 +248,18 @@ COMMANDS = {
         "Say what images show, with an exported tuner. Images that cannot be read are named on standard error and left "
         "out; the exit code is 2 only if none could be read.",
     ),
+    "dashboard": Command("open Optuna's dashboard on a study (extra: dashboard)", _dashboard),
     "repair": Command("leave out of a damaged journal what cannot be read", _repair),
     "spaces": Command("list the search spaces, or explain one", _spaces),
     "tasks": Command("list the tasks, or explain one", _tasks),
     "presets": Command("list the known methods, or explain one", _presets),
     "cite": Command("print the BibTeX of the methods that a design uses", _cite),
+    "completion": Command(
+        "print a script that completes commands in a shell",
+        _completion,
+        'Print a script that completes commands in a shell, such as for ~/.bashrc: eval "$(utuning-search completion '
+        'bash)".',
+    ),
 }
 
 

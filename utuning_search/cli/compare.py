@@ -31,11 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
         save_comparison(a, b, picture.path, picture.look, picture.kind)
     for line in _lines(a, b):
         console.print(line)
-    differences = studies[0].spec.differences(studies[1].spec)
+    differences = studies[0].spec.differences(studies[1].spec, f"in {first}", f"in {second}")
     for said in differences[:SHOWN]:
-        console.print(
-            f"  differs: {said}".replace(" here, ", f" in {first}, ").replace(" there", f" in {second}"), **PLAIN
-        )
+        console.print(f"  differs: {said}", **PLAIN)
     if differences[SHOWN:]:
         console.print(f"  and {len(differences) - SHOWN} more settings", **PLAIN)
     return 0

@@ -2,12 +2,16 @@
 
 import argparse
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
-from utuning_search.cli.console import PLAIN, console
+from utuning_search.cli.console import PLAIN, console, errors
 from utuning_search.cli.display import say_again, say_progress
 from utuning_search.cli.finals_display import finals_lines
-from utuning_search.cli.options import positive
+from utuning_search.cli.json_output import say_json
+from utuning_search.cli.options import COMPARED, JSON, check_format, positive
+from utuning_search.cli.running import loggers_of, say_trouble
 from utuning_search.cli.stopped import Stopped
 from utuning_search.cli.studies import FINALS_PNG, load_study, place_of, write_confirmation
 from utuning_search.common.errors import InputError
@@ -17,7 +21,7 @@ from utuning_search.results.finals import Confirmation
 from utuning_search.results.metrics import checked
 from utuning_search.results.outcomes import FINALS
 from utuning_search.results.remeasure import remeasure
-from utuning_search.results.tables import COMPARISONS_CSV, FINALS_CSV
+from utuning_search.results.tables import COMPARISONS_CSV, FINALS_CSV, comparisons_table
 from utuning_search.results.words import smallest_equal
 from utuning_search.search.study import Study
 
@@ -25,12 +29,18 @@ DIGITS = 18  # of a trial's number
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_format(arguments.format, COMPARED)
     for option in ("top", "seeds", "epochs", "remeasure"):  # before a study is opened
         positive(getattr(arguments, option), f"--{option}")
     if arguments.metric is not None:
         checked(arguments.metric)
+    loggers = loggers_of(arguments)
     study = load_study(arguments)
     place = place_of(arguments)
+    told: Callable[..., None] = say_progress
+    again: Callable[..., None] = say_again
+    if arguments.format == JSON:
+        told, again = partial(say_progress, to=errors), partial(say_again, to=errors)
     try:
         found = confirm(
             study,
@@ -44,7 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             data_dir=arguments.data_dir,
             metric=arguments.metric,
-            on_progress=None if arguments.quiet else say_progress,
+            on_progress=None if arguments.quiet else told,
+            callbacks=loggers,
+            on_trouble=say_trouble,
         )
         if arguments.remeasure is not None:
             found = remeasure(
@@ -54,11 +66,14 @@ def run(arguments: argparse.Namespace) -> int:
                 workers=arguments.workers,
                 device=arguments.device,
                 data_dir=arguments.data_dir,
-                on_progress=None if arguments.quiet else say_again,
+                on_progress=None if arguments.quiet else again,
             )
     except KeyboardInterrupt:
         raise Stopped(f"confirm {study.name}{_options(arguments)}{place}") from None
     write_confirmation(study, found)
+    if arguments.format == JSON:
+        say_json(_table(study, found))
+        return 0
     for line in finals_lines(found):
         console.print(line)
     console.print(f"\nPicture  {study.folder / FINALS_PNG}", **PLAIN)
@@ -67,6 +82,23 @@ def run(arguments: argparse.Namespace) -> int:
     for line in _next(study, found, _options(arguments, seeds=2 * found.seeds)):
         console.print(f"  utuning-search {line}{place}", **PLAIN)
     return 0
+
+
+def _table(study: Study, found: Confirmation) -> dict[str, Any]:
+    """What --format json prints: the rows of finals.csv and of finals/comparisons.csv, and what they are of."""
+    names = {f.key: f.finalist.name for f in found.finals}
+    return {
+        "study": study.name,
+        "metric": found.metric,
+        "epochs": found.epochs,
+        "augmented": found.augmented,
+        "seeds": found.seeds,
+        "test_images": found.test_images,
+        "classes": found.classes,
+        "finals": [{**f.to_dict(names), "design": f.finalist.design.to_dict()} for f in found.finals],
+        "comparisons": comparisons_table(found).to_dict("records"),
+        "notes": found.notes,
+    }
 
 
 def _trials(given: list[str]) -> list[int]:
@@ -87,6 +119,7 @@ def _options(arguments: argparse.Namespace, **changed: int) -> str:
         for name, value in given.items()
         if value != usual[name]
     ]
+    said += [f" --format {JSON}"] if arguments.format == JSON else []
     said += [" --no-augment"] if arguments.no_augment else []
     said += [f" --trial {shlex.quote(t)}" for t in arguments.trial]
     return "".join([*said, *(f" --preset {shlex.quote(p)}" for p in arguments.preset)])

@@ -23,6 +23,7 @@ class _Console(Console):
 
 _LITERAL: dict[str, Any] = {"markup": False, "emoji": False}
 console = _Console(**_LITERAL) if sys.stdout.isatty() else _Console(width=PIPED_WIDTH, **_LITERAL)
+errors = _Console(stderr=True, **_LITERAL)  # for what is no part of a command's answer
 # For lines with paths, commands or messages: neither broken at the screen's width nor coloured.
 PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True}
 

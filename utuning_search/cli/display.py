@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from types import TracebackType
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -64,7 +64,7 @@ class Display:
                     console.print(_line(record, snapshot, self._study.objectives), **PLAIN)
 
 
-def say_progress(progress: Progress) -> None:
+def say_progress(progress: Progress, to: Console = console) -> None:
     """One line a finished training."""
     outcome, who = progress.outcome, progress.finalist
     got = f"{100 * outcome.accuracy:.2f}%" if outcome.accuracy is not None else f"failed: {outcome.reason}"
@@ -72,14 +72,14 @@ def say_progress(progress: Progress) -> None:
     took = "" if outcome.seconds is None else f" in {outcome.seconds:.0f}s"
     name = who.preset or str(who.design)
     total = "" if progress.total is None else f"/{progress.total}"
-    console.print(f"[{progress.done}{total}] {got} on test{took}  seed {outcome.seed}  {name}", **PLAIN)
+    to.print(f"[{progress.done}{total}] {got} on test{took}  seed {outcome.seed}  {name}", **PLAIN)
 
 
-def say_again(finalist: Finalist, again: Again) -> None:
+def say_again(finalist: Finalist, again: Again, to: Console = console) -> None:
     """One line a finished training on the search's own split."""
     got = f"{100 * again.validation:.2f}%" if again.validation is not None else f"failed: {again.reason}"
     before = "" if finalist.validation is None else f", {100 * finalist.validation:.2f}% in the search"
-    console.print(f"{got} on validation{before}  fresh seed {again.seed}  {finalist.name}", **PLAIN)
+    to.print(f"{got} on validation{before}  fresh seed {again.seed}  {finalist.name}", **PLAIN)
 
 
 def front_lines(study: Study, records: list[TrialRecord]) -> Iterator[RenderableType]:

@@ -1,14 +1,14 @@
 """`utuning-search`: parse, dispatch, and turn errors into one line and exit code 2."""
 
-import argparse
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import NoReturn
 
-from utuning_search.cli.commands import COMMANDS, module_of
+from utuning_search.cli.commands import module_of
+from utuning_search.cli.options import JSON
+from utuning_search.cli.parser import make_parser
 from utuning_search.cli.stopped import STOPPED, Stopped
 from utuning_search.cli.streams import accept_any_text, complain, say, stopped_at_once
 from utuning_search.common.errors import UTuningError
@@ -17,7 +17,7 @@ from utuning_search.common.lazy import load
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 2 bad input or a refusal, 130 stopped by Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         accept_any_text()
@@ -29,7 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"error: {error}")
         return 2
     except Stopped as stopped:
-        say(f"\n{stopped}")
+        if getattr(arguments, "format", "") == JSON:  # standard output is another program's
+            complain(str(stopped))
+        else:
+            say(f"\n{stopped}")
         return STOPPED
     except KeyboardInterrupt:
         complain("stopped.")
@@ -49,20 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _as_interrupt(signum: int, frame: object) -> NoReturn:
     del signum, frame
     raise KeyboardInterrupt
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="utuning-search",
-        description="Search parameter-efficient tuner designs for a frozen vision transformer.",
-        epilog="Start with: utuning-search run --space full",
-    )
-    parser.add_argument("--version", action="version", version=f"utuning-search {version('utuning-search')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        own = commands.add_parser(name, help=command.help, description=command.description or None)
-        command.add_options(own)
-    return parser
 
 
 if __name__ == "__main__":

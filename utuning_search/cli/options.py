@@ -3,17 +3,23 @@
 import argparse
 import os
 import re
+from collections.abc import Sequence
 
 from utuning_search.common.errors import InputError
-from utuning_search.search.defaults import TRIALS
+from utuning_search.search.defaults import LOGGERS, TRIALS
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 STORAGE = "OPTUNA_STORAGE"
 WORKERS = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
-FORMATS = ("table", "json", "csv")  # of a front; the first is the default
-PREDICTIONS = ("table", "csv", "json")  # likewise, of what a tuner says
+JSON = "json"  # a format of which nothing else is on standard output
+FORMATS = ("table", JSON, "csv")  # of a front; the first is the default
+LISTED = ("table", JSON)  # likewise, of spaces, tasks and presets
+COMPARED = ("table", JSON)  # likewise, of finals
+PREDICTIONS = ("table", "csv", JSON)  # likewise, of what a tuner says
 SHOWN, BATCH = 1, 64  # classes of an image, and images at a time
+SHELLS = ("bash", "zsh", "tcsh")  # that commands are completed in
 TIME, SIZE = "10m", "100k"  # of a recommendation
+PORT = 8080  # of a dashboard
 DEPTH = 12  # of the ViT-Ti, -S and -B that most users bring
 
 
@@ -35,6 +41,13 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=None, metavar="D", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--data-dir", metavar="DIR", help="where a task's relative paths start")
     parser.add_argument("-q", "--quiet", action="store_true", help="no live display")
+    add_log(parser)
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Where else trials and finals are written."""
+    text = f"write trials and finals there too, KIND of {', '.join(LOGGERS)}, such as tensorboard=runs; several times"
+    parser.add_argument("--log", action="append", default=[], metavar="KIND=PLACE", help=text)
 
 
 def add_backbone(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +60,12 @@ def add_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=int, metavar="N", help=text)
 
 
+def add_format(parser: argparse.ArgumentParser, known: Sequence[str]) -> None:
+    """How a command says what it found; it calls `check_format` before anything else."""
+    text = f"one of {', '.join(known)} (default: {known[0]}); of json nothing else is on standard output"
+    parser.add_argument("-f", "--format", default=known[0], metavar="F", help=text)
+
+
 def add_picture(parser: argparse.ArgumentParser, what: str) -> None:
     """A picture in a file."""
     text = f"draw {what} into FILE as well: .png, .pdf or .svg"
@@ -54,6 +73,12 @@ def add_picture(parser: argparse.ArgumentParser, what: str) -> None:
     text = "of the picture, in mm; its text has the same size at any width (default: 160; a column of two has about 85)"
     parser.add_argument("--width", metavar="MM", help=text)
     parser.add_argument("--title", metavar="T", help="above the picture; '' for none (default: space and task)")
+
+
+def check_format(value: str, known: Sequence[str]) -> None:
+    """Refuse a format that a command does not have."""
+    if value not in known:
+        raise InputError("--format", f"format is one of {', '.join(known)}", f"'{value}'")
 
 
 def image_size(value: int | None) -> int | None:

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -39,7 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     skipped: dict[Path, str] = {}
     top = min(arguments.top, len(model.classes))
-    with _progress(arguments) as progress:
+    progress = _progress(arguments)
+    # Older versions of rich (14.1 is one) end a line even of a disabled bar.
+    with nullcontext() if progress.disable else progress:
         found = _rows(model, paths, top, arguments.batch_size, skipped, progress)
         if arguments.format == "csv":
             _say_csv(found, top)

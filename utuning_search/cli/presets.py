@@ -1,17 +1,23 @@
 """`presets`: the known methods, and their sizes beside those that papers print."""
 
 import argparse
+from dataclasses import asdict
 
 from rich.table import Table
 
 from utuning_search.cli.console import console, listing
+from utuning_search.cli.json_output import say_json
+from utuning_search.cli.options import JSON, LISTED, check_format
 from utuning_search.designs.design import Design
 from utuning_search.designs.paper_sizes import PAPER_SIZES, VIT_B
 from utuning_search.designs.presets import PRESETS, Preset, preset
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.sizes:
+    check_format(arguments.format, LISTED)
+    if arguments.format == JSON:
+        say_json(_plain(arguments))
+    elif arguments.sizes:
         console.print(_sizes())
     elif arguments.name:
         _explain(preset(arguments.name))
@@ -27,6 +33,37 @@ def run(arguments: argparse.Namespace) -> int:
             "Explain one: utuning-search presets NAME. Against the papers' tables: utuning-search presets --sizes"
         )
     return 0
+
+
+def _plain(arguments: argparse.Namespace) -> object:
+    """What --format json prints: one method, or all; of --sizes the rows of its table."""
+    if arguments.sizes:
+        return [
+            {
+                "preset": row.preset,
+                "title": preset(row.preset).title,
+                "options": row.options,
+                "printed": row.printed,
+                "computed": row.computed,
+                "classes": row.classes,
+                "source": row.source,
+                "remark": row.remark,
+            }
+            for row in PAPER_SIZES
+        ]
+    return _entry(preset(arguments.name)) if arguments.name else [_entry(known) for known in PRESETS]
+
+
+def _entry(known: Preset) -> dict[str, object]:
+    return {
+        "name": known.name,
+        "title": known.title,
+        "options": known.options,
+        "placements": [placement.to_dict() for placement in known.placements()],
+        "tuner_parameters_vit_b": Design.preset(known.name).num_parameters(VIT_B),
+        "references": [asdict(reference) for reference in known.references],
+        "note": known.note,
+    }
 
 
 def _explain(known: Preset) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from utuning_search.cli.running import budget_of, go, has_backbone, on_backbone
+from utuning_search.cli.running import budget_of, go, has_backbone, loggers_of, on_backbone
 from utuning_search.cli.studies import load_study
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.defaults import TRIALS
@@ -11,6 +11,7 @@ from utuning_search.training.task import Task
 
 
 def run(arguments: argparse.Namespace) -> int:
+    loggers = loggers_of(arguments)
     changed: dict[str, Any] = {}
     if arguments.space is not None:
         changed["space"] = Space.load(arguments.space)
@@ -21,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
             changed[name] = getattr(arguments, name)
     study = load_study(arguments, **changed)
     budget = budget_of(arguments, study.local.get("budget", {"trials": TRIALS}))
-    return go(study, budget, arguments, retry_failed=arguments.retry_failed)
+    return go(study, budget, arguments, retry_failed=arguments.retry_failed, loggers=loggers)
 
 
 def _task(arguments: argparse.Namespace) -> Task:

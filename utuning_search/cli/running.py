@@ -12,6 +12,8 @@ from utuning_search.cli.stopped import Stopped
 from utuning_search.cli.studies import FRONT_PNG, place_of, say_notes, warn_of_skipped, write_results
 from utuning_search.results.tables import FRONT_CSV, TRIALS_CSV
 from utuning_search.search.budget import Budget
+from utuning_search.search.callbacks.logger import Logger
+from utuning_search.search.callbacks.registry import logger
 from utuning_search.search.defaults import TRIALS
 from utuning_search.search.study import Study
 from utuning_search.training.runtime import resolve_device
@@ -26,6 +28,16 @@ def has_backbone(arguments: argparse.Namespace) -> bool:
 def on_backbone(task: Task, arguments: argparse.Namespace) -> Task:
     """The task with the options of `options.add_backbone`."""
     return task.with_backbone(arguments.backbone, arguments.checkpoint, image_size(arguments.image_size))
+
+
+def loggers_of(arguments: argparse.Namespace) -> list[Logger]:
+    """Of `options.add_log`, made before anything else: their libraries and places are looked at."""
+    return [logger(text) for text in dict.fromkeys(arguments.log)]
+
+
+def say_trouble(line: str) -> None:
+    """One line on a callback that failed."""
+    console.print(f"  warning: {line}", **PLAIN)
 
 
 def budget_of(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budget:
@@ -51,6 +63,7 @@ def go(
     notes: Sequence[str] = (),
     *,
     retry_failed: bool = False,
+    loggers: Sequence[Logger] = (),
 ) -> int:
     """Run a study until its budget is spent, and show what came of it; `notes` are on its images, besides its own.
 
@@ -68,6 +81,9 @@ def go(
             data_dir=arguments.data_dir,
             retry_failed=retry_failed,
             on_change=display.show,
+            callbacks=loggers,
+            on_trouble=say_trouble,
+            on_loaded=None if arguments.quiet else lambda needs: console.print(f"{needs}", **PLAIN),
         )
     records = study.trials()
     write_results(study, records)
@@ -81,6 +97,7 @@ def go(
     more = 2 * max(budget.trials or TRIALS, 1)
     console.print(
         "Next\n"
+        f"  utuning-search confirm {study.name}{place}\n"
         f"  utuning-search export {study.name} --pick knee{place}\n"
         f"  utuning-search front {study.name}{place}\n"
         f"  utuning-search resume {study.name} --trials {more}{place}",

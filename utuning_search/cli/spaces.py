@@ -6,7 +6,8 @@ from decimal import Decimal
 from rich.text import Text
 
 from utuning_search.cli.console import console, listing
-from utuning_search.cli.options import positive
+from utuning_search.cli.json_output import say_json
+from utuning_search.cli.options import JSON, LISTED, check_format, positive
 from utuning_search.common.bundled import bundled, find
 from utuning_search.common.errors import InputError
 from utuning_search.designs.spaces.domains import Choice, Domain
@@ -17,9 +18,15 @@ DEEPEST = 500  # blocks
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_format(arguments.format, LISTED)
     positive(arguments.depth, "--depth")
     if arguments.depth > DEEPEST:
         raise InputError("--depth", f"it is at most {DEEPEST}, which is more than backbones have", arguments.depth)
+    if arguments.format == JSON:
+        names = [arguments.name] if arguments.name else list(bundled("space"))
+        entries = [_entry(Space.load(name), name, arguments.depth) for name in names]
+        say_json(entries[0] if arguments.name else entries)
+        return 0
     if arguments.name:
         _explain(Space.load(arguments.name), arguments)
         return 0
@@ -34,6 +41,31 @@ def run(arguments: argparse.Namespace) -> int:
         f"Designs and variables for a backbone of {arguments.depth} blocks. Explain one: utuning-search spaces full"
     )
     return 0
+
+
+def _entry(space: Space, name: str, depth: int) -> dict[str, object]:
+    """What --format json prints of a space."""
+    return {
+        "name": space.name,
+        "description": space.description,
+        "arxiv": None if space.reference is None else space.reference.arxiv,
+        "presets": [known.name for known in space.presets],
+        "depth": depth,
+        "designs": str(Decimal(space.size(depth))),  # digits: no float is large enough for some
+        "cost": _cost(name),
+        "variables": [
+            {
+                "name": variable.name,
+                "exists_if": variable.exists_if,
+                "values": list(domain.values) if isinstance(domain, Choice) else None,
+                "low": None if isinstance(domain, Choice) else domain.low,
+                "high": None if isinstance(domain, Choice) else domain.high,
+                "log": None if isinstance(domain, Choice) else domain.log,
+            }
+            for variable in space.variables(depth)
+            for domain in [variable.domain]
+        ],
+    }
 
 
 def _explain(space: Space, arguments: argparse.Namespace) -> None:

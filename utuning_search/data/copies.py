@@ -117,20 +117,22 @@ def within(
         yield f"{_pictures(len(disputed))} in several classes, {shown}: no answer to them can be right."
 
 
-def across(train: Mapping[str, str], test: Iterable[tuple[str, str]]) -> Iterator[str]:
+def across(train: Mapping[str, str], test: Iterable[tuple[str, str]], *, whole: bool = True) -> Iterator[str]:
     """A note on test images that are trained on too.
 
     Args:
         train: Names of the training images by fingerprint.
         test: Name and fingerprint of each test image.
+        whole: Whether all of them were decoded, so that no other copy is left to be found.
     """
     listed = list(test)
     found = [(name, train[p]) for name, p in listed if p and p in train]
     if found:
         shown = _shown([f"{name} = {other}" for name, other in found])
+        count, verb = f"{'' if whole else 'at least '}{len(found):,}", "is" if len(found) == 1 else "are"
         yield (
-            f"{len(found):,} of {len(listed):,} test images {'is' if len(found) == 1 else 'are'} among the training "
-            f"images too, {shown}: the test accuracy counts what was learnt by heart. Remove them from one of the two."
+            f"{count} of {len(listed):,} test images {verb} among the training images too, {shown}: "
+            "the test accuracy counts what was learnt by heart. Remove them from one of the two."
         )
 
 

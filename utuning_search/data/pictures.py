@@ -1,6 +1,7 @@
 """Pictures as users have them, files, Pillow's, arrays or tensors, as a data set would have read them."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from torch import Tensor
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import InputError
-from utuning_search.data.decoding import Decoder, Decoding
-from utuning_search.data.pixels import UnreadableError, fitted, open_file, read_file, to_tensor
+from utuning_search.data.decoding import Decoder, Decoding, Opener
+from utuning_search.data.pixels import UnreadableError, fitted, open_file, to_tensor
 
 Picture = Path | str | Image.Image | npt.NDArray[Any] | Tensor
 Pictures = Picture | Iterable[Picture]
 SAMPLES = (1, 3, 4)  # of a pixel in an array: grey, colour, colour and opacity
 WHERE = "images"
+EMPTY = "no pixels"
 
 
 def each_of(pictures: Pictures) -> Iterator[Picture]:
@@ -37,7 +39,7 @@ def read_picture(picture: Picture, preprocessing: Preprocessing, decoder: Decode
     Args:
         picture: A file; a picture of Pillow's, which stays as it is; an array as Pillow makes pictures of it, uint8
             (height, width) or (height, width, 1, 3 or 4), or (height, width) of deeper samples; or a tensor, uint8
-            (channels, height, width), of as many channels as the backbone has.
+            (channels, height, width), of as many channels as the backbone has; one of its size is taken as it is.
         preprocessing: Size, channels and interpolation.
         decoder: Of the data set.
 
@@ -45,17 +47,29 @@ def read_picture(picture: Picture, preprocessing: Preprocessing, decoder: Decode
         UnreadableError: It cannot be opened or decoded.
         InputError: It is none of these.
     """
-    if isinstance(picture, Path | str):
-        return read_file(picture, preprocessing, decoder)
-    if isinstance(picture, Image.Image):
-        return to_tensor(_again(picture), preprocessing, decoder)
     if isinstance(picture, Tensor):
         if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != preprocessing.channels:
             raise wrong_tensor(picture, preprocessing)
-        return fitted(picture, preprocessing) if picture.numel() else _empty()
+        if not picture.numel():
+            raise UnreadableError(EMPTY)
+        return picture if picture.shape[1:] == (preprocessing.image_size,) * 2 else fitted(picture, preprocessing)
+    name = str(picture) if isinstance(picture, Path | str) else ""
+    return to_tensor(opener_of(picture), preprocessing, decoder, name)
+
+
+def opener_of(picture: Picture) -> Opener:
+    """What opens a file, a picture of Pillow's, which stays as it is, or an array; see `read_picture`.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if isinstance(picture, Path | str):
+        return partial(open_file, Path(picture))
+    if isinstance(picture, Image.Image):
+        return _again(picture)
     if isinstance(picture, np.ndarray):
         made = _of_array(picture)
-        return to_tensor(lambda: made, preprocessing, decoder)
+        return lambda: made
     rule = "each is a file, a picture of Pillow's, an array or a tensor"
     raise InputError(WHERE, rule, type(picture).__name__)
 
@@ -107,20 +121,16 @@ def _of_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.ndim == 3 and array.shape[2] not in SAMPLES:
         raise InputError(WHERE, rule, got, todo)
     if not array.size:
-        _empty()
+        raise UnreadableError(EMPTY)
     try:
         return Image.fromarray(np.ascontiguousarray(array))
     except (TypeError, ValueError):
         raise InputError(WHERE, rule, got, todo) from None
 
 
-def _empty() -> Tensor:
-    raise UnreadableError("no pixels")
-
-
-def _again(picture: Image.Image) -> Any:
+def _again(picture: Image.Image) -> Opener:
     """What opens a picture of somebody else's, who may want to use it afterwards."""
     name = getattr(picture, "filename", "")
     if getattr(picture, "tile", None) and name and Path(name).is_file():  # not loaded yet: nothing is lost so far
-        return lambda: open_file(Path(name))
+        return partial(open_file, Path(name))
     return picture.copy

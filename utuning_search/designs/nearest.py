@@ -9,7 +9,7 @@ import numpy as np
 from utuning_search.designs import block_sets
 from utuning_search.designs.design import Design
 from utuning_search.designs.placement import Placement
-from utuning_search.designs.presets import PRESETS, Preset
+from utuning_search.designs.presets import PRESETS, RATE, Preset
 from utuning_search.tuners import Reference, Scale
 
 # What a difference costs. Sizes cost nothing: a method is the same at any rank or length.
@@ -57,6 +57,18 @@ def nearest_preset(design: Design, depth: int) -> Nearest:
     design = design.resolve(depth)
     found = [_compare(known, design, depth) for known in PRESETS]
     return min(found, key=lambda n: n.share)
+
+
+def published(design: Design, depth: int) -> str:
+    """The label, as of `presets.parse_presets`, of the known method that a design is, at whatever learning rate; or "".
+
+    Its placements are those that were published, options and sizes included.
+    """
+    design = design.resolve(depth)
+    known = next((p for p in PRESETS if Design(p.placements()).resolve(depth).placements == design.placements), None)
+    if known is None:
+        return ""
+    return known.name if design.learning_rate is None else f"{known.name}:{RATE}={design.learning_rate:g}"
 
 
 def references(design: Design, depth: int) -> tuple[Reference, ...]:

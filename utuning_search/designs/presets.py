@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from utuning_search.common.errors import InputError, nearest
 from utuning_search.designs.known_methods import PRESETS, Placements, Preset
 
-__all__ = ["PRESETS", "Asked", "Preset", "parse_presets", "preset", "title_of"]
+__all__ = ["PRESETS", "RATE", "Asked", "Preset", "parse_presets", "preset", "title_of"]
 
 RATE = "learning_rate"  # an option of every known method
 
@@ -54,10 +54,12 @@ def parse_presets(text: str) -> dict[str, Asked]:
 
 
 def title_of(label: str) -> str:
-    """A label of `parse_presets` as a picture says it: "Adapter+ rank=4" for adapter-plus:rank=4; others stay."""
+    """A label of `parse_presets` as a picture says it: "Adapter+ rank=4" for adapter-plus:rank=4, "SSF lr 0.01" for
+    ssf:learning_rate=0.01; others stay."""
     name, *options = label.split(":")
     known = _BY_NAME.get(name)
-    return label if known is None else " ".join([known.short or known.title, *options])
+    said = [option.replace(f"{RATE}=", "lr ") for option in options]
+    return label if known is None else " ".join([known.short or known.title, *said])
 
 
 def _rate(name: str, value: object) -> float | None:

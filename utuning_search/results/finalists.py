@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design
-from utuning_search.designs.nearest import nearest_preset
+from utuning_search.designs.nearest import nearest_preset, published
 from utuning_search.designs.presets import parse_presets
 from utuning_search.results.metrics import ACCURACY
 from utuning_search.search.objectives.base import Setting
@@ -126,7 +126,7 @@ def finalists_of(
                 design=design,
                 parameters=design.num_parameters(setting.shape, setting.num_classes),
                 tuner_parameters=design.num_parameters(setting.shape),
-                preset=names.get(design.key, ""),
+                preset=names.get(design.key) or published(design, setting.shape.depth),
                 nearest=str(nearest_preset(design, setting.shape.depth)),
                 validation=None if trial is None else {ACCURACY: trial.accuracy, **trial.values}.get(metric),
                 trial=None if trial is None else trial.number,

@@ -110,6 +110,13 @@ class Final:
         return statistics.fmean(values) if values and len(values) == len(self.outcomes) else None
 
     @property
+    def bar(self) -> tuple[float, float]:
+        """From the mean down and up to the ends of its interval, without one by the standard deviation; shares."""
+        mean = self.mean or 0.0
+        low, high = self.interval or (mean - (self.sd or 0.0), mean + (self.sd or 0.0))
+        return max(mean - low, 0.0), max(high - mean, 0.0)
+
+    @property
     def test_minus_validation(self) -> float | None:
         """The mean minus the same on validation in the search, which trained on fewer images."""
         validation = self.finalist.validation

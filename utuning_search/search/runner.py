@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from utuning_search.common.errors import StudyError
 from utuning_search.search.budget import Budget, spent
+from utuning_search.search.callbacks.telling import Telling
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.scheduler import Next, Running, Scheduler
 from utuning_search.search.trials import TrialRecord, volume_of
@@ -49,6 +50,7 @@ class Runner:
         budget: When to stop.
         interrupts: Entered by the caller; Ctrl-C is let in while trials are waited for.
         on_change: Called with each change.
+        telling: Told of rungs and trials.
     """
 
     def __init__(
@@ -58,9 +60,10 @@ class Runner:
         budget: Budget,
         interrupts: Interrupts,
         on_change: Callable[[Snapshot], None] | None,
+        telling: Telling | None = None,
     ) -> None:
         self.scheduler, self.pool, self.budget = scheduler, pool, budget
-        self.interrupts, self.on_change = interrupts, on_change
+        self.interrupts, self.on_change, self.telling = interrupts, on_change, telling or Telling(())
         self.busy: dict[int, Running] = {}
         self.started: dict[int, float] = {}
         self.held: list[Running] = []  # designs that another trial is training right now
@@ -118,6 +121,7 @@ class Runner:
                     self.held.append(running)
                 elif step is Next.REUSED:
                     self.settled += 1
+                    self._tell_trial(running)
         return changed
 
     def _spent(self) -> bool:
@@ -148,6 +152,7 @@ class Runner:
             if step in (Next.REUSED, Next.GONE):
                 self.settled += step is Next.REUSED
                 self.held.remove(running)
+                self._tell_trial(running)
             elif step is Next.TRAIN and idle is not None:
                 self.held.remove(running)
                 self._start(idle, running)
@@ -168,6 +173,7 @@ class Runner:
             if not go_on:
                 self.scheduler.pruned(running, seconds)
             self.pool.answer(worker, go_on)
+            self._tell_rung(running, event.report.epoch)
             if go_on:
                 return
         elif isinstance(event, Done):
@@ -175,6 +181,7 @@ class Runner:
         else:
             self.scheduler.failed(running, event.reason, seconds)
         del self.busy[worker]
+        self._tell_trial(running)
         self.proven.add(worker)
         self.settled += 1
         self.trained += 1
@@ -208,6 +215,7 @@ class Runner:
             if self.scheduler.lost(running, event.reason, seconds, proven=proven):
                 self.taken_down += 1
                 self.settled += 1
+                self._tell_trial(running)
         # All workers may be struck by one and the same.
         if event.hopeless or self.lost >= max(LOSSES, self.pool.size + 1):
             raise self._broken(f"{self.lost} lost in a row")
@@ -218,6 +226,14 @@ class Runner:
         name = self.scheduler.study_name
         todo = f"Mend the cause; then resume {name}, with --retry-failed if designs count as failed because of it."
         return StudyError(f"study '{name}'", "its workers train trials", f"{what}; the last: {self.said}", todo)
+
+    def _tell_rung(self, running: Running, epoch: int) -> None:
+        record = self.scheduler.recent.records[running.number]
+        if epoch in record.measured:  # and not given back by another process meanwhile
+            self.telling.rung(record, epoch)
+
+    def _tell_trial(self, running: Running) -> None:
+        self.telling.trial(self.scheduler.recent.records[running.number])
 
     def _changed(self) -> None:
         if self.on_change is not None:

@@ -1,8 +1,4 @@
-"""The trial flow: ask, decide, tell. Which design comes next and what happens to it, and what is kept of it.
-
-The next trial is a function of (spec, history): trials are numbered by an index of their own that interrupted
-trials give back, and every random choice is seeded by it.
-"""
+"""The trial flow: ask, decide, tell. What happens to a design that is tried, and what is kept of it."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,12 +14,12 @@ from optuna.trial import Trial, TrialState
 
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
-from utuning_search.designs.spaces.domains import Suggester
 from utuning_search.search.history import UNPROVEN, History, Peers
 from utuning_search.search.leases import Leases
 from utuning_search.search.objectives.base import Setting
+from utuning_search.search.proposals import Proposals
 from utuning_search.search.pruners.base import Rung
-from utuning_search.search.samplers.base import Request
+from utuning_search.search.sampled import SampledStorage
 from utuning_search.search.spec import StudySpec
 from utuning_search.search.trials import OVERSIZED, TrialRecord, rung_attributes
 from utuning_search.training.pool import Job
@@ -105,10 +101,11 @@ class Scheduler:
         owner: str,
         keep_weights: Callable[[int, bytes], None],
     ) -> None:
-        self._study, self._storage, self.spec, self.setting = study, storage, spec, setting
+        self._storage, self.spec, self.setting = storage, spec, setting
+        seen = cast(BaseStorage, SampledStorage(storage, spec.space))
+        self._study = optuna.load_study(study_name=study.study_name, storage=seen, sampler=study.sampler)
         self._keep_weights = keep_weights
-        self._depth = setting.shape.depth
-        self._presets = spec.preset_designs(self._depth)
+        self._proposals = Proposals(self._study, spec, setting)
         self._study_id = storage.get_study_id_from_name(study.study_name)
         self.leases = Leases(study, storage, owner)
         self._history = self._read()
@@ -163,7 +160,7 @@ class Scheduler:
         """The next trial, proposed, sized and recorded, and what happens to it; see `Next`."""
         history = self.history
         index = history.free_index()
-        trial, design, preset = self._next(index, history)
+        trial, design, preset = self._proposals.next(index, history)
         exact = self.spec.objectives.exact_values(design, self.setting)
         parameters = design.num_parameters(self.setting.shape, self.setting.num_classes)
         attributes: dict[str, Any] = {"owner": self.leases.owner, "key": design.key, "design": design.to_dict()}
@@ -202,8 +199,7 @@ class Scheduler:
             return False
         running.epoch, running.values, running.accumulation = report.epoch, report.values, report.accumulation
         running.measured[report.epoch] = report.values
-        for name, value in rung_attributes(report.epoch, report.values).items():
-            running.trial.set_user_attr(name, value)
+        self._keep_rung(running.trial, report.epoch, report.values)
         # Known methods are what a front is read against, so they are always measured in full.
         if report.epoch >= self.spec.task.recipe.epochs or running.preset:
             return True
@@ -283,80 +279,11 @@ class Scheduler:
         design = self.recent.trained(but=running.design.key) or Design()
         return Job(design, derive_seed(self.spec.seed, f"training {design.key}"))
 
-    def _next(self, index: int, history: History) -> tuple[Trial, Design, str]:
-        """What is tried at an index, in a new trial, and the name of the known method that it is."""
-        waiting = any(r.state == "waiting" for r in history.unfinished)
-        earlier = None if waiting else history.given_back(index)
-        if earlier is not None and earlier.design is not None:
-            return self._again(earlier.design, earlier.preset)
-        return self._known(index, waiting) or self._proposed(index, history)
-
-    def _again(self, design: Design, preset: str) -> tuple[Trial, Design, str]:
-        """A design that is decided, in a new trial, with values of the space's variables where it has them."""
-        self._enqueue(design, {"preset": preset} if preset else {})
-        trial = self._ask(optuna.samplers.RandomSampler(seed=0))  # every value is fixed
-        if self.spec.space.contains(design, self._depth):
-            self._suggest(trial)
-        return trial, design, preset
-
-    def _known(self, index: int, waiting: bool) -> tuple[Trial, Design, str] | None:
-        """The known method that is tried at an index, or what was enqueued; None where it is the sampler's turn."""
-        if index < len(self._presets) and not waiting:
-            name = list(self._presets)[index]
-            self._enqueue(self._presets[name], {"preset": name})
-        elif not waiting:
-            return None
-        seed = self._proposal_seed(index)
-        trial = self._ask(self.spec.sampler.backend(seed) or optuna.samplers.RandomSampler(seed=seed))
-        name = trial.user_attrs.get("preset", "")
-        if name in self._presets and not self.spec.space.contains(self._presets[name], self._depth):
-            return trial, self._presets[name], name  # without values of search variables: samplers learn nothing of it
-        return trial, self._suggest(trial), name
-
-    def _proposed(self, index: int, history: History) -> tuple[Trial, Design, str]:
-        """What the sampler proposes, in a trial that holds the values of the space's variables where it has them."""
-        asked: list[Trial] = []
-
-        def suggest(sampler: optuna.samplers.BaseSampler) -> Design:
-            asked.append(self._ask(sampler))
-            return self._suggest(asked[-1])
-
-        design = self.spec.sampler.propose(
-            Request(
-                space=self.spec.space,
-                objectives=self.spec.objectives,
-                setting=self.setting,
-                recipe=self.spec.task.recipe,
-                validation=self.spec.task.data.validation,
-                seed=self._proposal_seed(index),
-                history=history.records,
-                limits=dict(self.spec.limits),
-                suggest=suggest,
-            )
-        ).resolve(self._depth)
-        return (asked[-1], design, "") if asked else self._again(design, "")
-
-    def _proposal_seed(self, index: int) -> int:
-        return derive_seed(self.spec.seed, f"sampler {index}")
-
-    def _ask(self, sampler: optuna.samplers.BaseSampler) -> Trial:
-        self._study.sampler = sampler
-        return self._study.ask()
-
-    def _enqueue(self, design: Design, attributes: dict[str, Any]) -> None:
-        params = self.spec.space.params_of(design, self._depth)
-        self._study.enqueue_trial(params or {}, user_attrs=attributes)
-
-    def _suggest(self, trial: Trial) -> Design:
-        rate = self.spec.task.recipe.learning_rate
-        return self.spec.space.suggest(cast(Suggester, trial), self._depth, rate)
-
     def _reuse(self, running: Running, record: TrialRecord) -> None:
         trial = running.trial
         trial.set_user_attr("reused", record.number)
         for epoch, values in record.measured.items():
-            for name, value in rung_attributes(epoch, values).items():
-                trial.set_user_attr(name, value)
+            self._keep_rung(trial, epoch, values)
         if record.accumulation > 1:
             trial.set_user_attr("accumulation", record.accumulation)
         if record.state == "complete":
@@ -369,6 +296,13 @@ class Scheduler:
         else:
             trial.set_user_attr("reason", record.reason)
             self._tell(trial.number, None, TrialState.FAIL)
+
+    def _keep_rung(self, trial: Trial, epoch: int, values: Mapping[str, float]) -> None:
+        for name, value in rung_attributes(epoch, values).items():
+            trial.set_user_attr(name, value)
+        shown = values.get(self.spec.objectives.quality.name, values.get("accuracy"))
+        if shown is not None:  # for Optuna's dashboard and plots; nothing here reads it
+            self._storage.set_trial_intermediate_value(self._trial_id(trial.number), epoch, shown)
 
     def _close(self, running: Running, seconds: float) -> None:
         running.trial.set_user_attr("epochs", running.epoch)

@@ -162,11 +162,11 @@ class StudySpec:
         """Twelve hexadecimal digits; descriptions do not count."""
         return hashlib.sha256(json.dumps(dict(_flat(self.to_dict())), sort_keys=True).encode()).hexdigest()[:12]
 
-    def differences(self, other: "StudySpec") -> list[str]:
+    def differences(self, other: "StudySpec", here: str = "here", there: str = "there") -> list[str]:
         """One line a setting: `task.training.epochs: 12 here, 20 there`."""
         mine, theirs = dict(_flat(self.to_dict())), dict(_flat(other.to_dict()))
         return [
-            f"{name}: {mine.get(name, 'nothing')} here, {theirs.get(name, 'nothing')} there"
+            f"{name}: {mine.get(name, 'nothing')} {here}, {theirs.get(name, 'nothing')} {there}"
             for name in sorted(mine.keys() | theirs.keys())
             if mine.get(name) != theirs.get(name)
         ]

@@ -19,6 +19,7 @@ from utuning_search.common.lazy import load
 from utuning_search.search.journal_lines import is_line, parse
 from utuning_search.search.masking import mask, masked
 
+Storage = BaseStorage  # for those who are no door to optuna
 JOURNAL = "journal.log"
 SAFE = "Everything finished before is safe; mend the cause, then resume."
 SHOWN = 200  # characters of a database's message

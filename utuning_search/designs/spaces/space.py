@@ -139,9 +139,15 @@ class Space:
             if offer is not None:
                 placements += _place(slot, offer, depth, choose)
         if self.learning_rate is not None:
-            chosen = float(choose(Leaf("learning_rate", self.learning_rate)))
-            learning_rate = rounded(chosen, self.learning_rate)
+            chosen = choose(Leaf("learning_rate", self.learning_rate))
+            learning_rate = float(self.trained("learning_rate", chosen))
         return Design(tuple(placements), learning_rate)
+
+    def trained(self, variable: str, value: Value) -> Value:
+        """The value of a search variable that a design has where `value` was suggested: rates have few digits."""
+        if variable != "learning_rate" or self.learning_rate is None:
+            return value
+        return rounded(float(value), self.learning_rate)
 
     def preset_designs(self, depth: int, learning_rate: float) -> dict[str, Design]:
         """The presets of the space, at `preset_rate`."""

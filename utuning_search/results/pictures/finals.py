@@ -53,7 +53,7 @@ def draw_finals(found: Confirmation, look: Look = Look()) -> Figure:
         shown = [f for f in measured if f.survives is survives]
         if shown:
             places = [_size(f) for f in shown], [_mean(f) for f in shown]
-            bars = [[_bar(f)[end] for f in shown] for end in (0, 1)]
+            bars = [[100 * f.bar[end] for f in shown] for end in (0, 1)]
             style: dict[str, Any] = {
                 "fmt": "o",
                 "markersize": 4,
@@ -110,10 +110,3 @@ def _size(final: Final) -> float:
 def _mean(final: Final) -> float:
     """In per cent."""
     return 100 * (final.mean or 0.0)
-
-
-def _bar(final: Final) -> tuple[float, float]:
-    """Points from the mean down and up to the ends of its bar."""
-    mean = final.mean or 0.0
-    low, high = final.interval or (mean - (final.sd or 0.0), mean + (final.sd or 0.0))
-    return 100 * max(mean - low, 0.0), 100 * max(high - mean, 0.0)

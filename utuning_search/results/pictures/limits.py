@@ -1,7 +1,7 @@
 """Limits of axes that fit a front, and what they leave outside."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Limits:
 
     x: tuple[float, float]
     y: tuple[float, float]
-    outside: tuple[TrialRecord, ...] = field(default=())
+    outside: tuple[TrialRecord, ...] = ()
 
 
 def fit(

@@ -11,10 +11,11 @@ from utuning_search.common.text import visible
 from utuning_search.designs.presets import title_of
 from utuning_search.results.classes import PerClass
 from utuning_search.results.finals import Confirmation, Final
+from utuning_search.results.metrics import words
 from utuning_search.results.pictures.figure import FRONT, OTHER, PRESET, PRUNED
 from utuning_search.results.pictures.limits import Value, fit
 from utuning_search.results.sampling_error import interval_of
-from utuning_search.search.objectives.base import Objective
+from utuning_search.search.objectives.base import Objective, Setting
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.surrogate.importance import Importance
 from utuning_search.search.trials import TrialRecord, front_of
@@ -196,7 +197,7 @@ def curves_chart(
 
 
 def importance_chart(found: Sequence[Importance], objective: Objective, span: float) -> Chart:
-    """The effect of each kind of edit with its interval; `span` is what the bounds of the objective are apart."""
+    """The effect of each kind of edit with its interval; `span` as of `span_of`."""
     rows = list(reversed(found))
     data = {
         "type": "bar",
@@ -223,12 +224,11 @@ def importance_chart(found: Sequence[Importance], objective: Objective, span: fl
 
 
 def finals_chart(found: Confirmation) -> Chart:
-    """Mean test accuracy of finals with its interval against trainable parameters."""
+    """Mean accuracy or other metric of finals on test images, with its interval, against trainable parameters."""
     data = []
     for survives, color in ((False, OTHER), (True, FRONT)):
         finals = [f for f in found.finals if f.survives is survives and f.mean is not None]
         means = [100 * (f.mean or 0.0) for f in finals]
-        bars = [_bar(f) for f in finals]
         data.append(
             {
                 "type": "scatter",
@@ -239,22 +239,19 @@ def finals_chart(found: Confirmation) -> Chart:
                 "text": [clean(title_of(f.finalist.preset) or f.finalist.name) for f in finals],
                 "textposition": "top right",
                 "textfont": {"size": 10},
-                "hovertext": [
-                    "<br>".join(map(clean, [f.finalist.name, *textwrap.wrap(str(f.finalist.design), WRAPPED)]))
-                    for f in finals
-                ],
+                "hovertext": ["<br>".join(map(clean, _described(f))) for f in finals],
                 "hoverinfo": "text+y",
                 "marker": {"color": color, "size": 8},
                 "error_y": {
                     "type": "data",
                     "symmetric": False,
-                    "array": [high for _, high in bars],
-                    "arrayminus": [low for low, _ in bars],
+                    "array": [100 * f.bar[1] for f in finals],
+                    "arrayminus": [100 * f.bar[0] for f in finals],
                     "thickness": 1.2,
                 },
             }
         )
-    layout = _layout("trainable parameters, head included", "test accuracy (%)")
+    layout = _layout("trainable parameters, head included", f"test {words(found.metric)} (%)")
     layout["xaxis"]["type"] = "log"
     return {"data": data, "layout": layout}
 
@@ -279,6 +276,12 @@ def confusion_chart(each: PerClass, classes: Sequence[str]) -> Chart:
     layout["xaxis"] |= {"type": "category"}
     layout["height"] = 560
     return {"data": [data], "layout": layout}
+
+
+def span_of(objective: Objective, setting: Setting) -> float:
+    """What an effect of 1 is in the objective's `unit_of`: how far its bounds are apart."""
+    worst, best = objective.bounds(setting)
+    return 100.0 if objective.unit or objective.log else 100 * abs(best - worst)
 
 
 def unit_of(objective: Objective) -> str:
@@ -308,12 +311,6 @@ def _axis(objective: Objective) -> str:
 def _shown(objective: Objective, value: float) -> float:
     """A value as it is drawn: a share in per cent."""
     return value if objective.unit else 100 * value
-
-
-def _bar(final: Final) -> tuple[float, float]:
-    mean = final.mean or 0.0
-    low, high = final.interval or (mean - (final.sd or 0.0), mean + (final.sd or 0.0))
-    return 100 * max(mean - low, 0.0), 100 * max(high - mean, 0.0)
 
 
 def _described(final: Final) -> list[str]:

@@ -10,6 +10,7 @@ from utuning_search.designs.presets import title_of
 from utuning_search.results.classes import per_class
 from utuning_search.results.finals import Confirmation
 from utuning_search.results.kept import kept_confirmation
+from utuning_search.results.metrics import words
 from utuning_search.results.pictures.confusion import MOST_CLASSES
 from utuning_search.results.report import charts
 from utuning_search.results.report.page import chart, choice, folded, page, switches, table, text
@@ -97,8 +98,7 @@ def _importance(study: Study, records: Sequence[TrialRecord], images: int) -> It
     if not found:
         yield f"<p>Too few designs of the space were trained to say: it takes {LEAST}.</p>"
         return
-    worst, best = quality.bounds(study.setting)
-    span = 100 * abs(best - worst) if not quality.unit and not quality.log else 100.0
+    span = charts.span_of(quality, study.setting)
     yield chart("importance", charts.importance_chart(found, quality, span), "The effect of each kind of edit, below.")
     rows = [
         (charts.KINDS.get(i.kind, i.kind), *(f"{span * v:.2f}" for v in (i.effect, i.low, i.high)), i.edits)
@@ -124,7 +124,8 @@ def _finals(study: Study) -> Iterator[str]:
         f"<p>{counted(found.epochs, 'epoch')} on all training images{augmented}, {found.test_images:,} test images, "
         f"{counted(found.seeds, 'seed')}.</p>"
     )
-    yield chart("finals", charts.finals_chart(found), "Test accuracy against trainable parameters, as in the table.")
+    about = f"Test {words(found.metric)} against trainable parameters, as in the table."
+    yield chart("finals", charts.finals_chart(found), about)
     yield table(*_finals_table(found), range(1, 6))
     yield "".join(f'<p class="note">{text(line)}</p>' for line in readings(found))
     if others:
@@ -145,7 +146,17 @@ def _finals(study: Study) -> Iterator[str]:
 
 
 def _finals_table(found: Confirmation) -> tuple[list[str], list[list[object]]]:
-    columns = ["design", "test %", "95%", "validation %", "parameters", "seeds", "survives", "nearest", "placements"]
+    columns = [
+        "design",
+        f"test {words(found.metric)} %",
+        "95%",
+        "validation %",
+        "parameters",
+        "seeds",
+        "survives",
+        "nearest",
+        "placements",
+    ]
     rows: list[list[object]] = []
     for final in found.finals:
         who = final.finalist

@@ -1,5 +1,5 @@
 """Pruners: whether a trial goes on at a rung.
 
-May import: `search.objectives`, `search.history`; Optuna in `wrapped.py`.
+May import: `search.objectives`, `search.history`; Optuna in `wrapped.py` and `known.py`.
 Start reading: `base.py`, then `pareto.py`, the default.
 """

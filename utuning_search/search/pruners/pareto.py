@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from utuning_search.common.errors import InputError
+from utuning_search.search.history import Peers
 from utuning_search.search.pruners.base import Pruner, Rung
 
 
@@ -36,7 +37,11 @@ class ParetoPruner(Pruner):
             raise InputError("pruner", "ahead is at least 1 and share in [0, 1]", f"{self.ahead} and {self.share}")
 
     def prunes(self, rung: Rung) -> bool:
-        cheap = (rung.peers.exact >= rung.own.exact).all(axis=1)
-        comparable, own = rung.peers.measured[cheap], rung.own.measured
-        ahead = (comparable >= own).all(axis=1) & (comparable > own).any(axis=1)
+        return self.outnumbered(rung.own, rung.peers)
+
+    def outnumbered(self, own: Peers, peers: Peers) -> bool:
+        """Whether enough of the peers at a rung are ahead of one trial there."""
+        cheap = (peers.exact >= own.exact).all(axis=1)
+        comparable = peers.measured[cheap]
+        ahead = (comparable >= own.measured).all(axis=1) & (comparable > own.measured).any(axis=1)
         return int(ahead.sum()) >= max(self.ahead, self.share * len(comparable))
