@@ -360,7 +360,8 @@ def test_each_floor_has_its_package(modules: Modules) -> None:
 
 def test_each_heavy_library_has_a_door() -> None:
     known = {"timm", "torchvision", "optuna", "matplotlib", "textalloc", "plotly", "sklearn", "scipy", "pandas", "rich"}
-    known |= {"mlflow", "optuna_dashboard"}  # of extras
+    known |= {"onnxruntime", "huggingface_hub"}
+    known |= {"mlflow", "optuna_dashboard", "pyarrow"}  # of extras
     assert set(DOORS) == known
 
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from utuning_search.backbones.merge import merge
     from utuning_search.backbones.tuned_model import TunedModel
     from utuning_search.common.errors import UTuningError
+    from utuning_search.data.given import own_data
     from utuning_search.designs.design import Design, Placement
     from utuning_search.designs.presets import PRESETS, preset
     from utuning_search.designs.spaces.space import Space
     from utuning_search.results.classifier import TunedClassifier
     from utuning_search.results.confirm import confirm
-    from utuning_search.results.export import export_trial
+    from utuning_search.results.exports.tuner import export_trial
     from utuning_search.results.load import load_tuned
     from utuning_search.results.pick import pick_trial
     from utuning_search.search.budget import Budget
@@ -46,6 +47,7 @@ __all__ = [
     "export_trial",
     "load_tuned",
     "merge",
+    "own_data",
     "pick_trial",
     "preset",
 ]
@@ -65,9 +67,10 @@ HOMES = {
     "TunedModel": "utuning_search.backbones.tuned_model",
     "UTuningError": "utuning_search.common.errors",
     "confirm": "utuning_search.results.confirm",
-    "export_trial": "utuning_search.results.export",
+    "export_trial": "utuning_search.results.exports.tuner",
     "load_tuned": "utuning_search.results.load",
     "merge": "utuning_search.backbones.merge",
+    "own_data": "utuning_search.data.given",
     "pick_trial": "utuning_search.results.pick",
     "preset": "utuning_search.designs.presets",
 }

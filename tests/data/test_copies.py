@@ -15,10 +15,11 @@ from PIL import Image
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
-from utuning_search.data import folder as folders
 from utuning_search.data import loading
+from utuning_search.data import own as folders
 from utuning_search.data.copies import apart, equal_files, fingerprints, grouped, torn
-from utuning_search.data.loading import SearchData, check_test_data, load_final_data, load_search_data
+from utuning_search.data.decoded import SearchData
+from utuning_search.data.loading import check_test_data, load_final_data, load_search_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.spec import DataSpec
 
@@ -56,7 +57,7 @@ def photos_of(*splits: object) -> list[set[str]]:
 @pytest.mark.parametrize("limits", [(5_000, 1 << 27), (0, 0)], ids=["pixels", "files"])
 def test_copies_stay_in_one_split(limits: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of training, validation and test images, whatever their classes and formats; none is left out."""
-    monkeypatch.setattr(folders, "MOST_FILES", limits[0])
+    monkeypatch.setattr(folders, "MOST_IMAGES", limits[0])
     monkeypatch.setattr(folders, "MOST_BYTES", limits[1])
     twelvefold(tmp_path / "photos")
     spec = replace(HELD, proxy=70, validation=30)

@@ -16,8 +16,9 @@ from torchvision.datasets import ImageFolder
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common.errors import DataError, InputError
+from utuning_search.data.decoded import SearchData
 from utuning_search.data.folder import Folder
-from utuning_search.data.loading import SearchData, load_search_data
+from utuning_search.data.loading import load_search_data
 from utuning_search.data.spec import DataSpec
 from utuning_search.data.splits import split_indices
 from utuning_search.training.recipe import Recipe

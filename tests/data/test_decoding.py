@@ -15,8 +15,9 @@ from PIL import Image
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import InputError
+from utuning_search.data.decoded import SearchData
 from utuning_search.data.decoding import Decoder, Decoding
-from utuning_search.data.loading import SearchData, load_final_data, load_search_data
+from utuning_search.data.loading import load_final_data, load_search_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.pictures import read_pictures
 from utuning_search.data.pixels import read_file

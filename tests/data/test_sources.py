@@ -12,6 +12,8 @@ from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
@@ -22,9 +24,8 @@ from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.bundled import bundled
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data import torchvision as hub
-from utuning_search.data.digits import Digits
-from utuning_search.data.folder import Folder
-from utuning_search.data.loading import SOURCES, FinalData, SearchData, load_final_data, load_search_data
+from utuning_search.data.decoded import FinalData, SearchData
+from utuning_search.data.loading import SOURCES, load_final_data, load_search_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.pixels import UnreadableError, read_file
 from utuning_search.data.source import Source
@@ -40,7 +41,8 @@ GREY = Preprocessing(8, 1, (0.5,), (0.5,), "bilinear")
 DIGITS = DataSpec("digits", proxy=200, validation=100)
 FOLDER = DataSpec("imagefolder", "photos", proxy=12, validation=6)
 FAKE = DataSpec("torchvision", dataset="CIFAR10", proxy=12, validation=6)
-SPECS = {"digits": DIGITS, "imagefolder": FOLDER, "torchvision": FAKE}
+TABLE, SHARDS = (replace(FOLDER, source=s, root=r) for s, r in (("csv", "photos/all.csv"), ("parquet", "shards")))
+SPECS = {"digits": DIGITS, "imagefolder": FOLDER, "torchvision": FAKE, "csv": TABLE, "parquet": SHARDS}
 CLASSES = ("ant", "bee", "cat")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -79,6 +81,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             folder = tmp_path / "photos" / split / CLASSES[i % len(CLASSES)]
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{i:02d}.png")
+    files = sorted((tmp_path / "photos").rglob("*.png"))
+    rows = [f"{p.relative_to(tmp_path / 'photos').as_posix()},{p.parts[-2]},{p.parts[-3]}" for p in files]
+    (tmp_path / "photos" / "all.csv").write_text("\n".join(["path,label,split", *rows]))
+    (tmp_path / "shards").mkdir()
+    for split in ("train", "test"):
+        mine = [p for p in files if p.parts[-3] == split]
+        table = pa.table({"image": [p.read_bytes() for p in mine], "label": [p.parts[-2] for p in mine]})
+        pq.write_table(table, tmp_path / "shards" / f"{split}.parquet")
     monkeypatch.setattr(FakeCifar, "opened", [], raising=False)
     monkeypatch.setitem(DATASETS, "CIFAR10", replace(DATASETS["CIFAR10"], make=FakeCifar))
     monkeypatch.chdir(tmp_path)
@@ -120,7 +130,7 @@ def test_a_source_gives_no_test_image_without_a_permit(name: str, monkeypatch: p
 
 
 def test_every_source_is_guarded() -> None:
-    assert set(SOURCES) == set(SPECS)
+    assert set(SOURCES) == {*SPECS, "stored"}  # for that see test_given.py
     for source in SOURCES.values():
         assert issubclass(source, Source)
         assert source.test is Source.test
@@ -132,7 +142,7 @@ def test_a_search_touches_no_test_image(name: str, monkeypatch: pytest.MonkeyPat
     def refuse(self: Source) -> None:
         raise AssertionError(f"the test split of {self.where} was touched")
 
-    for source in (Digits, Folder, Torchvision):
+    for source in SOURCES.values():
         monkeypatch.setattr(source, "_test", refuse)
     task = Task.load("digits")
     backbone = task.with_backbone("test_vit", image_size=32) if name != "digits" else task
@@ -250,11 +260,11 @@ def test_splits_name_the_images_that_were_drawn(name: str, place: Path) -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_decoded_images_come_back_from_their_file(tmp_path: Path) -> None:
+def test_decoded_images_come_back_from_their_files(tmp_path: Path) -> None:
     for name in SPECS:
         data = search(name)
-        data.save(tmp_path / "kept.safetensors")
-        again = SearchData.restore(tmp_path / "kept.safetensors")
+        data.save(tmp_path / "kept" / name)
+        again = SearchData.restore(tmp_path / "kept" / name)
         assert again.index() == data.index()
         assert again.digest == data.digest
         for mine, theirs in ((again.proxy, data.proxy), (again.validation, data.validation)):

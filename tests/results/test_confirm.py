@@ -28,12 +28,12 @@ from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.cli.main import main
 from utuning_search.common.errors import DataError, StudyError
 from utuning_search.common.seeds import derive_seed
+from utuning_search.data.decoded import FinalData
 from utuning_search.data.digits import TEST as DIGITS_TEST
-from utuning_search.data.loading import FinalData
 from utuning_search.designs.design import Design
 from utuning_search.designs.presets import title_of
 from utuning_search.results.confirm import Progress
-from utuning_search.results.export import export_trial
+from utuning_search.results.exports.tuner import export_trial
 from utuning_search.results.finalists import Finalist, choose, strongest_presets
 from utuning_search.results.finals import Confirmation, Final, judge
 from utuning_search.results.outcomes import Outcome, confirmed_metrics, read_outcome
@@ -997,14 +997,14 @@ def test_decoded_test_images_take_the_permit_too(own: Path) -> None:
 
     def look(progress: Progress) -> None:
         del progress
-        decoded.extend((study.folder / "finals").glob(IMAGES))
-        shutil.copy(decoded[0], own / "copy.safetensors")
+        decoded.extend((study.folder / "finals").glob(f"{IMAGES}*"))
+        shutil.copytree(decoded[0], own / "copy", dirs_exist_ok=True)
 
     confirm(study, top=1, seeds=1, workers=1, on_progress=look)
     assert decoded
     assert not decoded[0].exists()  # they are for the processes of one run
     with pytest.raises(DataError, match="TestPermit"):
-        FinalData.restore(own / "copy.safetensors")
+        FinalData.restore(own / "copy")
 
 
 def test_pictures_and_tables_show_failed_and_unmeasured_designs(

@@ -21,7 +21,7 @@ from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import BackboneError, InputError, StudyError, UTuningError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.results.classifier import TunedClassifier
-from utuning_search.results.export import export_trial
+from utuning_search.results.exports.tuner import export_trial
 from utuning_search.results.load import load_tuned
 from utuning_search.results.pick import pick_trial
 from utuning_search.search.budget import Budget

@@ -6,6 +6,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.cli.main import main
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
-from utuning_search.results.peft_files import check_peft, write_peft
+from utuning_search.results.exports.peft_files import check_peft, write_peft
 from utuning_search.tuners import AdapterConfig, ExpertsConfig, LoraConfig, NormConfig
 
 from ..helpers import CLASSES, shape_of, tiny_vit, tuned
@@ -112,7 +113,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return made
 
 
-def test_an_exported_folder_loads_by_the_lines_it_holds(study: Study) -> None:
+def test_an_exported_folder_loads_by_the_lines_it_holds(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """What README.md says is what is run here, and gives the logits that `load_tuned` gives."""
     (trial,) = [r for r in study.trials() if not r.preset]
     folder, out = study.folder.parent, study.folder / "peft"
@@ -120,12 +121,15 @@ def test_an_exported_folder_loads_by_the_lines_it_holds(study: Study) -> None:
                  "--out", str(out)]) == 0  # fmt: skip
     code = (out / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     names: dict[str, Any] = {}
+    monkeypatch.chdir(out.parent)
+    Image.new("L", (20, 8), 90).save("photo.jpg")
     exec(code, names)
     export_trial(study, trial, study.folder / "tuner")
     ours = load_tuned(study.folder / "tuner")
     images = ours.preprocess(torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8))
     with torch.no_grad():
         assert torch.allclose(names["model"](images), ours(images), atol=1e-5)
+        assert torch.allclose(names["logits"], ours(ours.preprocess("photo.jpg")), atol=1e-5)
 
 
 def test_a_trial_without_lora_is_refused(study: Study, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ from utuning_search.data.pictures import read_pictures
 from utuning_search.results import predict as predicting
 from utuning_search.results.classifier import TunedClassifier
 from utuning_search.results.confirm import confirm
-from utuning_search.results.export import export_trial
+from utuning_search.results.exports.tuner import export_trial
 from utuning_search.results.predictions import read_predictions
 from utuning_search.search.budget import Budget
 from utuning_search.search.study import Study

@@ -12,7 +12,7 @@ from utuning_search.backbones.embedded.architecture import glyph_vit
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
-from utuning_search.results.card import TRAINED_ON
+from utuning_search.results.exports.card import TRAINED_ON
 from utuning_search.results.outcomes import EXPORTED_SEED
 from utuning_search.results.tables import COLUMNS, FINALS_CSV, FRONT_CSV, TRIALS_CSV, read_table
 from utuning_search.search.objectives.registry import USUAL

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from utuning_search.common.errors import BackboneError, StudyError, UTuningError
 from utuning_search.designs.design import Design, Placement
-from utuning_search.results import export, export_peft
 from utuning_search.results.checked import TOLERANCE, difference, tolerance
-from utuning_search.results.export import export_trial
+from utuning_search.results.exports import peft, tuner
+from utuning_search.results.exports.tuner import export_trial
 from utuning_search.results.load import load_tuned
 from utuning_search.search.budget import Budget
 from utuning_search.search.layout import named
@@ -104,7 +104,7 @@ def test_a_training_whose_logits_are_not_finite_is_not_exported(
     only_lora = replace(record, design=Design((Placement("q", LoraConfig(1)),)).resolve(6))
     for write in (
         lambda: export_trial(bench.study, record, tmp_path / "out"),
-        lambda: export_peft.export_peft(bench.study, only_lora, tmp_path / "out"),
+        lambda: peft.export(bench.study, only_lora, tmp_path / "out"),
     ):
         assert "logits of its training are finite" in refusal(write, StudyError)
         assert not list(tmp_path.iterdir())
@@ -199,7 +199,7 @@ def test_what_cannot_be_finished_is_not_there(
         raise KeyboardInterrupt(folder, others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "open_tuned", broken)
+        patch.setattr(tuner, "open_tuned", broken)
         with pytest.raises(KeyboardInterrupt):
             export_trial(bench.study, trained, tmp_path / "out")
     assert not list(tmp_path.iterdir())

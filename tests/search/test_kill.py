@@ -374,8 +374,8 @@ def test_ctrl_c_while_the_data_is_loaded(
 ) -> None:
     Study.create(*place.files, name="early", studies_dir=place.folder / "studies")
 
-    def load_search(task: Task, data_dir: str | None) -> None:
-        del task, data_dir
+    def load_search(task: Task, data_dir: str | None, **others: Any) -> None:
+        del task, data_dir, others
         signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:

@@ -95,7 +95,9 @@ def test_the_next_run_removes_what_a_killed_one_left(files: tuple[str, Task], tm
     for name in (IMAGES, "trials.csv"):
         half_written(study.folder, name)
     half_written(study.folder / "weights", "00003.safetensors")
-    (study.folder / IMAGES).write_text("decoded")
+    (study.folder / f"{IMAGES}.safetensors").write_text("decoded by an older version")
+    (study.folder / f"{IMAGES}.01234567").mkdir()
+    (study.folder / f"{IMAGES}.01234567" / "proxy.npy").write_text("decoded")
     assert study.run(Budget(trials=1), workers=0)
     assert not [p for p in study.folder.rglob(".*") if p.name not in (".lock", ".journal.log.lock")]
 

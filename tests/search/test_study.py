@@ -745,7 +745,7 @@ def test_a_sqlite_file_that_is_read_only(tmp_path: Path) -> None:
 def test_a_password_is_not_kept(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The storage works, so the study is created; no file of it may hold the password."""
     journal = optuna.storages.InMemoryStorage()
-    for module in ("study", "creation"):
+    for module in ("stored", "creation"):
         monkeypatch.setattr(f"utuning_search.search.{module}.open_storage", lambda url, folder: journal)  # noqa: ARG005
     for i, url in enumerate(STORAGE_URLS):
         study = inputs.create(f"password-{i}", storage=url)

@@ -8,7 +8,7 @@ import torch
 
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.data.loading import FinalData, Split
+from utuning_search.data.decoded import FinalData, Split
 from utuning_search.designs.design import Design
 from utuning_search.training import augmentation
 from utuning_search.training import full as module

@@ -11,7 +11,6 @@ from utuning_search.cli.options import (
     BATCH,
     COMPARED,
     DEPTH,
-    EXPORTS,
     FORMATS,
     LISTED,
     PORT,
@@ -29,7 +28,19 @@ from utuning_search.cli.options import (
     add_running,
 )
 from utuning_search.results.defaults import FINALISTS, PICK, PICKS, SEEDS, TOP
-from utuning_search.search.defaults import METRICS, NAMES, OBJECTIVES, PRUNER, PRUNERS, SAMPLER, SAMPLERS
+from utuning_search.results.exports.formats import DEFAULT as EXPORT
+from utuning_search.results.exports.formats import FORMATS as EXPORTS
+from utuning_search.search.defaults import (
+    METRICS,
+    NAMES,
+    OBJECTIVES,
+    OWN_TASK,
+    PRUNER,
+    PRUNERS,
+    SAMPLER,
+    SAMPLERS,
+    TASK,
+)
 
 
 @dataclass(frozen=True)
@@ -49,9 +60,9 @@ class Command:
 
 def _run(parser: ArgumentParser) -> None:
     parser.add_argument("--space", default="full", metavar="S", help="a bundled space or a .toml file (default: full)")
-    parser.add_argument(
-        "--task", default="digits", metavar="T", help="a bundled task or a .toml file (default: digits)"
-    )
+    text = f"a bundled task or a .toml file (default: {TASK}, or {OWN_TASK} with --data)"
+    parser.add_argument("--task", metavar="T", help=text)
+    parser.add_argument("--data", metavar="PATH", help=f"your images instead of the task's: {DATA}")
     add_backbone(parser)
     parser.add_argument("--name", metavar="NAME", help="of the study (default: SPACE-TASK)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
@@ -110,8 +121,7 @@ def _confirm(parser: ArgumentParser) -> None:
 
 
 def _recommend(parser: ArgumentParser) -> None:
-    text = "images as DIR/<class>/**, or DIR/train/<class>/** and DIR/test/<class>/**"
-    parser.add_argument("--data", required=True, metavar="DIR", help=text)
+    parser.add_argument("--data", required=True, metavar="PATH", help=f"your images: {DATA}")
     text = f"the most trainable parameters, head included, such as 50000, 50k or 1.2M (default: {SIZE})"
     parser.add_argument("--max-params", default=SIZE, metavar="N", help=text)
     text = f"for search and finals together, such as 90s, 10m or 2h (default: {TIME})"
@@ -121,9 +131,7 @@ def _recommend(parser: ArgumentParser) -> None:
     parser.add_argument("--metric", metavar="M", help=text)
     text = "mirror images are as good as the images themselves: true of most photos, not of writing"
     parser.add_argument("--mirror", action="store_true", help=text)
-    text = (
-        "for the tuner and its study; the same command goes on where one was stopped (default: recommended/DIR's name)"
-    )
+    text = "for the tuner and its study; the same command goes on where one was stopped (default: recommended/NAME)"
     parser.add_argument("--out", metavar="FOLDER", help=text)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
     parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
@@ -158,7 +166,10 @@ def _export(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
     parser.add_argument("--pick", default=PICK, metavar="P", help=f"{PICKS} (default: {PICK})")
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: exports/TRIAL in the study's folder)")
-    parser.add_argument("-f", "--format", default=EXPORTS[0], metavar="F", help="tuner, or peft (LoRA only)")
+    text = "; ".join(f"{known.name}: {known.holds}" for known in EXPORTS.values())
+    parser.add_argument("-f", "--format", default=EXPORT, metavar="F", help=f"{text} (default: {EXPORT})")
+    text = "with --format hub: upload the folder to this repository, USER/NAME, of the Hugging Face hub"
+    parser.add_argument("--push", metavar="REPO", help=text)
     parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
 
 
@@ -213,6 +224,10 @@ def _completion(parser: ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
 
 
+DATA = (
+    "a folder, PATH/<class>/** or PATH/train/<class>/** and PATH/test/<class>/**; a .csv with path,label[,split]; "
+    "Parquet files, or a folder or quoted pattern of them"
+)
 UNEQUAL = f"{METRICS[0]}, or {METRICS[1]} where classes are unbalanced"
 RECOMMEND = "from a folder of images to a tuner: make a task, search, confirm the best, export it"
 CONFIRM = "train a front again on all training images, with several seeds, and test it"
@@ -226,7 +241,7 @@ COMMANDS = {
     "finals": Command("show what confirmations of a study found", _finals),
     "report": Command("write a study's report: one HTML file that needs no network", _report),
     "compare": Command("put two studies side by side", _compare),
-    "export": Command("write a tuner that loads in three lines", _export),
+    "export": Command("write a tuner that loads in three lines, here or without this package", _export),
     "predict": Command(
         "say what images show, with an exported tuner",
         _predict,

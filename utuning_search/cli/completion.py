@@ -5,14 +5,15 @@ from collections.abc import Iterator
 
 import shtab
 
-from utuning_search.cli.options import COMPARED, EXPORTS, FORMATS, LISTED, PREDICTIONS, SHELLS
+from utuning_search.cli.options import COMPARED, FORMATS, LISTED, PREDICTIONS, SHELLS
 from utuning_search.cli.parser import make_parser
 from utuning_search.cli.streams import say
 from utuning_search.common.bundled import bundled
 from utuning_search.common.errors import InputError, nearest
+from utuning_search.results.exports.formats import FORMATS as EXPORTS
 from utuning_search.search.defaults import METRICS, PRUNERS, SAMPLERS
 
-FORMATS_OF = {"front": FORMATS, "predict": PREDICTIONS, "export": EXPORTS, "confirm": COMPARED}
+FORMATS_OF = {"front": FORMATS, "predict": PREDICTIONS, "export": tuple(EXPORTS), "confirm": COMPARED}
 FILES = ("FILE", "IMAGES", "NAME|FOLDER")  # what options and arguments say that they take
 FOLDERS = ("DIR", "FOLDER", "EXPORT")
 

@@ -15,7 +15,6 @@ JSON = "json"  # a format of which nothing else is on standard output
 FORMATS = ("table", JSON, "csv")  # of a front; the first is the default
 LISTED = ("table", JSON)  # likewise, of spaces, tasks and presets
 COMPARED = ("table", JSON)  # likewise, of finals
-EXPORTS = ("tuner", "peft")  # likewise, of an exported design
 PREDICTIONS = ("table", "csv", JSON)  # likewise, of what a tuner says
 SHOWN, BATCH = 1, 64  # classes of an image, and images at a time
 SHELLS = ("bash", "zsh", "tcsh")  # that commands are completed in

@@ -15,6 +15,7 @@ from utuning_search.cli.studies import (
     FINALS_PNG,
     FRONT_PNG,
     say_notes,
+    say_survey,
     warn_of_skipped,
     write_confirmation,
     write_results,
@@ -22,10 +23,10 @@ from utuning_search.cli.studies import (
 from utuning_search.common.counts import parse_count
 from utuning_search.common.text import python_string
 from utuning_search.common.wording import counted, printable
-from utuning_search.data.survey import Survey
+from utuning_search.data.looking import called
 from utuning_search.designs.nearest import nearest_preset
-from utuning_search.results.card import USED
 from utuning_search.results.classes import per_class
+from utuning_search.results.exports.card import USED
 from utuning_search.results.finals import Final
 from utuning_search.results.metrics import ACCURACY, checked, words
 from utuning_search.results.outcomes import FINALS
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         checked(arguments.metric)
     resolve_device(arguments.device)
     data = Path(arguments.data)
-    out = Path(arguments.out) if arguments.out else Path("recommended") / data.resolve().name
+    out = Path(arguments.out) if arguments.out else Path("recommended") / called(data)
     with console.status("Looking at the images, and at what one costs ..."):
         prepared = prepare(
             data,
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             device=arguments.device,
             seed=arguments.seed,
-            on_survey=None if arguments.quiet else _say_survey,
+            on_survey=None if arguments.quiet else say_survey,
         )
     warn_of_skipped(prepared.study)
     if not arguments.quiet:
@@ -82,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace) -> int:
     study = prepared.study
     with Display(study, quiet=arguments.quiet) as display:
-        finished = search(prepared, workers=arguments.workers, on_change=display.show)
+        say = None if arguments.quiet else lambda needs: console.print(f"{needs}", **PLAIN)
+        finished = search(prepared, workers=arguments.workers, on_change=display.show, on_loaded=say)
     write_results(study, study.trials())
     if not finished:
         raise Stopped
@@ -102,19 +104,6 @@ def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace
     for line in _answer(prepared, found):
         console.print(line, **PLAIN)
     return 0
-
-
-def _say_survey(found: Survey) -> None:
-    """What is in the folder, before anything that takes time."""
-    images, tested = sum(found.classes.values()), sum((found.test or {}).values())
-    test = (
-        f"{tested:,} for the test"
-        if found.test is not None
-        else f"{100 * found.held_out:.0f}% of each class for the test"
-    )
-    console.print(f"{found.root}: {images:,} images of {len(found.classes)} classes, {test}", **PLAIN)
-    console.print(f"  {found.named}", **PLAIN)
-    say_notes(found.notes())
 
 
 def _findings(prepared: Search) -> Iterator[str]:

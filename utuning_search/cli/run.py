@@ -3,15 +3,19 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.running import budget_of, go, loggers_of, on_backbone
+from utuning_search.cli.studies import say_survey
 from utuning_search.common.counts import parse_count
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import counted, listed
+from utuning_search.data.looking import look_at
+from utuning_search.data.spec import OWN
 from utuning_search.results.confirm import look_ahead
 from utuning_search.results.metrics import checked
-from utuning_search.search.defaults import OBJECTIVES, TRIALS
+from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, TASK, TRIALS
 from utuning_search.search.samplers.registry import sampler_for
 from utuning_search.search.spec import exact_objective
 from utuning_search.search.storage import quiet_optuna
@@ -27,7 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
     loggers = loggers_of(arguments)
     notes: list[str] = []
     with console.status("Loading backbone and data ..."):
-        task = on_backbone(Task.load(arguments.task), arguments)
+        task = on_backbone(Task.load(arguments.task or (OWN_TASK if arguments.data else TASK)), arguments)
+        data_dir = arguments.data_dir
+        if arguments.data:
+            found = look_at(Path(arguments.data))
+            task, data_dir = task.on_data(found, data_dir)
+            if not arguments.quiet:
+                say_survey(found)
         study = Study.create(
             arguments.space,
             task,
@@ -40,13 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
             objectives=objectives,
             precision=arguments.precision,
             device=arguments.device or "auto",
-            data_dir=arguments.data_dir,
+            data_dir=data_dir,
             presets=arguments.preset,
             max_parameters=None if arguments.max_params is None else parse_count(arguments.max_params, "--max-params"),
             limits=_limits(arguments.limit),
-            examine=lambda context: notes.extend(_look_ahead(task, context, arguments.data_dir)),
+            examine=lambda context: notes.extend(_look_ahead(task, context, data_dir)),
         )
-    if task.data.source == "imagefolder" and not arguments.quiet:
+    if task.data.source in OWN and not arguments.data and not arguments.quiet:
         console.print(f"{counted(len(study.classes), 'class')}: {listed(study.classes)}", **PLAIN)
     study.remember(budget={k: v for k, v in asdict(budget).items() if v is not None})
     return go(study, budget, arguments, notes, loggers=loggers)

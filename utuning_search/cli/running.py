@@ -83,6 +83,7 @@ def go(
             on_change=display.show,
             callbacks=loggers,
             on_trouble=say_trouble,
+            on_loaded=None if arguments.quiet else lambda needs: console.print(f"{needs}", **PLAIN),
         )
     records = study.trials()
     write_results(study, records)

@@ -8,6 +8,7 @@ from typing import Any
 from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.streams import complain
 from utuning_search.common.wording import printable
+from utuning_search.data.survey import Survey
 from utuning_search.results.classes import per_class
 from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.outcomes import FINALS
@@ -86,3 +87,16 @@ def say_notes(notes: Iterable[str]) -> None:
     """What is odd about images, or was done to them, a line each."""
     for note in notes:
         console.print(f"  note: {printable(note)}", **PLAIN)
+
+
+def say_survey(found: Survey) -> None:
+    """What is in the folder, before anything that takes time."""
+    images, tested = sum(found.classes.values()), sum((found.test or {}).values())
+    test = (
+        f"{tested:,} for the test"
+        if found.test is not None
+        else f"{100 * found.held_out:.0f}% of each class for the test"
+    )
+    console.print(f"{found.root}: {images:,} images of {len(found.classes)} classes, {test}", **PLAIN)
+    console.print(f"  {found.named}", **PLAIN)
+    say_notes(found.notes())

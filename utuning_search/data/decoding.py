@@ -4,10 +4,9 @@ What a picture says of itself is followed (orientation, transparency); what it l
 largest number of a 10-bit sensor is, is read off the training pictures once, and never off the picture alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ TRANSPARENT, TURNED, SEVERAL = "transparent", "turned", "several"
 GROUNDS = {255: "white", 0: "black", 128: "grey"}  # the first that serves is taken
 VANISHES = 32  # levels: what differs less from its ground, on average, cannot be seen on it
 EXAMPLES = 500  # pictures of a kind that are looked at, evenly spaced over all
-SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".pgm", ".ppm")  # .jpg is neither deep nor transparent
 NAMED = 3
 ORIENTATION = 0x0112
 EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow keeps what may hold it
@@ -71,8 +69,8 @@ class Decoder:
         met: Names of the pictures of each kind that were decoded.
     """
 
-    def __init__(self, settings: Decoding = Decoding(), examples: Callable[[], Sequence[Path]] = tuple) -> None:
-        """`examples` lists the files that settle what `settings` leave open; asked only if some picture does."""
+    def __init__(self, settings: Decoding = Decoding(), examples: Callable[[], Iterable[Opener]] = tuple) -> None:
+        """`examples` open the pictures that settle what `settings` leave open; asked only if some picture does."""
         self.met: dict[str, dict[str, None]] = {}
         self._background, self._ranges = settings.background, dict(settings.ranges)
         self._examples = examples
@@ -169,18 +167,17 @@ class Decoder:
 
     def _of_kind(self, kind: str) -> Iterator[tuple[Image.Image, Opener]]:
         """Training pictures of a kind, loaded, each with what opens it again; unreadable ones left out."""
-        paths = []
-        for path in self._examples():
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                with suppress(*UNREADABLE), Image.open(path) as picture:
-                    wanted = picture.has_transparency_data if kind == TRANSPARENT else kind_of(picture) == kind
-                    paths += [path] if wanted else []
-        step = max(len(paths) / EXAMPLES, 1.0)
-        for i in range(min(len(paths), EXAMPLES)):
-            path = paths[int(i * step)]
-            with suppress(*UNREADABLE), Image.open(path) as picture:
+        found = []
+        for opened in self._examples():
+            with suppress(*UNREADABLE), opened() as picture:
+                wanted = picture.has_transparency_data if kind == TRANSPARENT else kind_of(picture) == kind
+                found += [opened] if wanted else []
+        step = max(len(found) / EXAMPLES, 1.0)
+        for i in range(min(len(found), EXAMPLES)):
+            opened = found[int(i * step)]
+            with suppress(*UNREADABLE), opened() as picture:
                 picture.load()
-                yield picture, lambda path=path: Image.open(path)  # type: ignore[misc]  # mypy cannot infer a default
+                yield picture, opened
 
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # SyntaxError: broken PNG chunks

@@ -7,7 +7,7 @@ looks like one is refused as a class, with where the classes may be.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,9 +129,7 @@ def check_classes(tree: Tree, classes: Iterable[str], place: Place = ()) -> None
     if len(names) < 2:
         return
     nested = sorted(n for n in roles if inside[n] and not tree.direct((*place, n)))
-    # A class of vehicles may be called 'train', with images in it as the others have, and then even 'test' may be one.
-    trains, others = "train" in roles.values(), [n for n in names if n not in roles and n.casefold() not in ASIDE]
-    flat = sorted(roles) if roles and not (trains and others) else []
+    flat = _named_like_splits(names)
     if nested or flat:
         name = next((n for n in nested if roles[n] == "train"), (nested or flat)[0])
         todo = "" if nested else f"Move '{name}' elsewhere, or lay images out as train/<class>/<image>."
@@ -153,6 +151,45 @@ def check_classes(tree: Tree, classes: Iterable[str], place: Place = ()) -> None
     if len(large) == 1 and (large[0].casefold() in AROUND or {n.casefold() for n in beside} <= ASIDE):
         got = f"'{large[0]}', with {listed(inside[large[0]])} in it, beside {listed(beside)}"
         raise _refusal(folder, "all classes lie side by side", got, large[0])
+
+
+def refuse_splits(where: str, classes: Iterable[str]) -> None:
+    """Refuse to take splits for classes that have no folders.
+
+    Raises:
+        DataError: One is called like a split, and is no class among others.
+    """
+    names = sorted(classes)
+    found = _named_like_splits(names) if len(names) > 1 else []
+    if found:
+        todo = "If they are splits, name them in the column 'split'."
+        got = f"'{found[0]}' among {listed(names)}"
+        raise DataError(where, "no class has the name of a split", got, todo)
+
+
+def _named_like_splits(names: Sequence[str]) -> list[str]:
+    """Those of the classes that must be splits."""
+    roles = _roles(names)
+    # A class of vehicles may be called 'train', with images in it as the others have, and then even 'test' may be one.
+    trains, others = "train" in roles.values(), [n for n in names if n not in roles and n.casefold() not in ASIDE]
+    return sorted(roles) if roles and not (trains and others) else []
+
+
+def check_same(
+    where: str, train: Iterable[str], test: Iterable[str], train_name: str, test_name: str, *, scarce: bool
+) -> None:
+    """Refuse classes of the test that are not among those of training, and, unless `scarce`, the other way round.
+
+    Raises:
+        DataError: With what may be meant.
+    """
+    known, tested = set(train), set(test)
+    odd = tested - known if scarce else tested ^ known
+    if odd:
+        rule, got = f"{train_name} and {test_name} have the same classes", ", ".join(sorted(odd)[:5])
+        alike = [name for name in differing(known, tested) if "(" in name]
+        todo = f"Rename {alike[0]}." if alike else "Rename them, or remove those that are in one only."
+        raise DataError(where, rule, f"only one has {got}", todo)
 
 
 def differing(train: Iterable[str], test: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Pictures as users have them, files, Pillow's, arrays or tensors, as a data set would have read them."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import InputError
-from utuning_search.data.decoding import Decoder, Decoding
-from utuning_search.data.pixels import UnreadableError, fitted, open_file, read_file, to_tensor
+from utuning_search.data.decoding import Decoder, Decoding, Opener
+from utuning_search.data.pixels import UnreadableError, fitted, open_file, to_tensor
 
 Picture = Path | str | Image.Image | npt.NDArray[Any] | Tensor
 Pictures = Picture | Iterable[Picture]
@@ -46,19 +47,29 @@ def read_picture(picture: Picture, preprocessing: Preprocessing, decoder: Decode
         UnreadableError: It cannot be opened or decoded.
         InputError: It is none of these.
     """
-    if isinstance(picture, Path | str):
-        return read_file(picture, preprocessing, decoder)
-    if isinstance(picture, Image.Image):
-        return to_tensor(_again(picture), preprocessing, decoder)
     if isinstance(picture, Tensor):
         if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != preprocessing.channels:
             raise wrong_tensor(picture, preprocessing)
         if not picture.numel():
             raise UnreadableError(EMPTY)
         return picture if picture.shape[1:] == (preprocessing.image_size,) * 2 else fitted(picture, preprocessing)
+    name = str(picture) if isinstance(picture, Path | str) else ""
+    return to_tensor(opener_of(picture), preprocessing, decoder, name)
+
+
+def opener_of(picture: Picture) -> Opener:
+    """What opens a file, a picture of Pillow's, which stays as it is, or an array; see `read_picture`.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if isinstance(picture, Path | str):
+        return partial(open_file, Path(picture))
+    if isinstance(picture, Image.Image):
+        return _again(picture)
     if isinstance(picture, np.ndarray):
         made = _of_array(picture)
-        return to_tensor(lambda: made, preprocessing, decoder)
+        return lambda: made
     rule = "each is a file, a picture of Pillow's, an array or a tensor"
     raise InputError(WHERE, rule, type(picture).__name__)
 
@@ -117,9 +128,9 @@ def _of_array(array: npt.NDArray[Any]) -> Image.Image:
         raise InputError(WHERE, rule, got, todo) from None
 
 
-def _again(picture: Image.Image) -> Any:
+def _again(picture: Image.Image) -> Opener:
     """What opens a picture of somebody else's, who may want to use it afterwards."""
     name = getattr(picture, "filename", "")
     if getattr(picture, "tile", None) and name and Path(name).is_file():  # not loaded yet: nothing is lost so far
-        return lambda: open_file(Path(name))
+        return partial(open_file, Path(name))
     return picture.copy

@@ -2,7 +2,8 @@
 
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from utuning_search.backbones.preprocessing import Preprocessing
-from utuning_search.data.decoding import UNREADABLE, Decoder
+from utuning_search.data.decoding import UNREADABLE, Decoder, Opener
 
+# Suffixes of files whose pictures may be deep or transparent; those of .jpg are neither.
+OPEN = (".png", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".pgm", ".ppm")
 LONGEST = 32  # times the shorter side: what is longer is cut first, as its resized whole might not fit into memory
 
 
@@ -72,3 +75,8 @@ def open_file(path: Path) -> Image.Image:
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
         raise OSError("no regular file")
     return Image.open(path)
+
+
+def openers(paths: Iterable[Path]) -> list[Opener]:
+    """What opens each of the files whose pictures may leave open how they are read, see `Decoder`."""
+    return [partial(open_file, path) for path in paths if path.suffix.lower() in OPEN]

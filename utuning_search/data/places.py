@@ -1,6 +1,8 @@
 """Where a task's relative paths are looked up."""
 
 import os
+from collections.abc import Iterator
+from glob import has_magic
 from pathlib import Path
 
 from utuning_search.common.errors import InputError
@@ -16,7 +18,24 @@ def searched(data_dir: Path | None) -> list[Path]:
 def look_up(path: str, data_dir: Path | None) -> Path | None:
     """A data file or folder, absolute or in the first of `searched` that has it; None if none does."""
     candidates = (folder / path for folder in searched(data_dir))  # an absolute path stands for itself
-    return next((candidate for candidate in candidates if candidate.exists()), None)
+    return next((candidate for candidate in candidates if is_there(candidate)), None)
+
+
+def is_there(place: Path) -> bool:
+    """Whether a file or folder exists, or some that a pattern such as photos/train-*.parquet fits."""
+    return place.exists() or next(matching(place), None) is not None
+
+
+def matching(pattern: Path) -> Iterator[Path]:
+    """Files that a pattern with *, ? or [...] in it fits; none for a path without."""
+    base = fixed(pattern)
+    if base != pattern:
+        yield from (path for path in base.glob(str(pattern.relative_to(base))) if path.is_file())
+
+
+def fixed(pattern: Path) -> Path:
+    """The folder that a pattern begins with; a path without one itself."""
+    return next(path for path in (pattern, *pattern.parents) if path.exists() or not has_magic(str(path)))
 
 
 def find_data(path: str, data_dir: Path | None, where: str) -> Path:

@@ -1,7 +1,7 @@
 """What every source of images offers: training images for whoever asks, test images for who holds a permit."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from utuning_search.backbones.preprocessing import Preprocessing
-from utuning_search.data.decoding import Decoder
+from utuning_search.data.decoding import Decoder, Opener
 from utuning_search.data.permit import TestPermit, check_permit
 from utuning_search.data.spec import DataSpec
 
@@ -55,11 +55,15 @@ class Source(ABC):
 
     def __init__(self, spec: DataSpec, preprocessing: Preprocessing, data_dir: Path | None) -> None:
         self.spec, self.preprocessing, self.data_dir = spec, preprocessing, data_dir
-        self.decoder = Decoder(examples=self.files)
+        self.decoder = Decoder(examples=self.examples)
 
-    def files(self) -> Sequence[Path]:
-        """Image files that settle how bright samples are read, see `Decoder`; none where pictures lie in arrays."""
+    def examples(self) -> Iterable[Opener]:
+        """Training pictures that settle how bright samples are read, see `Decoder`; none where none is deep."""
         return ()
+
+    def notes(self) -> Iterator[str]:
+        """What was done to some pictures, a line each."""
+        return self.decoder.notes()
 
     @property
     @abstractmethod
@@ -70,11 +74,6 @@ class Source(ABC):
     @abstractmethod
     def classes(self) -> tuple[str, ...]:
         """Names by label; may be empty before `train`."""
-
-    def paths(self, part: Part) -> Sequence[Path]:
-        """Files of a part's images; none where pictures lie in arrays, or nobody needs to compare them."""
-        del part
-        return ()
 
     @abstractmethod
     def train(self) -> Part:

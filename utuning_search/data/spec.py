@@ -4,8 +4,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from utuning_search.common.errors import InputError, nearest
+from utuning_search.common.wording import listed
 
-SOURCES = ("digits", "imagefolder", "torchvision")
+STORED = "stored"
+OWN = ("imagefolder", "csv", "parquet", STORED)  # images that a user brings
+SOURCES = ("digits", "torchvision", *OWN)
 DATASETS = (
     "CIFAR10",
     "CIFAR100",
@@ -17,8 +20,8 @@ DATASETS = (
     "StanfordCars",
     "SVHN",
 )
-FOLDER_KEYS = ("held_out", "train_folder", "test_folder", "scarce")
-LATER = ("dataset", "limit", *FOLDER_KEYS)  # keys of a task's data that older studies have not
+OWN_KEYS, FOLDER_KEYS = ("held_out", "scarce"), ("train_folder", "test_folder")
+LATER = ("dataset", "limit", *OWN_KEYS, *FOLDER_KEYS)  # keys of a task's data that older studies have not
 SEEDS = 1 << 32  # as many as numpy's generators take
 
 
@@ -27,17 +30,20 @@ class DataSpec:
     """Which images, and how they are split. The test images are no part of any split here.
 
     Attributes:
-        source: "digits" (of scikit-learn), "imagefolder" (root/train/<class>/*, root/test/<class>/*), or
-            "torchvision" (one of its datasets, from files that are there).
-        root: The image folder, or where torchvision looks for its files; relative to the data directory.
+        source: "digits" (of scikit-learn), "imagefolder" (root/train/<class>/*, root/test/<class>/*), "csv" (a file
+            with the columns path, label and perhaps split), "parquet" (files with the columns image and label),
+            "stored" (given from Python, see `own_data`; root is below the study's folder), or "torchvision" (one of
+            its datasets, from files that are there).
+        root: The image folder, the CSV, the Parquet file, a folder of these or a pattern; or where torchvision looks
+            for its files; relative to the data directory.
         dataset: The name of torchvision's class.
         proxy: Training images that trials see.
         validation: Images that trials are compared on.
         seed: Of the stratified splits.
         views: Fixed views of each training image: 1 is the image, 2 adds its mirror image.
         limit: Training images the task has at all, finals included: a stratified sample by seed; 0 takes everything.
-        held_out: Share of each class that an imagefolder without split folders, root/<class>/**, keeps for the test;
-            0 where root/train and root/test are there.
+        held_out: Share of each class that is kept for the test: of an imagefolder without split folders,
+            root/<class>/**, or of a table without splits; 0 where images lie apart for it.
         train_folder, test_folder: What those two are called.
         scarce: Whether classes of one image and folders of none are taken as they are, instead of refused. Every
             class is then split by itself: of one image it is trained on only, of two there is none for the test.
@@ -59,8 +65,8 @@ class DataSpec:
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise InputError("source", f"source is one of {', '.join(SOURCES)}", repr(self.source))
-        if (self.source == "imagefolder") != bool(self.root) and self.source != "torchvision":
-            raise InputError("root", "an imagefolder has a root, and digits have none", repr(self.root))
+        if (self.source in OWN) != bool(self.root) and self.source != "torchvision":
+            raise InputError("root", f"{listed(OWN)} have a root, and digits have none", repr(self.root))
         if (self.source == "torchvision") != bool(self.dataset):
             raise InputError("dataset", "torchvision, and nothing else, has a dataset", repr(self.dataset))
         if self.dataset and self.dataset not in DATASETS:
@@ -71,10 +77,10 @@ class DataSpec:
             raise InputError("limit", rule, self.limit)
         if not 0 <= self.held_out < 1:
             raise InputError("held_out", "held_out is a share, at least 0 and below 1", self.held_out)
-        if self.source != "imagefolder":
-            for name in FOLDER_KEYS:
-                if getattr(self, name) != _DEFAULTS[name]:
-                    raise InputError(name, "only an imagefolder has it", repr(getattr(self, name)))
+        for name in (*OWN_KEYS, *FOLDER_KEYS):
+            sources = OWN if name in OWN_KEYS else OWN[:1]
+            if self.source not in sources and getattr(self, name) != _DEFAULTS[name]:
+                raise InputError(name, f"only {listed(sources)} has it", repr(getattr(self, name)))
         if self.views not in (1, 2):
             raise InputError("views", "views is 1 or 2", self.views)
         for name in ("proxy", "validation"):

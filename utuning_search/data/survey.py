@@ -15,18 +15,21 @@ from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import counted, listed
 from utuning_search.data.layout import Tree, check_classes, differing, role_of, splits_of
 from utuning_search.data.listing import RULE, SUFFIXES, class_folders, files_below, images_below, is_folder, writable
+from utuning_search.data.places import fixed
+from utuning_search.data.spec import DataSpec
 from utuning_search.data.splits import held_out
 
 HELD_OUT = 0.2  # of each class, where a folder brings no test images of its own
+FOLDER = "imagefolder"
 UNBALANCED = 5  # the largest class, in times of the smallest; from there on a recommendation counts classes alike
 
 
 @dataclass(frozen=True)
 class Survey:
-    """An image folder as it was found.
+    """Images as they were found, in a folder or a table.
 
     Attributes:
-        root: Where the layout starts.
+        root: Where the layout starts; or the table.
         classes: Image files for training and validation by class; without split folders those for the test too.
         test: Image files for the test by class; None without split folders.
         train_folder, test_folder: Names of the split folders; empty without.
@@ -51,6 +54,27 @@ class Survey:
     others: dict[str, int] = field(default_factory=dict)
     inside: dict[str, list[str]] = field(default_factory=dict)
     dotted: dict[str, int] = field(default_factory=dict)
+    source: str = FOLDER
+
+    @property
+    def where(self) -> str:
+        """The images to train on in the user's words."""
+        return f"image folder {self.root / self.train_folder}" if self.source == FOLDER else f"data {self.root}"
+
+    @property
+    def name(self) -> str:
+        """A word for them: of the folder or the file, or of the folder that a pattern begins with."""
+        plain = fixed(self.root)
+        word = plain.stem if plain.suffix.lower() in (".csv", ".parquet") else plain.name
+        return "".join(c if c.isalnum() else "-" for c in word).strip("-") or "images"
+
+    def spec(self) -> DataSpec:
+        """A task's data of all these images, as many for each split as usual; its root is relative to this one's."""
+        root = self.root.name or str(self.root)
+        found = DataSpec(self.source, root, held_out=self.held_out, scarce=True)
+        if self.source != FOLDER:
+            return found
+        return replace(found, train_folder=self.train_folder or "train", test_folder=self.test_folder or "test")
 
     @property
     def held_out(self) -> float:
@@ -74,7 +98,7 @@ class Survey:
         if one:
             yield (
                 f"{counted(len(one), 'class')} of one image, {listed(one)}: trained on, but with no second image to "
-                "compare or test on, so no accuracy here says anything about it. Add images, or remove the folder."
+                "compare or test on, so no accuracy here says anything about it. Add images, or remove the class."
             )
         if two and self.test is None:
             yield (
@@ -118,7 +142,8 @@ class Survey:
             what = f"designs are compared on a part of '{self.train_folder}'" if role_of(name)[0] else "it is no split"
             yield f"'{name}' is not used: {what}."
         for name in self.unlabelled:
-            yield f"'{name}' is not used: it has no folder of any of the classes, so nobody knows what its images show."
+            lacks = "folder of any of the classes" if self.source == FOLDER else "label"
+            yield f"'{name}' is not used: it has no {lacks}, so nobody knows what its images show."
 
     @property
     def named(self) -> str:
@@ -189,22 +214,32 @@ def _dotted(folder: Path) -> dict[str, int]:
 
 
 def _checked(found: Survey) -> Survey:
-    where = f"image folder {found.root / found.train_folder}"
+    """As `checked`, with what may be meant where a folder holds one class."""
     if not found.classes:
         got = f"no image in {counted(len(found.empty), 'folder')}, {listed(found.empty)}"
-        raise DataError(where, RULE, got, f"Images are {' '.join(SUFFIXES)}.")
+        raise DataError(found.where, RULE, got, f"Images are {' '.join(SUFFIXES)}.")
+    todo = "Lay images out as <class>/<image>, a folder a class."
+    if len(found.classes) == 1:
+        below = found.root / found.train_folder / next(iter(found.classes))
+        inside = sorted(e.name for e in os.scandir(below) if is_folder(e))
+        if inside:
+            todo = f"Are the folders in it ({listed(inside)}) the classes? Then give --data {below}"
+    return checked(found, todo)
+
+
+def checked(found: Survey, todo: str = "") -> Survey:
+    """A survey of images that can be trained, compared and tested on.
+
+    Raises:
+        DataError: There is one class, which `todo` is said of, or too few images.
+    """
     if len(found.classes) == 1:
         (name,) = found.classes
-        inside = sorted(e.name for e in os.scandir(found.root / found.train_folder / name) if is_folder(e))
-        todo = "Lay images out as <class>/<image>, a folder a class."
-        if inside:
-            below = found.root / found.train_folder / name
-            todo = f"Are the folders in it ({listed(inside)}) the classes? Then give --data {below}"
-        raise DataError(where, "there are at least two classes", f"one, '{name}'", todo)
+        raise DataError(found.where, "there are at least two classes", f"one, '{name}'", todo)
     most = max(found.classes.values())
     if most < (2 if found.test is not None else 3):
         purpose = "train and to compare on" if found.test is not None else "train, to compare and to test on"
-        raise DataError(where, f"some class has images to {purpose}", f"{most} at most", "Add images.")
+        raise DataError(found.where, f"some class has images to {purpose}", f"{most} at most", "Add images.")
     if found.test is not None and not sum(found.test.values()):
         raise DataError(f"image folder {found.root / found.test_folder}", "it holds test images", "none")
     return found

@@ -1,6 +1,6 @@
 """Datasets that torchvision has a class for, from files that are there already; a door to torchvision."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,8 @@ from torch import Tensor
 from torchvision import datasets
 
 from utuning_search.common.errors import DataError, InputError
-from utuning_search.data.pixels import read_file, to_tensor
+from utuning_search.data.decoding import Opener
+from utuning_search.data.pixels import openers, read_file, to_tensor
 from utuning_search.data.places import look_up, searched
 from utuning_search.data.source import Part, Source
 from utuning_search.data.splits import hold_out
@@ -116,9 +117,9 @@ class Torchvision(Source):
         """The datasets whose images are not for the test, or hold all images where none are set apart."""
         return [self._open(arguments) for arguments in self._entry.train]
 
-    def files(self) -> Sequence[Path]:
+    def examples(self) -> Iterable[Opener]:
         listed = self._entry.files
-        return [Path(path) for part in self._parts for path in listed(part)] if listed else ()
+        return openers(Path(path) for part in self._parts for path in listed(part)) if listed else ()
 
     def train(self) -> Part:
         whole = self._part(self._parts)

@@ -6,6 +6,7 @@ LayerNorm, all others stay.
 
 from collections.abc import Iterable
 
+from utuning_search.designs.design import Design
 from utuning_search.designs.placement import Placement
 from utuning_search.tuners import GATE, LINEAR_OPERATIONS, NORM_OPERATIONS, QKV_PARTS, BackboneShape, Operation
 
@@ -37,6 +38,15 @@ def unmerged(placements: Iterable[Placement], shape: BackboneShape) -> tuple[Pla
         if operation not in kept and _folds_into_norm(rest, operation, shape):
             rest = [p for p in rest if p.operation != operation]
     return tuple(rest)
+
+
+def staying(design: Design, shape: BackboneShape) -> tuple[Placement, ...]:
+    """Of the placements of a design those that do not fold in some block, each once, in its order."""
+    placements = design.resolve(shape.depth).placements
+    left: list[Placement] = []
+    for block in range(1, shape.depth + 1):
+        left += unmerged([p for p in placements if block in p.block_numbers()], shape)
+    return tuple(p for p in placements if p in left)
 
 
 def _folded_into_linear(rest: list[Placement], operation: Operation, shape: BackboneShape) -> list[Placement]:

@@ -6,19 +6,22 @@ as soon as it is there; so a confirmation killed at any moment and run again end
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
+from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import InputError, StudyError, TrainingError
-from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.files import make_folder
 from utuning_search.common.locks import locked
 from utuning_search.common.seeds import derive_seed
-from utuning_search.data.loading import FinalData, check_test_data, load_final_data
+from utuning_search.data.decoded import FinalData, Store
+from utuning_search.data.loading import check_test_data, load_final_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.designs.design import Design
 from utuning_search.results import metrics
@@ -31,9 +34,9 @@ from utuning_search.results.predictions import Classes, keep_confidences, keep_l
 from utuning_search.results.rounds import Rounds
 from utuning_search.search.callbacks.base import Callback, FinalRecord
 from utuning_search.search.callbacks.telling import Telling, warn
-from utuning_search.search.layout import IMAGES, named, sweep
+from utuning_search.search.layout import IMAGES, images_in, named, removed, sweep
 from utuning_search.search.study import Study
-from utuning_search.training.context import SearchContext, load_backbone, load_search
+from utuning_search.training.context import SearchContext, data_path, load_backbone, load_search
 from utuning_search.training.full import FullTrainer
 from utuning_search.training.measurement import Measure
 from utuning_search.training.out_of_memory import note
@@ -150,25 +153,24 @@ def confirm(
     kind = resolve_device(device or study.local.get("device", "auto"))
     data_dir = data_dir or study.local.get("data_dir")
     runtime = Runtime(kind, study.spec.precision, data_dir)
-    context = load_search(study.spec.task, data_dir)
-    if context.data.digest != study.spec.data:
-        todo = "Give the data it was created with, or start a new study."
-        raise StudyError(f"study '{study.name}', data", f"its digest is {study.spec.data}", context.data.digest, todo)
-    data = load_final_data(study.spec.task.data, context.preprocessing, runtime.data_path, permit=TestPermit())
-    make_folder(study.folder / FINALS)
-    with locked(study.folder / FINALS, study.name, "confirms"):
-        sweep(study.folder / FINALS)
+    store = Store.beside(study.folder / FINALS / IMAGES)
+    with removed(store), ExitStack() as alone:
+        backbone, preprocessing = _checked(study, data_dir)
+        place = data_path(study.spec.task, data_dir, study.folder)
+        data = load_final_data(study.spec.task.data, preprocessing, place, permit=TestPermit(), store=store)
+        make_folder(study.folder / FINALS)
+        alone.enter_context(locked(study.folder / FINALS, study.name, "confirms"))
+        sweep(study.folder / FINALS, store)
         kept = kept_outcomes(study, finalists, recipe.epochs, augment, seeds, data.digest)
         keep_labels(study.folder, data.test.labels.numpy())
         count = default_workers(kind) if workers is None else workers
-        decoded = study.folder / FINALS / IMAGES
         by_key = {f.design.key: f for f in finalists}
         wanted = metrics.measured(study.objectives, metric)
         each = runtimes(runtime, count)
 
         def job(key: str, *missing: int) -> _Job:
             design = by_key[key].design
-            return _Job(study.spec.task, recipe, design, missing, augment, study.spec.seed, each, decoded, wanted)
+            return _Job(study.spec.task, recipe, design, missing, augment, study.spec.seed, each, store.folder, wanted)
 
         missing = {key: tuple(s for s in range(seeds) if (key, s) not in kept) for key in by_key}
         jobs: Iterator[_Job] = (job(key, *found) for key, found in missing.items() if found)
@@ -177,14 +179,12 @@ def confirm(
         work: Callable[[int, _Job], Iterator[_Trained]] = _in_process
         if count == 0:
             mirrored = study.spec.task.data.views > 1
-            trainer = FullTrainer(
-                context.backbone, context.preprocessing, data, runtime, mirrored=mirrored, measures=wanted
-            )
+            trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=wanted)
             work = partial(_train, trainer, data.digest, len(data.test.labels))
-        elif any(missing.values()):  # not every process decodes them again
-            write_atomically(decoded, data.save)
+        else:  # not every process decodes them again
+            data.save(store.folder)
         images, digest, notes = len(data.test.labels), data.digest, data.notes
-        del context, data
+        del backbone, data
         total = len(finalists) * seeds if rounds is None else None
         lost: dict[str, str] = {}
         telling = Telling(callbacks, on_trouble)
@@ -211,14 +211,24 @@ def confirm(
                     on_progress(Progress(by_key[outcome.key], outcome, len(kept), total))
         finally:
             telling.end()
-            with suppress(OSError):
-                decoded.unlink(missing_ok=True)
     if lost:
         design, reason = next(iter(lost.items()))
         todo = "What was finished is kept; try again, with fewer --workers if memory was short."
         raise StudyError("finalists", "each one is trained to its end", f"{len(lost)} not; {design}: {reason}", todo)
     finals, comparisons = judge(finals_of(study, finalists, kept), metric)
     return Confirmation(finals, recipe.epochs, augment, images, tuple(study.classes), comparisons, notes, metric)
+
+
+def _checked(study: Study, data_dir: str | None) -> tuple[nn.Module, Preprocessing]:
+    """The study's backbone, once it is known that its images are those it was created with."""
+    store = images_in(study.folder / FINALS, study.spec.task)
+    with removed(store):
+        context = load_search(study.spec.task, data_dir, store=store, home=study.folder)
+        found = context.data.digest
+    if found != study.spec.data:
+        todo = "Give the data it was created with, or start a new study."
+        raise StudyError(f"study '{study.name}', data", f"its digest is {study.spec.data}", found, todo)
+    return context.backbone, context.preprocessing
 
 
 def look_ahead(task: Task, context: SearchContext, data_dir: str | None = None) -> tuple[str, ...]:
@@ -235,7 +245,7 @@ def look_ahead(task: Task, context: SearchContext, data_dir: str | None = None) 
     Raises:
         DataError, InputError: A confirmation would be refused, and why.
     """
-    path = Runtime(data_dir=data_dir).data_path
+    path = context.data_path or Runtime(data_dir=data_dir).data_path
     return check_test_data(task.data, context.preprocessing, context.data, path, permit=TestPermit())
 
 

@@ -8,7 +8,6 @@ that luck and nothing else. What the choice of those images flatters is in both,
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +16,13 @@ from utuning_search.common.errors import InputError, StudyError, TrainingError
 from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.common.seeds import derive_seed
+from utuning_search.data.decoded import Store
 from utuning_search.designs.design import Design
 from utuning_search.results.finalists import Finalist
 from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.metrics import ACCURACY, measured
 from utuning_search.results.outcomes import FINALS, check_share, read_kept
-from utuning_search.search.layout import IMAGES, sweep
+from utuning_search.search.layout import images_in, removed, sweep
 from utuning_search.search.study import Study
 from utuning_search.training.context import load_search
 from utuning_search.training.measurement import Measure
@@ -148,17 +148,29 @@ def _train_all(
     wanted: tuple[Measure, ...],
 ) -> Iterator[Again]:
     """The trainings that are missing, as they end."""
-    context = load_search(study.spec.task, runtime.data_dir)
+    store = images_in(study.folder / FINALS, study.spec.task)
+    with removed(store):
+        yield from _train_stored(study, finalists, missing, runtime, count, wanted, store)
+
+
+def _train_stored(
+    study: Study,
+    finalists: dict[str, Finalist],
+    missing: dict[str, tuple[int, ...]],
+    runtime: Runtime,
+    count: int,
+    wanted: tuple[Measure, ...],
+    store: Store | None,
+) -> Iterator[Again]:
+    """As `_train_all`, on images that are decoded to a store."""
+    context = load_search(study.spec.task, runtime.data_dir, store=store, home=study.folder)
     if context.data.digest != study.spec.data:
         todo = "Give the data it was created with."
         raise StudyError(f"study '{study.name}', data", f"its digest is {study.spec.data}", context.data.digest, todo)
     work: Callable[[int, _Job], Iterator[Again]] = _in_process
-    images = None
     if count == 0:
         work = partial(_train, ProxyTrainer(study.spec.task, runtime, context, wanted))
-    elif study.spec.task.data.source != "digits":  # those are there at once
-        images = study.folder / FINALS / IMAGES
-        write_atomically(images, context.data.save)
+    images = None if store is None else store.folder
     del context
     each = runtimes(runtime, count)
     jobs = [
@@ -167,16 +179,11 @@ def _train_all(
         if found
     ]
     lost = []
-    try:
-        for index, found in run_each(work, jobs, count):
-            if isinstance(found, Lost):
-                lost.append(f"{jobs[index].design}: {found.reason}")
-            else:
-                yield replace(found, data=study.spec.data)
-    finally:
-        if images is not None:
-            with suppress(OSError):
-                images.unlink(missing_ok=True)
+    for index, found in run_each(work, jobs, count):
+        if isinstance(found, Lost):
+            lost.append(f"{jobs[index].design}: {found.reason}")
+        else:
+            yield replace(found, data=study.spec.data)
     if lost:
         todo = "What was finished is kept; try again, with fewer --workers if memory was short."
         raise StudyError("finalists", "each one is validated again", f"{len(lost)} not; {lost[0]}", todo)

@@ -1,13 +1,18 @@
 """What the last confirmation said of a design, read back from its tables."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from utuning_search.common.errors import StudyError
+from utuning_search.results.metrics import ACCURACY
 from utuning_search.results.outcomes import FINALS
 from utuning_search.results.statistics.paired import Comparison
 from utuning_search.results.tables import COMPARISONS_CSV, FINALS_CSV
 from utuning_search.results.words import compared
+
+T = TypeVar("T")
 
 
 def kept_advice(folder: Path, key: str) -> str:
@@ -18,12 +23,34 @@ def kept_advice(folder: Path, key: str) -> str:
     Raises:
         StudyError: Somebody changed the tables.
     """
+    return _read(folder, lambda: _advice(folder, key))
+
+
+def kept_interval(folder: Path, key: str) -> tuple[float, float] | None:
+    """The 95% interval of a design's mean test accuracy in the last confirmation of the study in `folder`.
+
+    None for a design that was not confirmed or was judged by another metric, and where nothing was kept to tell it.
+
+    Raises:
+        StudyError: Somebody changed the tables.
+    """
+    return _read(folder, lambda: _interval(folder, key))
+
+
+def _read(folder: Path, reading: Callable[[], T]) -> T:
     try:
-        return _advice(folder, key)
+        return reading()
     except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         where, rule = f"study '{folder.name}', {FINALS_CSV} and {COMPARISONS_CSV}", "they are as confirm wrote them"
         todo = "Confirm again, which writes them anew and trains nothing twice, or remove them."
         raise StudyError(where, rule, f"{type(error).__name__}: {error}", todo) from None
+
+
+def _interval(folder: Path, key: str) -> tuple[float, float] | None:
+    for final in _rows(folder / FINALS_CSV):
+        if final["key"] == key and final.get("metric", ACCURACY) == ACCURACY and final.get("test_low"):
+            return float(final["test_low"]), float(final["test_high"])
+    return None
 
 
 def _advice(folder: Path, key: str) -> str:

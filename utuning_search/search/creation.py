@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
+from utuning_search.data.decoded import Store
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.layout import LOCAL, SPEC, SPLITS, named, sweep
@@ -31,9 +32,15 @@ CREATING = "creating"  # where a study in a database is being created; empty onc
 
 
 def write_study(
-    folder: Path, spec: StudySpec, context: SearchContext, storage: str | None, device: str, data_dir: str | None
+    folder: Path,
+    spec: StudySpec,
+    context: SearchContext,
+    storage: str | None,
+    device: str,
+    data_dir: str | None,
+    images: Store | None = None,
 ) -> dict[str, Any]:
-    """Write a study's folder and its storage.
+    """Write a study's folder and its storage; `images` are decoded ones that lie in the folder already.
 
     Returns:
         Its settings of this machine, as in run.toml.
@@ -51,7 +58,7 @@ def write_study(
     make_folder(folder)
     with locked(folder, folder.name, "runs"), storage_errors(storage, folder):
         check_new(folder)  # again: another process may have been faster
-        sweep(folder)
+        sweep(folder, images)
         (folder / JOURNAL).unlink(missing_ok=True)  # of a creation that was killed; see check_new
         with _recorded(opened or open_storage(None, folder), folder, storage, spec, context):
             write_atomically(folder / SPLITS, json.dumps(context.data.index(), indent=1) + "\n")

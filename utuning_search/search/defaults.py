@@ -11,4 +11,5 @@ PRUNER = PRUNERS[0]
 LOGGERS = ("tensorboard", "mlflow")
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "parameters", "flops", "latency")
 OBJECTIVES = ("accuracy", "parameters")
+TASK, OWN_TASK = "digits", "imagefolder"  # the second where images are given: its backbone and recipe
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")  # shares of test images, by which finals can be compared

@@ -2,8 +2,8 @@
 
 import json
 import uuid
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,27 @@ import optuna
 import tomli_w
 from optuna.storages import BaseStorage
 
-from utuning_search.common.errors import InputError, StudyError
+from utuning_search.common.errors import StudyError
 from utuning_search.common.files import is_there, make_folder, write_atomically
 from utuning_search.common.locks import locked
-from utuning_search.common.toml import build, read_toml
-from utuning_search.data.decoding import Decoding
+from utuning_search.common.toml import read_toml
+from utuning_search.data.decoded import Store
+from utuning_search.data.given import OwnData
+from utuning_search.data.loading import write_given
+from utuning_search.data.looking import look_at
+from utuning_search.data.spec import STORED
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.callbacks.base import Callback, FinalRecord, Started
 from utuning_search.search.callbacks.telling import Telling, warn
 from utuning_search.search.creation import check_name, check_new, write_study
-from utuning_search.search.defaults import OBJECTIVES, PRUNER, SAMPLER
+from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, PRUNER, SAMPLER, TASK
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.kept_spec import refuse_another, settings
-from utuning_search.search.layout import IMAGES, LOCAL, SPEC, SPLITS, WEIGHTS, sweep
+from utuning_search.search.layout import LOCAL, SPEC, SPLITS, WEIGHTS, images_in, removed, sweep
 from utuning_search.search.leases import Heart, home
 from utuning_search.search.local import read_local
+from utuning_search.search.needs import Needs, needs_of
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.cost import full_fine_tuning
 from utuning_search.search.objectives.registry import Objectives, measures
@@ -38,16 +43,14 @@ from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.registry import sampler as sampler_of
 from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
-from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
+from utuning_search.search.storage import JOURNAL, storage_errors
+from utuning_search.search.stored import open_study
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
-from utuning_search.training.context import SearchContext, load_search
+from utuning_search.training.context import SearchContext, load_backbone, load_search
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
 from utuning_search.training.proxy import ProxyTrainer
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision, runtimes
 from utuning_search.training.task import Task
-from utuning_search.tuners import BackboneShape
-
-SHOWN = 5  # studies that an error names
 
 
 class Study:
@@ -58,35 +61,11 @@ class Study:
 
     def __init__(self, folder: Path, spec: StudySpec, storage_url: str | None, local: dict[str, Any]) -> None:
         self.folder, self.spec, self.local = folder, spec, local
-        self._loaded: SearchContext | None = None  # by create, for the run that follows it
+        # By create, for the run that follows it: the loaded task, and where its decoded images lie.
+        self._loaded: tuple[SearchContext, Store | None] | None = None
         self._url = storage_url
-        with storage_errors(storage_url, folder):
-            self._storage = open_storage(storage_url, folder)
-            try:
-                self._optuna = optuna.load_study(study_name=folder.name, storage=self._storage)
-            except KeyError:
-                raise _another(folder, storage_url, self._storage) from None
-            try:
-                attributes = self._optuna.user_attrs
-                shape, classes, stored = (attributes[name] for name in ("shape", "classes", "spec"))
-                decoding = attributes.get("decoding", {})
-            except KeyError:
-                raise StudyError(
-                    place_of(storage_url, folder), f"it holds the study '{folder.name}'", "nothing of it", RESTORE
-                ) from None
-        where = place_of(storage_url, folder)
-        try:
-            self.shape = build(BackboneShape, shape, f"{where}, shape")
-            self._stored = StudySpec.from_dict(stored, f"{where}, spec")
-        except AttributeError as error:  # no table at all
-            raise StudyError(where, "it holds the study's spec", f"AttributeError: {error}", RESTORE) from None
-        try:
-            self.decoding = Decoding.from_dict(decoding)  # of pictures, where files say little
-        except InputError as error:
-            raise StudyError(where, "it holds how pictures are read", error.got, RESTORE) from None
-        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
-            raise StudyError(where, "it holds the names of the study's classes", repr(classes)[:60], RESTORE)
-        self.classes: list[str] = classes
+        self._storage, self._optuna, kept = open_study(storage_url, folder)
+        self._stored, self.shape, self.decoding, self.classes = kept.spec, kept.shape, kept.decoding, kept.classes
         self.setting = Setting(self.shape, len(self.classes))
         self.scheduler = Scheduler(self._optuna, self._storage, spec, self.setting, local["owner"], self._keep_weights)
 
@@ -113,8 +92,9 @@ class Study:
     def create(
         cls,
         space: Space | str = "full",
-        task: Task | str = "digits",
+        task: Task | str | None = None,
         *,
+        data: Path | str | OwnData | None = None,
         name: str | None = None,
         studies_dir: Path | str = "studies",
         storage: str | None = None,
@@ -134,7 +114,9 @@ class Study:
 
         Args:
             space: A name, a path to a .toml file, or a space.
-            task: Likewise.
+            task: Likewise; None for "digits", or with `data` for "imagefolder", of which backbone and recipe are taken.
+            data: Images instead of the task's: a folder, a CSV or Parquet files, as `utuning-search run --data`; or
+                what `own_data` makes of a dataset or of arrays, which is decoded into the study's folder.
             sampler: A name or a sampler: what proposes designs.
             pruner: A name or a pruner: what stops trials at rungs; None for none.
             objectives: Names of what a front weighs.
@@ -150,7 +132,10 @@ class Study:
             InputError, DataError, BackboneError: Space, task, data or backbone cannot be used.
         """
         space = Space.load(space) if isinstance(space, str) else space
-        task = Task.load(task) if isinstance(task, str) else task
+        task = Task.load(task or (TASK if data is None else OWN_TASK)) if not isinstance(task, Task) else task
+        given = data if isinstance(data, OwnData) else None
+        if data is not None and (given is None or task.data.source != STORED):
+            task, data_dir = task.on_data(look_at(data if isinstance(data, OwnData) else Path(data)), data_dir)
         chosen = sampler_of(sampler) if isinstance(sampler, str) else sampler
         stops = pruner_of(pruner or "none") if isinstance(pruner, str | None) else pruner
         weighed = Objectives(tuple(objectives))
@@ -160,24 +145,31 @@ class Study:
         folder = Path(studies_dir) / name
         check_new(folder)
         resolved = resolve_device(device)
-        context = load_search(task, data_dir)
-        if examine is not None:
-            examine(context)
-        spec = StudySpec(
-            space=space,
-            task=task,
-            seed=seed,
-            sampler=chosen,
-            pruner=stops,
-            precision=resolve_precision(precision, resolved, task.backbone.name),
-            data=context.data.digest,
-            presets=tuple(presets),
-            limits=tuple(most.items()),
-            objectives=weighed,
-        )
-        local = write_study(folder, spec, context, storage, device, data_dir)
-        study = cls(folder, spec, storage, local)
-        study._loaded = context
+        store = images_in(folder, task)
+        kept = None if given is None else Store(folder / task.data.root)
+        with removed(kept, only_after_errors=True), removed(store, only_after_errors=True):
+            if given is not None and kept is not None:
+                write_given(given, kept.folder, load_backbone(task, data_dir)[1])
+            context = load_search(task, data_dir, store=store, home=folder)
+            if examine is not None:
+                examine(context)
+            spec = StudySpec(
+                space=space,
+                task=task,
+                seed=seed,
+                sampler=chosen,
+                pruner=stops,
+                precision=resolve_precision(precision, resolved, task.backbone.name),
+                data=context.data.digest,
+                presets=tuple(presets),
+                limits=tuple(most.items()),
+                objectives=weighed,
+            )
+            local = write_study(folder, spec, context, storage, device, data_dir, store)
+            study = cls(folder, spec, storage, local)
+        study._loaded = context, store
+        if store is not None:  # nobody may ever run it
+            weakref.finalize(study, store.remove)
         return study
 
     @classmethod
@@ -268,6 +260,7 @@ class Study:
         on_change: Callable[[Snapshot], None] | None = None,
         callbacks: Sequence[Callback] = (),
         on_trouble: Callable[[str], None] = warn,
+        on_loaded: Callable[[Needs], object] | None = None,
     ) -> bool:
         """Run trials until the budget is spent.
 
@@ -280,6 +273,7 @@ class Study:
             on_change: Called with each change, in this process.
             callbacks: Told of rungs and trials, in this process; what they raise does not end the run.
             on_trouble: Called with one line where a callback raises.
+            on_loaded: Called with what the run takes, once the images are decoded and before any training.
 
         Returns:
             Whether it ran to its end; False after Ctrl-C.
@@ -294,8 +288,9 @@ class Study:
             Interrupts() as interrupts,
         ):
             self._own()
+            loaded, self._loaded = self._loaded, None
             for folder in (self.folder, self.folder / WEIGHTS):
-                sweep(folder)
+                sweep(folder, loaded[1] if loaded else None)
             self.scheduler.reap()
             if retry_failed:
                 self.scheduler.retry_failed()
@@ -304,22 +299,29 @@ class Study:
             if spent(self.scheduler.history, budget, 0.0, 0, self.spec.task.recipe.epochs):
                 telling.end()
                 return True
+            created_with = data_dir is None or str(Path(data_dir).resolve()) == self.local.get("data_dir")
+            context, store = (loaded if created_with else None) or (None, images_in(self.folder, self.spec.task))
+            del loaded
+            place = data_dir or self.local.get("data_dir")
             try:
-                with interrupts.let_in():
-                    pool = self._pool(
-                        workers, device or self.local.get("device", "auto"), data_dir or self.local.get("data_dir")
-                    )
-            except KeyboardInterrupt:
-                telling.end()
-                return False
-            try:
-                with Heart(self.scheduler.leases.beat):
-                    return Runner(self.scheduler, pool, budget, interrupts, on_change, telling).loop()
+                with removed(store):
+                    try:
+                        with interrupts.let_in():
+                            context = context or load_search(self.spec.task, place, store=store, home=self.folder)
+                            if on_loaded is not None:
+                                on_loaded(needs_of(self.spec.task, context))
+                            kind = device or self.local.get("device", "auto")
+                            pool = self._pool(workers, kind, place, context, store)
+                            del context
+                    except KeyboardInterrupt:
+                        return False
+                    try:
+                        with Heart(self.scheduler.leases.beat):
+                            return Runner(self.scheduler, pool, budget, interrupts, on_change, telling).loop()
+                    finally:
+                        pool.close()
             finally:
-                pool.close()
                 telling.end()
-                with suppress(OSError):
-                    (self.folder / IMAGES).unlink(missing_ok=True)
 
     def started(self, finals: Sequence[FinalRecord] = ()) -> Started:
         """What callbacks are told of it where a run begins, or a confirmation that has these finals already."""
@@ -340,38 +342,21 @@ class Study:
         if not (self.folder / LOCAL).exists() or known != {k: self.local.get(k) for k in known}:
             self.remember(**known)
 
-    def _pool(self, workers: int | None, device: str, data_dir: str | None) -> Pool:
+    def _pool(
+        self, workers: int | None, device: str, data_dir: str | None, context: SearchContext, store: Store | None
+    ) -> Pool:
         kind = resolve_device(device)
         count = default_workers(kind) if workers is None else workers
         runtime = Runtime(kind, self.spec.precision, data_dir)
-        created_with = data_dir is None or str(Path(data_dir).resolve()) == self.local.get("data_dir")
-        context = (self._loaded if created_with else None) or load_search(self.spec.task, data_dir)
-        self._loaded = None
         if context.data.digest != self.spec.data:
             todo = "Give the data it was created with, or start a new study."
             raise StudyError(f"study '{self.name}', data", f"its digest is {self.spec.data}", context.data.digest, todo)
         if count == 0:
             return InlinePool(ProxyTrainer(self.spec.task, runtime, context, measures(self.objectives)))
-        images = None
-        if self.spec.task.data.source != "digits":  # those are there at once
-            images = self.folder / IMAGES
-            write_atomically(images, context.data.save)
-        del context
+        images = None if store is None else store.folder
         return ProcessPool(self.spec.task, runtimes(runtime, count), images, measures(self.objectives))
 
     def _keep_weights(self, trial: int, weights: bytes) -> None:
         path = self.weights_file(trial)
         make_folder(path.parent)
         write_atomically(path, weights)
-
-
-def _another(folder: Path, url: str | None, storage: BaseStorage) -> StudyError:
-    """What is said where a storage holds no study of a folder's name."""
-    where, rule = place_of(url, folder), f"it holds the study '{folder.name}'"
-    names = optuna.get_all_study_names(storage)
-    if url is None and len(names) == 1:  # a folder's journal has one
-        todo = f"Call the folder {names[0]} again, as a study has its folder's name."
-        return StudyError(where, rule, f"the study '{names[0]}'", todo)
-    got = f"others: {', '.join(names[:SHOWN])}{', ...' if names[SHOWN:] else ''}" if names else "nothing of it"
-    todo = f"If its folder was renamed, call it again what the study is called. {RESTORE}" if names else RESTORE
-    return StudyError(where, rule, got, todo)

@@ -9,9 +9,10 @@ from torch import nn
 from utuning_search.backbones import loading
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.registry import adapter_of
-from utuning_search.backbones.spec import BackboneSpec
-from utuning_search.data.loading import SearchData, load_search_data
+from utuning_search.data.decoded import SearchData, Store
+from utuning_search.data.loading import load_search_data
 from utuning_search.data.places import find_data
+from utuning_search.data.spec import STORED
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
 from utuning_search.tuners import BackboneShape
@@ -19,19 +20,20 @@ from utuning_search.tuners import BackboneShape
 
 @dataclass(frozen=True)
 class SearchContext:
-    """A task, loaded: what designs are attached to, trained and compared on."""
+    """A task, loaded: what designs are attached to, trained and compared on; `data_path` is where its images are."""
 
     backbone: nn.Module
     preprocessing: Preprocessing
     shape: BackboneShape
     data: SearchData
+    data_path: Path | None = None
 
 
 def load_backbone(task: Task, data_dir: str | None) -> tuple[nn.Module, Preprocessing]:
     """A task's frozen backbone on the CPU, and how its images are prepared."""
     spec = task.backbone
     with torch.random.fork_rng(devices=[]):  # timm draws fresh weights before it loads the real ones
-        model = loading.load_backbone(spec.name, _checkpoint(spec, data_dir), spec.image_size or None)
+        model = loading.load_backbone(spec.name, checkpoint_of(task, data_dir), spec.image_size or None)
     return model, loading.preprocessing_of(model, spec.name, spec.crop)
 
 
@@ -39,19 +41,41 @@ def backbone_digest(task: Task, data_dir: str | None) -> str:
     """Of the weights of a task's backbone, as they are read."""
     spec = task.backbone
     with torch.random.fork_rng(devices=[]):
-        return loading.load_digested(spec.name, _checkpoint(spec, data_dir), spec.image_size or None)[1]
+        return loading.load_digested(spec.name, checkpoint_of(task, data_dir), spec.image_size or None)[1]
 
 
-def _checkpoint(spec: BackboneSpec, data_dir: str | None) -> Path | None:
-    path = Runtime(data_dir=data_dir).data_path
+def checkpoint_of(task: Task, data_dir: str | None) -> Path | None:
+    """The local file with the weights of a task's backbone; None where they are not in one."""
+    spec, path = task.backbone, Runtime(data_dir=data_dir).data_path
     return find_data(spec.checkpoint, path, "task backbone, checkpoint") if spec.checkpoint else None
 
 
-def load_search(task: Task, data_dir: str | None, images: Path | None = None) -> SearchContext:
-    """Everything of a task that a search needs, on the CPU; `images` are already decoded ones, see SearchData.save."""
+def load_search(
+    task: Task,
+    data_dir: str | None,
+    images: Path | None = None,
+    store: Store | None = None,
+    home: Path | None = None,
+) -> SearchContext:
+    """Everything of a task that a search needs, on the CPU.
+
+    Args:
+        task: To load.
+        data_dir: Where its relative paths start.
+        images: Already decoded ones, see SearchData.save.
+        store: Where images are decoded to and saved; None for memory.
+        home: The study's folder, which may hold the images.
+    """
     model, preprocessing = load_backbone(task, data_dir)
     if images is None:
-        data = load_search_data(task.data, preprocessing, Runtime(data_dir=data_dir).data_path)
+        data = load_search_data(task.data, preprocessing, data_path(task, data_dir, home), store)
+        if store is not None:
+            data.save(store.folder)
     else:
         data = SearchData.restore(images)
-    return SearchContext(model, preprocessing, adapter_of(model).shape, data)
+    return SearchContext(model, preprocessing, adapter_of(model).shape, data, data_path(task, data_dir, home))
+
+
+def data_path(task: Task, data_dir: str | None, home: Path | None) -> Path | None:
+    """Where a task's images are looked up: those that were given from Python lie in the study's folder."""
+    return home if task.data.source == STORED else Runtime(data_dir=data_dir).data_path

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from utuning_search.backbones.merge import merge
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.data.loading import FinalData
+from utuning_search.data.decoded import FinalData
 from utuning_search.designs.design import Design
 from utuning_search.training import augmentation
 from utuning_search.training.loop import accuracy_of

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common import bundled
 from utuning_search.common.errors import InputError, refuse_unknown_keys
 from utuning_search.common.toml import build, read_toml
-from utuning_search.data.spec import DataSpec, data_table
+from utuning_search.data.spec import STORED, DataSpec, data_table
+from utuning_search.data.survey import Survey
 from utuning_search.training.recipe import Recipe
 
 
@@ -54,6 +56,25 @@ class Task:
         if image_size is not None:
             spec = replace(spec, image_size=image_size)
         return replace(self, backbone=spec)
+
+    def on_data(self, found: Survey, data_dir: str | None = None) -> tuple["Task", str | None]:
+        """This task on other images, as many for each split, and the data directory that it then wants.
+
+        Args:
+            found: The images.
+            data_dir: Where the backbone's checkpoint is looked up, if the caller needs one; the images are then named
+                by their place in it, or by their absolute path.
+        """
+        spec, own = found.spec(), self.data
+        place: str | None = str(found.root.parent)
+        if found.source == STORED:
+            place = data_dir
+        elif data_dir is not None:
+            base, place = Path(data_dir).resolve(), data_dir
+            root = found.root.relative_to(base) if found.root.is_relative_to(base) else found.root
+            spec = replace(spec, root=str(root))
+        spec = replace(spec, proxy=own.proxy, validation=own.validation, seed=own.seed, views=own.views)
+        return replace(self, name=found.name, data=spec, description=f"images of {found.root.name}"), place
 
     def to_dict(self) -> dict[str, Any]:
         tables = {"backbone": self.backbone.to_dict(), "data": data_table(self.data), "training": self.recipe.to_dict()}

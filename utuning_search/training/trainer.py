@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.data.loading import Split
+from utuning_search.data.decoded import Split
 from utuning_search.designs.design import Design
 from utuning_search.training.latency import latency_ms
 from utuning_search.training.loop import Epoch, Examples, Forward, predict, train

@@ -10,8 +10,8 @@ from pathlib import Path
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import make_folder
 from utuning_search.results.confirm import Progress, confirm
-from utuning_search.results.export import export_trial
 from utuning_search.results.exported import README, TUNER_WEIGHTS
+from utuning_search.results.exports.tuner import export_trial
 from utuning_search.results.finalists import strongest_presets
 from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.recommend.prepare import check_free

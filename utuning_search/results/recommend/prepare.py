@@ -8,8 +8,11 @@ from typing import Any
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common.errors import StudyError
-from utuning_search.data.spec import DataSpec
-from utuning_search.data.survey import Survey, survey
+from utuning_search.data.given import OwnData
+from utuning_search.data.looking import look_at
+from utuning_search.data.places import is_there
+from utuning_search.data.spec import STORED, DataSpec
+from utuning_search.data.survey import Survey
 from utuning_search.designs.spaces.space import Space
 from utuning_search.results.confirm import look_ahead
 from utuning_search.results.exported import README, TUNER_TOML, TUNER_WEIGHTS
@@ -34,7 +37,7 @@ WIDE, RATES = 384, (0.005, 0.002)  # wider backbones want smaller steps
 
 
 def prepare(
-    data: Path,
+    data: Path | OwnData,
     out: Path,
     *,
     max_parameters: int,
@@ -63,25 +66,17 @@ def prepare(
         InputError, DataError: The folder, its images or a setting cannot be used; nothing has been written.
         StudyError: `out` holds a recommendation already, or the study of another call.
     """
-    found = survey(data)
+    found = look_at(data)
     if on_survey is not None:
         on_survey(found)
     check_free(out)
     kind = resolve_device(device)
     spec = _backbone(kind, backbone, checkpoint, image_size)
-    data_spec = DataSpec(
-        "imagefolder",
-        found.root.name or str(found.root),
-        held_out=found.held_out,
-        train_folder=found.train_folder or "train",
-        test_folder=found.test_folder or "test",
-        scarce=True,
-        views=2 if mirror else 1,
-    )
-    data_dir = str(found.root.parent)
+    data_spec = replace(found.spec(), views=2 if mirror else 1)
+    data_dir = None if found.source == STORED else str(found.root.parent)
     if (out / STUDY / SPEC).exists():
         return _earlier(out, found, spec, data_spec, max_parameters, seconds, seed, metric)
-    draft = Task(_name(found.root), spec, data_spec)
+    draft = Task(found.name, spec, data_spec)
     model, preprocessing = load_backbone(draft, data_dir)
     runtime = Runtime(kind, resolve_precision("auto", kind, spec.name), data_dir)
     cost = Cost(*image_seconds(model, preprocessing, runtime))
@@ -103,6 +98,7 @@ def prepare(
         seed=seed,
         device=device,
         data_dir=data_dir,
+        data=data if isinstance(data, OwnData) else None,
         presets=PRESETS,
         max_parameters=max_parameters,
         objectives=_weighed(chosen_by),
@@ -142,8 +138,8 @@ def _earlier(
     there = Study.load(STUDY, studies_dir=out)
     task, folder = there.spec.task, there.local.get("data_dir", "")
     before = Path(folder) / task.data.root
-    moved = before != found.root
-    if moved and before.exists():
+    moved = found.source != STORED and before != found.root  # those were kept when the study was created
+    if moved and is_there(before):
         todo = "Choose another folder with --out."
         raise StudyError(f"study in {there.folder}", f"its images lie in {folder}", found.root.parent, todo)
     if moved and found.root.name != task.data.root:
@@ -152,7 +148,7 @@ def _earlier(
             f"study in {there.folder}", f"its images lie in a '{task.data.root}'", f"'{found.root.name}'", todo
         )
     same = replace(data, proxy=task.data.proxy, validation=task.data.validation, limit=task.data.limit)
-    wanted = replace(task, name=_name(found.root), backbone=backbone, data=same)
+    wanted = replace(task, name=found.name, backbone=backbone, data=same)
     asked: dict[str, Any] = {} if metric is None else {"objectives": Objectives(_weighed(metric))}
     study = Study.load(STUDY, studies_dir=out, task=wanted, max_parameters=limit, seed=seed, **asked)
     if moved:  # whether these are the images it was created with, their digest says
@@ -163,8 +159,3 @@ def _earlier(
 
 def _weighed(metric: str) -> tuple[str, ...]:
     return (metric, *OBJECTIVES[1:])
-
-
-def _name(folder: Path) -> str:
-    """A task's name from a folder's."""
-    return "".join(c if c.isalnum() else "-" for c in folder.name).strip("-") or "images"

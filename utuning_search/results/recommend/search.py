@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from utuning_search.data.survey import Survey
 from utuning_search.results.recommend.plan import Plan
 from utuning_search.search.budget import Budget
+from utuning_search.search.needs import Needs
 from utuning_search.search.runner import Snapshot
 from utuning_search.search.study import Study
 from utuning_search.training.runtime import default_workers, resolve_device
@@ -35,14 +36,18 @@ class Search:
 
 
 def search(
-    prepared: Search, *, workers: int | None = None, on_change: Callable[[Snapshot], None] | None = None
+    prepared: Search,
+    *,
+    workers: int | None = None,
+    on_change: Callable[[Snapshot], None] | None = None,
+    on_loaded: Callable[[Needs], object] | None = None,
 ) -> bool:
     """Run the search for the time it has left; False after Ctrl-C."""
     study = prepared.study
     spent = sum(r.seconds for r in study.trials()) / at_once(study.local.get("device", "auto"), workers)
     # At least a moment: what one earlier call found may be nothing yet.
     budget = Budget(MOST_DESIGNS, seconds=max(prepared.search_seconds - spent, 1.0))
-    return study.run(budget, workers=workers, on_change=on_change)
+    return study.run(budget, workers=workers, on_change=on_change, on_loaded=on_loaded)
 
 
 def at_once(device: str, workers: int | None) -> int:

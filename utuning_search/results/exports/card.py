@@ -22,7 +22,6 @@ def card(study: Study, record: TrialRecord, table: dict[str, Any], folder: str) 
     """The text; `table` is what tuner.toml holds, `folder` the name to load it by."""
     task, cite = study.spec.task, "\n\n".join(table["provenance"]["cite"])
     where = ', data_dir="DATA_DIR"' if task.backbone.checkpoint else ""
-    size = study.shape
     lines = [
         f"# A tuner for `{task.backbone.name}` on `{task.name}`",
         "",
@@ -32,16 +31,32 @@ def card(study: Study, record: TrialRecord, table: dict[str, Any], folder: str) 
         USED,
         "```",
         "",
-        f"- Design: {record.design}",
-        f"- Validation accuracy: {record.accuracy:.4f} (it was chosen on these images: measure on your own)",
-        *(f"- {o.label[0].upper()}{o.label[1:]}: {o.text(record.values[o.name])}" for o in _others(study)),
-        *_confirmed(table["metrics"], table["provenance"]["trained_on"] == TRAINED_ON[True]),
-        *(f"- On the test images {text}" for text in (kept_advice(study.folder, record.key),) if text),
-        f"- Trainable parameters: {record.parameters:,} with head, {table['metrics']['tuner_parameters']:,} without; "
-        f"the frozen backbone has {size.parameters:,}",
-        f"- Trial {record.number} of study `{study.name}` (digest {study.spec.digest})",
+        *facts(study, record, table),
     ]
     return "\n".join(lines) + (f"\n\nPlease cite:\n\n```bibtex\n{cite}\n```\n" if cite else "\n")
+
+
+def facts(
+    study: Study, record: TrialRecord, table: dict[str, Any], *, validation: str = "", test: str = ""
+) -> list[str]:
+    """What a tuner is and how good, a line of a list each.
+
+    Args:
+        study, record: Of the trial.
+        table: What tuner.toml holds.
+        validation, test: What is said in brackets after the accuracy on these images, or nothing.
+    """
+    chosen = f"{validation}; it was" if validation else "it was"
+    return [
+        f"- Design: {record.design}",
+        f"- Validation accuracy: {record.accuracy:.4f} ({chosen} chosen on these images: measure on your own)",
+        *(f"- {o.label[0].upper()}{o.label[1:]}: {o.text(record.values[o.name])}" for o in _others(study)),
+        *_confirmed(table["metrics"], table["provenance"]["trained_on"] == TRAINED_ON[True], test),
+        *(f"- On the test images {text}" for text in (kept_advice(study.folder, record.key),) if text),
+        f"- Trainable parameters: {record.parameters:,} with head, {table['metrics']['tuner_parameters']:,} without; "
+        f"the frozen backbone has {study.shape.parameters:,}",
+        f"- Trial {record.number} of study `{study.name}` (digest {study.spec.digest})",
+    ]
 
 
 def _others(study: Study) -> list[Objective]:
@@ -49,14 +64,15 @@ def _others(study: Study) -> list[Objective]:
     return [o for o in study.objectives if o.name not in ("accuracy", "parameters")]
 
 
-def _confirmed(metrics: dict[str, Any], confirmed: bool) -> list[str]:
+def _confirmed(metrics: dict[str, Any], confirmed: bool, interval: str) -> list[str]:
     if "test_seeds" not in metrics:
         return []
     spread = f" ± {metrics['test_accuracy_sd']:.4f}" if "test_accuracy_sd" in metrics else ""
     seeds = f"{metrics['test_seeds']} seeds" if metrics["test_seeds"] > 1 else "one seed"
+    within = f" ({interval})" if interval else ""
     return [
-        f"- Test accuracy of the design: {metrics['test_accuracy_mean']:.4f}{spread}, trained on all training images "
-        f"with {seeds}; {WEIGHTS_SAID[confirmed]}",
+        f"- Test accuracy of the design: {metrics['test_accuracy_mean']:.4f}{spread}{within}, "
+        f"trained on all training images with {seeds}; {WEIGHTS_SAID[confirmed]}",
         *(
             f"- Test {name.replace('_', ' ')} of the design: {metrics[f'test_{name}_mean']:.4f}"
             for name in METRICS[1:]

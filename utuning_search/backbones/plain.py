@@ -1,0 +1,90 @@
+"""A tuned model that has folded into its backbone, as timm's own model with a head: weights, and timm's config.json."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from utuning_search.backbones.embedded.architecture import GLYPH_VIT, TIMM_ARGS, TIMM_NAME
+from utuning_search.backbones.origin import origin_of
+from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.common.errors import BackboneError
+
+QKV = "qkv.bias"  # how names of biases end that timm switches by themselves; others go together
+KEPT = ("fixed_input_size", "first_conv", "classifier")  # of timm's own configuration of a model
+
+
+def as_timm(
+    model: TunedModel, spec: BackboneSpec, preprocessing: Preprocessing, classes: tuple[str, ...]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights of a timm model with a head that computes what `model` does, and the config.json that builds it.
+
+    Args:
+        model: Merged, with no tuner left.
+        spec: Of its backbone.
+        preprocessing: Of its images.
+        classes: Names by index of a logit.
+
+    Raises:
+        BackboneError: timm's model of that name has other tensors.
+    """
+    name, size = (spec.name, {"img_size": spec.image_size} if spec.image_size else {})
+    name, args = (TIMM_NAME, dict(TIMM_ARGS)) if name == GLYPH_VIT else (name.partition(".")[0], size)
+    state = {n: t.detach() for n, t in model.backbone.state_dict().items()}
+    target = _built(name, args, len(classes))
+    biases = [n for n in state.keys() - target.state_dict().keys() if n.endswith(".bias")]
+    if biases:  # a tuner gave a bias to maps that had none
+        args |= {"qkv_bias" if n.endswith(QKV) else "proj_bias": True for n in biases}
+        target = _built(name, args, len(classes))
+    own = target.state_dict()
+    state |= {n: torch.zeros_like(t) for n, t in own.items() if n not in state and n.endswith(".bias")}
+    state |= _heads(model, own)
+    wrong = sorted(state.keys() ^ own.keys()) or [n for n in own if own[n].shape != state[n].shape]
+    if wrong:
+        raise BackboneError(f"backbone '{spec.name}'", f"timm's {name} has the same tensors", ", ".join(wrong[:5]))
+    known: Mapping[str, Any] = getattr(target, "pretrained_cfg", {})
+    licence = origin_of(spec.name, spec.checkpoint).licence
+    config = {
+        "architecture": name,
+        "num_classes": len(classes),
+        "num_features": model.adapter.num_features,
+        "label_names": list(classes),
+        **({"model_args": args} if args else {}),
+        "pretrained_cfg": {
+            "input_size": [preprocessing.channels, preprocessing.image_size, preprocessing.image_size],
+            "interpolation": preprocessing.interpolation,
+            "crop_pct": preprocessing.crop,
+            "crop_mode": "center",
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "num_classes": len(classes),
+            "custom_load": False,
+            **{key: known[key] for key in KEPT if known.get(key) is not None},
+            **({"license": licence} if licence else {}),
+        },
+    }
+    return {n: state[n].clone().contiguous() for n in own}, config
+
+
+def load_plain(folder: Path) -> nn.Module:
+    """The model of a folder with config.json and model.safetensors, as any user of timm loads it, on the CPU."""
+    with torch.random.fork_rng(devices=[]):
+        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    return model.eval()
+
+
+def _built(name: str, args: Mapping[str, Any], classes: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):  # timm draws weights
+        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **args)
+    return model
+
+
+def _heads(model: TunedModel, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The head, under each name that the family has for one: of several, timm takes the mean of their logits."""
+    head = {"weight": model.head.weight.detach(), "bias": model.head.bias.detach()}
+    return {f"{p}{n}": t for p in model.adapter.head for n, t in head.items() if f"{p}{n}" in own}
