@@ -103,6 +103,7 @@ def test_tuner_lies_in_its_space_or_is_a_known_method_tried_beside_it(folder: Pa
 def test_presets_of_the_space_were_tried_first(folder: Path) -> None:
     """Under the names they had; what a name stands for may be put right in a later version, a record may not."""
     spec, trials = spec_of(folder), read_table(folder / TRIALS_CSV)
+    trials = trials[trials["state"] != "interrupted"]  # given back, and begun again
     count = len(spec.space.presets)
     assert list(trials["preset"][:count]) == [p.name for p in spec.space.presets]
     assert set(trials["state"][:count]) == {"complete"}
