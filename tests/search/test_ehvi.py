@@ -267,8 +267,25 @@ def test_some_proposals_aim_at_known_methods(monkeypatch: pytest.MonkeyPatch) ->
     some, aimed, never = proposed(ehvi.AIMED), proposed(1.0), proposed(0.0)
     assert all(key in pair for key, pair in zip(some, zip(aimed, never, strict=True), strict=True))
     assert some not in (aimed, never)
-    monkeypatch.setattr(Knowledge, "leads", lambda _self, designs, _rivals: np.zeros(len(designs)))
+    monkeypatch.setattr(Knowledge, "leads", lambda _self, designs, **_: np.zeros(len(designs)))
     assert proposed(1.0) == never
+
+
+def test_what_is_aimed_at_is_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little a lead is: it is not compared with a gain of hypervolume."""
+    one = study(Space.load("full"))
+    one.play(8)
+    asked: list[Design] = []
+
+    def leads(_self: Knowledge, designs: Sequence[Design], rivals: object) -> Any:
+        del rivals
+        first = not asked
+        asked.extend(designs)
+        return np.array([1e-12 * (first and i == 0) for i in range(len(designs))])
+
+    monkeypatch.setattr(ehvi, "AIMED", 1.0)
+    monkeypatch.setattr(Knowledge, "leads", leads)
+    assert QUICK.propose(request(one)) == asked[0]
 
 
 # Candidates

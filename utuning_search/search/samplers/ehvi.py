@@ -1,6 +1,5 @@
 """Bayesian optimization in the algebra of designs: the sampler that is made for these spaces."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -15,7 +14,6 @@ from utuning_search.search.objectives.registry import objective
 from utuning_search.search.samplers.base import Request, Sampler
 from utuning_search.search.samplers.candidates import Candidates
 from utuning_search.search.surrogate.costs import cost
-from utuning_search.search.surrogate.features import Floats
 from utuning_search.search.surrogate.knowledge import TRAINED, Circumstances, Knowledge
 from utuning_search.search.surrogate.threads import one_thread
 
@@ -60,8 +58,11 @@ class EHVISampler(Sampler):
         pool = candidates.around(known.parents, self.pool, methods)
         if not pool:  # everything was tried, or is too large
             return near.draw(rng)
-        worth = partial(_worth, known, candidates, bool(rng.random() < AIMED), rng)
+        improves, leads = partial(known.gains, rng=rng), partial(known.leads, rivals=_rivals(candidates))
+        worth = leads if rng.random() < AIMED else improves
         gains = worth(pool)
+        if worth is leads and not gains.any():  # no known method is left to aim at
+            worth, gains = improves, improves(pool)
         best = [pool[i] for i in np.argsort(-gains, kind="stable")[:BEST]]
         more = candidates.edits(best, EDITS, {design.key for design in pool})
         if more:
@@ -69,15 +70,9 @@ class EHVISampler(Sampler):
         return [*pool, *more][int(np.argmax(gains))]
 
 
-def _worth(
-    known: Knowledge, candidates: Candidates, aimed: bool, rng: np.random.Generator, designs: Sequence[Design]
-) -> Floats:
-    """What candidates are expected to be better by: than known methods, or where none is left, than the front."""
-    if aimed:
-        found = known.leads(designs, [(d, *candidates.at_other_rates([d])) for d in candidates.known if d.placements])
-        if found.any():
-            return found
-    return known.gains(designs, rng)
+def _rivals(candidates: Candidates) -> list[tuple[Design, ...]]:
+    """The known methods of the space, each at several rates."""
+    return [(d, *candidates.at_other_rates([d])) for d in candidates.known if d.placements]
 
 
 def _allowed(design: Design, request: Request) -> bool:
