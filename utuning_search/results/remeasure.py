@@ -119,11 +119,13 @@ def remeasure(
         if any(missing.values()):
             count = default_workers(kind) if workers is None else workers
             wanted = measured(study.objectives, found.metric)
-            for again in _train_all(study, by_key, missing, runtime, count, wanted):
-                write_atomically(_file(study, again.key, again.seed), json.dumps(asdict(again), indent=1) + "\n")
-                kept[again.key, again.seed] = again
-                if on_progress is not None:
-                    on_progress(by_key[again.key], again)
+            store = images_in(study.folder / FINALS, study.spec.task)
+            with removed(store):
+                for again in _train_all(study, by_key, missing, runtime, count, wanted, store):
+                    write_atomically(_file(study, again.key, again.seed), json.dumps(asdict(again), indent=1) + "\n")
+                    kept[again.key, again.seed] = again
+                    if on_progress is not None:
+                        on_progress(by_key[again.key], again)
     return replace(found, finals=tuple(_with(f, kept, seeds) for f in found.finals))
 
 
@@ -146,23 +148,9 @@ def _train_all(
     runtime: Runtime,
     count: int,
     wanted: tuple[Measure, ...],
-) -> Iterator[Again]:
-    """The trainings that are missing, as they end."""
-    store = images_in(study.folder / FINALS, study.spec.task)
-    with removed(store):
-        yield from _train_stored(study, finalists, missing, runtime, count, wanted, store)
-
-
-def _train_stored(
-    study: Study,
-    finalists: dict[str, Finalist],
-    missing: dict[str, tuple[int, ...]],
-    runtime: Runtime,
-    count: int,
-    wanted: tuple[Measure, ...],
     store: Store | None,
 ) -> Iterator[Again]:
-    """As `_train_all`, on images that are decoded to a store."""
+    """The trainings that are missing, as they end, on images that are decoded to a store."""
     context = load_search(study.spec.task, runtime.data_dir, store=store, home=study.folder)
     if context.data.digest != study.spec.data:
         todo = "Give the data it was created with."
