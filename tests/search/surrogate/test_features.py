@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.known_methods import PRESETS, Preset
 from utuning_search.designs.rates import rate_factor
@@ -26,15 +28,20 @@ from utuning_search.testing.pretend import SHAPE
 from utuning_search.tuners import (
     TUNERS,
     AdapterConfig,
+    BiasConfig,
     FactConfig,
+    Form,
     LoraConfig,
     NormConfig,
+    Operation,
     PromptConfig,
     Scale,
+    ScaleShiftConfig,
+    TunerConfig,
     operations,
 )
 
-from ...helpers import CASES
+from ...helpers import CASES, CLASSES, shape_of, tiny_vit
 
 RATE = 0.005
 NAMES = feature_names()
@@ -158,6 +165,34 @@ def test_a_placement_is_told_by_its_own_columns_and_no_others() -> None:
     assert told["depth of lora"] == told["depth at fc1"] == 0.5
     # Blocks 4 to 6 of 6: one of them in the second third, two in the last.
     assert parameters(told["size in part 3 of 3"]) == pytest.approx(2 * parameters(told["size in part 2 of 3"]))
+
+
+@pytest.mark.parametrize(("operation", "last"), [("attention", "proj"), ("mlp", "fc2")])
+@pytest.mark.parametrize("tuner", [ScaleShiftConfig(), BiasConfig(), AdapterConfig(2)], ids=lambda tuner: tuner.kind)
+def test_what_reads_an_output_alone_is_the_same_where_that_is_made(
+    tuner: TunerConfig, operation: Operation, last: Operation
+) -> None:
+    form: Form = "sequential" if "sequential" in tuner.forms else "parallel"
+    backbone = tiny_vit()
+    shape = shape_of(backbone)
+    designs = [Design((Placement(o, tuner, form),)).resolve(shape.depth) for o in (operation, last)]
+    one, other = (features(d, shape, RATE).tolist() for d in designs)
+    models = [TunedModel(backbone, d, CLASSES).eval() for d in designs]
+    for model in models:
+        torch.manual_seed(0)
+        for parameter in model.parameters_trained():
+            torch.nn.init.normal_(parameter, std=0.1)
+    images = torch.rand(2, 3, backbone.patch_embed.img_size[0], backbone.patch_embed.img_size[0])
+    assert one == other
+    at, made = (model(images) for model in models)
+    assert torch.allclose(at, made, atol=1e-5)
+
+
+def test_what_reads_an_input_is_not() -> None:
+    at = [
+        features(Design((Placement(o, AdapterConfig(2), "parallel"),)).resolve(6), SHAPE, RATE) for o in ("mlp", "fc2")
+    ]
+    assert at[0].tolist() != at[1].tolist()
 
 
 def test_the_widest_placement_of_a_kind_says_how_deep_it_goes() -> None:

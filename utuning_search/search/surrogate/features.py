@@ -24,6 +24,10 @@ PLACES = {
     "fc1": ("fc1",),
     "fc2": ("fc2",),
 }
+# The output of attention is that of its projection, and of the MLP that of fc2: a tuner that reads an output alone, or
+# nothing, is the same function at either, so that one that was tried is known at both.
+OUTPUTS = {"attention": "proj", "mlp": "fc2"}
+READS_NOTHING = "bias"
 LABELS = (
     "adapter",
     "conv",
@@ -64,7 +68,7 @@ def features(design: Design, shape: BackboneShape, learning_rate: float) -> Floa
         blocks, label = placement.block_numbers(), _label(placement)
         reached = range(blocks[0], shape.depth + 1) if placement.tuner.once else blocks
         share, size = len(reached) / shape.depth, placement.num_parameters(shape)
-        place = next(name for name, operations in PLACES.items() if placement.operation in operations)
+        place = _place(placement)
         kinds[label] += size
         places[place] += size
         covered[label], where[place] = max(covered[label], share), max(where[place], share)
@@ -120,6 +124,12 @@ def matrix(designs: Iterable[Design], shape: BackboneShape, learning_rate: float
 
 def _decades(size: float) -> float:
     return math.log10(1 + size) / SIZES
+
+
+def _place(placement: Placement) -> str:
+    found = next(name for name, operations in PLACES.items() if placement.operation in operations)
+    same = placement.form == "sequential" or placement.tuner.kind == READS_NOTHING
+    return OUTPUTS.get(found, found) if same else found
 
 
 def _label(placement: Placement) -> str:
