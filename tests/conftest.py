@@ -1,5 +1,6 @@
 """What every test gets: one thread, and small backbones."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from .helpers import IMAGE, same_snapshot, snapshot, tiny_vit
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.load_profile("tests")
 torch.set_num_threads(1)
+# Of the processes that tests start too: on busy cores two threads wait for each other, and a wait takes a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell starts what runs in the background with SIGINT ignored; tests of Ctrl-C would wait for ever.
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

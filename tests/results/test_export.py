@@ -1,5 +1,6 @@
 """An exported tuner is the trial's: in a new process, merged, by its own README; what is damaged is refused."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -75,9 +76,15 @@ def features(placement: Placement) -> set[tuple[object, ...]]:
     return {(*reading, placement.form), (*reading, *options.values()), (placement.operation,), (placement.scale,)}
 
 
+TOGETHER = 5  # tuners in a design at most: each design is trained, exported and loaded three times
+
+
 def designs() -> dict[str, Design]:
-    """Of all legal cases as many as it takes for every tuner, reading, form, corner, operation and scale."""
-    found = {
+    """Of all legal cases as many as it takes for every tuner, reading, form, corner, operation and scale.
+
+    Several share a design where they may; what merges shares none with what does not.
+    """
+    alone = {
         "linear-probe": Design((), RATE),
         "adapter": Design((Placement("mlp", AdapterConfig(2), "sequential"),)),
         "tri": Design(
@@ -88,14 +95,26 @@ def designs() -> dict[str, Design]:
             )
         ),
     }
+    packed: list[tuple[list[str], Design]] = []
     seen: set[tuple[object, ...]] = set()
     for i, case in enumerate(reversed(CASES)):
         placement = case.placement
         if features(placement) - seen:
             seen |= features(placement)
             blocks = "2" if placement.tuner.once else ("all", "last 1/2", "every 2")[i % 3]
-            found[case.name] = Design((replace(placement, blocks=blocks),), RATE)
-    return found
+            pack(packed, case.name, replace(placement, blocks=blocks))
+    return alone | {f"{names[0]}+{len(names) - 1}": design for names, design in packed}
+
+
+def pack(packed: list[tuple[list[str], Design]], name: str, placement: Placement) -> None:
+    """Add a tuner to the first design that may have it, or to a new one."""
+    for i, (names, design) in enumerate(packed):
+        alike = all(p.tuner.mergeable == placement.tuner.mergeable for p in design.placements)
+        if alike and len(names) < TOGETHER:
+            with contextlib.suppress(UTuningError):  # such as a bypass, which stands alone
+                packed[i] = ([*names, name], Design((*design.placements, placement), RATE))
+                return
+    packed.append(([name], Design((placement,), RATE)))
 
 
 DESIGNS = designs()
@@ -137,6 +156,8 @@ class Bench:
         )
         self.trainer = ProxyTrainer(self.study.spec.task, Runtime())
         self.data = self.trainer.data
+        self._backbone = loading.load_backbone("glyph_vit")
+        unfuse_attention(self._backbone)
         self._count = 100
 
     def train(self, design: Design) -> TrialRecord:
@@ -155,8 +176,7 @@ class Bench:
         """Of the first validation images, by the trainer's own model with the trial's weights."""
         assert record.design is not None
         tensors = safetensors.torch.load_file(self.study.weights_file(record.number))
-        model = TunedModel(loading.load_backbone("glyph_vit"), record.design, 10).eval()
-        unfuse_attention(model.backbone)
+        model = TunedModel(self._backbone, record.design, 10).eval()
         model.load_tuner_state_dict({k: v for k, v in tensors.items() if k not in (CHECK, SEAL)})
         with torch.no_grad():
             logits: Tensor = model(
