@@ -156,6 +156,7 @@ class Bench:
         )
         self.trainer = ProxyTrainer(self.study.spec.task, Runtime())
         self.data = self.trainer.data
+        self._normalise = load_search(self.study.spec.task, None).preprocessing.normalise
         self._backbone = loading.load_backbone("glyph_vit")
         unfuse_attention(self._backbone)
         self._count = 100
@@ -174,14 +175,18 @@ class Bench:
 
     def logits(self, record: TrialRecord) -> Tensor:
         """Of the first validation images, by the trainer's own model with the trial's weights."""
+        return self.computed(self.model(record))
+
+    def model(self, record: TrialRecord) -> TunedModel:
         assert record.design is not None
         tensors = safetensors.torch.load_file(self.study.weights_file(record.number))
         model = TunedModel(self._backbone, record.design, 10).eval()
         model.load_tuner_state_dict({k: v for k, v in tensors.items() if k not in (CHECK, SEAL)})
+        return model
+
+    def computed(self, model: TunedModel) -> Tensor:
         with torch.no_grad():
-            logits: Tensor = model(
-                load_search(self.study.spec.task, None).preprocessing.normalise(self.data.validation.images[:16])
-            )
+            logits: Tensor = model(self._normalise(self.data.validation.images[:16]))
         return logits
 
     def export(self, design: Design, name: str) -> Exported:
@@ -299,6 +304,25 @@ def test_the_tuner_was_trained(name: str, exported: dict[str, Exported]) -> None
     tuners = {k: v for k, v in tensors.items() if k.startswith("tuners.")}
     assert bool(tuners) == (name != "linear-probe")
     assert all(t.abs().max() > 0 for k, t in tuners.items())
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_each_tuner_of_a_design_would_be_missed(name: str, bench: Bench, exported: dict[str, Exported]) -> None:
+    """Where several share a design, none hides behind the others."""
+    model, check = bench.model(exported[name].record), exported[name].check
+    for placement in model.design.placements:
+        block = max(placement.block_numbers())
+        tuned = model.tuners[f"block_{block}"]
+        groups = tuned.inside if placement.form == "inside" else tuned.added  # type: ignore[union-attr]  # TunedBlock
+        weights = list(groups[placement.operation][tuned.names[placement]].parameters())  # type: ignore[index]
+        kept = [w.detach().clone() for w in weights]
+        with torch.no_grad():
+            for weight in weights:
+                weight.zero_()
+            assert (bench.computed(model) - check).abs().max() > 1e-5, placement
+            for weight, before in zip(weights, kept, strict=True):
+                weight.copy_(before)
+    assert torch.equal(bench.computed(model), check)
 
 
 @pytest.mark.parametrize("name", DESIGNS)
