@@ -1,5 +1,7 @@
 """What every test gets: one thread, and small backbones."""
 
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from torch import Tensor
 from xdist.scheduler import WorkStealingScheduling
 
 from utuning_search.backbones.loading import freeze
+from utuning_search.training import workers
 
 from .helpers import IMAGE, same_snapshot, snapshot, tiny_vit
 
@@ -20,6 +23,8 @@ from .helpers import IMAGE, same_snapshot, snapshot, tiny_vit
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.load_profile("tests")
 torch.set_num_threads(1)
+# Of the processes that tests start too: on busy cores two threads wait for each other, and a wait takes a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell starts what runs in the background with SIGINT ignored; tests of Ctrl-C would wait for ever.
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -66,6 +71,16 @@ def _unchanged(backbone: VisionTransformer) -> Iterator[VisionTransformer]:
 def images() -> Tensor:
     """Four normalised images for `tiny_vit`."""
     return torch.randn(4, 3, IMAGE, IMAGE, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture
+def warm_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forked off a fresh interpreter that has imported torch once, which takes each seconds otherwise.
+
+    For tests of what processes do; how they start and what they are spared is tested on those that users get.
+    """
+    multiprocessing.set_forkserver_preload(["utuning_search.training.pool", "utuning_search.results.confirm"])
+    monkeypatch.setattr(workers, "START", "forkserver")
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """The plug-in of `examples/plugin`, installed as pip would: what `docs/extending.md` shows is there, and runs."""
 
+import contextlib
 import csv
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 
 from utuning_search import testing
 
-from .cli.commands import TASK
+from .cli.commands import TASK, refused
 
 ROOT = Path(__file__).parents[1]
 PLUGIN = ROOT / "examples" / "plugin"
@@ -53,8 +54,8 @@ class Place:
     folder: Path
     installed: Path
 
-    def python(self, code: str, *arguments: str, plugin: bool = True) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join([str(ROOT), *([str(self.installed)] if plugin else [])])
+    def python(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(ROOT), str(self.installed)])
         return subprocess.run(
             [sys.executable, "-c", code, *arguments],
             cwd=self.folder,
@@ -66,9 +67,9 @@ class Place:
             stdin=subprocess.DEVNULL,
         )
 
-    def refused(self, *arguments: str, plugin: bool = True) -> str:
+    def refused(self, *arguments: str) -> str:
         """The one line of a refusal."""
-        done = self.python(COMMAND, *arguments, plugin=plugin)
+        done = self.python(COMMAND, *arguments)
         assert (done.returncode, done.stdout) == (2, ""), done
         assert re.fullmatch(r"utuning-search: error: [^\n]+\n", done.stderr), done.stderr
         return done.stderr.strip()
@@ -192,7 +193,8 @@ def test_its_tuner_is_exported_loaded_and_cited(studied: Studied) -> None:
 
 
 def test_without_it_its_study_is_refused(studied: Studied) -> None:
-    said = studied.place.refused("resume", "glu-digits", "--trials", "7", plugin=False)
+    with contextlib.chdir(studied.place.folder):
+        said = refused("resume", "glu-digits", "--trials", "7")  # in this process, which does not have it
     assert "studies/glu-digits/spec.toml, space, slot 'mlp': tuner is a known kind; got 'glu'. Known: adapter, " in said
     assert said.endswith("Others have to be installed.")
 

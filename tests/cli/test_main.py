@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 from .commands import INLINE, command, refused, succeeded, tree
@@ -69,6 +70,8 @@ def test_a_real_process_says_the_same(place: Path) -> None:
     script = "import sys; from utuning_search.cli import main; sys.exit(main())"  # as installed
     line = [sys.executable, "-c", script, "run", "--space", "ful"]
     environment = {"PYTHONPATH": str(HERE), "PATH": "/usr/bin:/bin", "HOME": str(place)}
+    # Where matplotlib keeps what it knows of fonts: it takes seconds to find out in a new home.
+    environment |= {"MPLCONFIGDIR": matplotlib.get_cachedir(), "OMP_NUM_THREADS": "1"}
     before = set(tree(place))
     done = subprocess.run(line, capture_output=True, text=True, cwd=place, env=environment, timeout=300, check=False)
     assert done.returncode == 2

@@ -272,6 +272,7 @@ def test_decoded_images_come_back_from_their_files(tmp_path: Path) -> None:
             assert torch.equal(mine.labels, theirs.labels)
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_a_study_decodes_each_image_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Creating and running it in one go, with workers in other processes: those decode none."""
     opened: Counter[str] = Counter()

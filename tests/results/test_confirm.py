@@ -186,6 +186,7 @@ def whole(place: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Study,
 # A function of (spec, design, seed)
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_finals_are_a_function_of_spec_design_and_seed(whole: tuple[Study, Confirmation], own: Path) -> None:
     """Neither what else is trained, nor in which order or process, nor the caller's random state decides."""
     study = load(own)
@@ -440,6 +441,7 @@ def test_the_table_of_comparisons_is_what_was_compared(whole: tuple[Study, Confi
 # Selection, measured
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_selection_bias_is_measured_by_fresh_trainings_on_the_proxy_split(own: Path) -> None:
     study = load(own)
     found = confirm(study, top=2, seeds=1, presets=[PRESET], workers=0)
@@ -991,6 +993,7 @@ def test_trials_are_confirmed_by_number(own: Path) -> None:
         assert f"--trial: it is the number of a complete trial in the study; got {got}." in error
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_decoded_test_images_take_the_permit_too(own: Path) -> None:
     study = load(own)
     decoded: list[Path] = []
@@ -1000,7 +1003,7 @@ def test_decoded_test_images_take_the_permit_too(own: Path) -> None:
         decoded.extend((study.folder / "finals").glob(f"{IMAGES}*"))
         shutil.copytree(decoded[0], own / "copy", dirs_exist_ok=True)
 
-    confirm(study, top=1, seeds=1, workers=1, on_progress=look)
+    confirm(study, trials=[study.front()[0].number], seeds=1, epochs=1, workers=1, on_progress=look)
     assert decoded
     assert not decoded[0].exists()  # they are for the processes of one run
     with pytest.raises(DataError, match="TestPermit"):

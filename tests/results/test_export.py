@@ -1,5 +1,6 @@
 """An exported tuner is the trial's: in a new process, merged, by its own README; what is damaged is refused."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -75,9 +76,15 @@ def features(placement: Placement) -> set[tuple[object, ...]]:
     return {(*reading, placement.form), (*reading, *options.values()), (placement.operation,), (placement.scale,)}
 
 
+TOGETHER = 5  # tuners in a design at most: each design is trained, exported and loaded three times
+
+
 def designs() -> dict[str, Design]:
-    """Of all legal cases as many as it takes for every tuner, reading, form, corner, operation and scale."""
-    found = {
+    """Of all legal cases as many as it takes for every tuner, reading, form, corner, operation and scale.
+
+    Several share a design where they may; what merges shares none with what does not.
+    """
+    alone = {
         "linear-probe": Design((), RATE),
         "adapter": Design((Placement("mlp", AdapterConfig(2), "sequential"),)),
         "tri": Design(
@@ -88,14 +95,26 @@ def designs() -> dict[str, Design]:
             )
         ),
     }
+    packed: list[tuple[list[str], Design]] = []
     seen: set[tuple[object, ...]] = set()
     for i, case in enumerate(reversed(CASES)):
         placement = case.placement
         if features(placement) - seen:
             seen |= features(placement)
             blocks = "2" if placement.tuner.once else ("all", "last 1/2", "every 2")[i % 3]
-            found[case.name] = Design((replace(placement, blocks=blocks),), RATE)
-    return found
+            pack(packed, case.name, replace(placement, blocks=blocks))
+    return alone | {f"{names[0]}+{len(names) - 1}": design for names, design in packed}
+
+
+def pack(packed: list[tuple[list[str], Design]], name: str, placement: Placement) -> None:
+    """Add a tuner to the first design that may have it, or to a new one."""
+    for i, (names, design) in enumerate(packed):
+        alike = all(p.tuner.mergeable == placement.tuner.mergeable for p in design.placements)
+        if alike and len(names) < TOGETHER:
+            with contextlib.suppress(UTuningError):  # such as a bypass, which stands alone
+                packed[i] = ([*names, name], Design((*design.placements, placement), RATE))
+                return
+    packed.append(([name], Design((placement,), RATE)))
 
 
 DESIGNS = designs()
@@ -137,6 +156,9 @@ class Bench:
         )
         self.trainer = ProxyTrainer(self.study.spec.task, Runtime())
         self.data = self.trainer.data
+        self._normalise = load_search(self.study.spec.task, None).preprocessing.normalise
+        self._backbone = loading.load_backbone("glyph_vit")
+        unfuse_attention(self._backbone)
         self._count = 100
 
     def train(self, design: Design) -> TrialRecord:
@@ -153,15 +175,18 @@ class Bench:
 
     def logits(self, record: TrialRecord) -> Tensor:
         """Of the first validation images, by the trainer's own model with the trial's weights."""
+        return self.computed(self.model(record))
+
+    def model(self, record: TrialRecord) -> TunedModel:
         assert record.design is not None
         tensors = safetensors.torch.load_file(self.study.weights_file(record.number))
-        model = TunedModel(loading.load_backbone("glyph_vit"), record.design, 10).eval()
-        unfuse_attention(model.backbone)
+        model = TunedModel(self._backbone, record.design, 10).eval()
         model.load_tuner_state_dict({k: v for k, v in tensors.items() if k not in (CHECK, SEAL)})
+        return model
+
+    def computed(self, model: TunedModel) -> Tensor:
         with torch.no_grad():
-            logits: Tensor = model(
-                load_search(self.study.spec.task, None).preprocessing.normalise(self.data.validation.images[:16])
-            )
+            logits: Tensor = model(self._normalise(self.data.validation.images[:16]))
         return logits
 
     def export(self, design: Design, name: str) -> Exported:
@@ -279,6 +304,25 @@ def test_the_tuner_was_trained(name: str, exported: dict[str, Exported]) -> None
     tuners = {k: v for k, v in tensors.items() if k.startswith("tuners.")}
     assert bool(tuners) == (name != "linear-probe")
     assert all(t.abs().max() > 0 for k, t in tuners.items())
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_each_tuner_of_a_design_would_be_missed(name: str, bench: Bench, exported: dict[str, Exported]) -> None:
+    """Where several share a design, none hides behind the others."""
+    model, check = bench.model(exported[name].record), exported[name].check
+    for placement in model.design.placements:
+        block = max(placement.block_numbers())
+        tuned = model.tuners[f"block_{block}"]
+        groups = tuned.inside if placement.form == "inside" else tuned.added  # type: ignore[union-attr]  # TunedBlock
+        weights = list(groups[placement.operation][tuned.names[placement]].parameters())  # type: ignore[index]
+        kept = [w.detach().clone() for w in weights]
+        with torch.no_grad():
+            for weight in weights:
+                weight.zero_()
+            assert (bench.computed(model) - check).abs().max() > 1e-5, placement
+            for weight, before in zip(weights, kept, strict=True):
+                weight.copy_(before)
+    assert torch.equal(bench.computed(model), check)
 
 
 @pytest.mark.parametrize("name", DESIGNS)

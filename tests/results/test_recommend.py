@@ -50,7 +50,7 @@ def _quick() -> Iterator[None]:
     """No clock decides: images cost what is said here, and a search ends after a few designs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(full_training, "MOST_ROUNDS", 2)
-        patch.setattr(prepare, "image_seconds", lambda *_: (0.05, 0.02))
+        patch.setattr(prepare, "image_seconds", lambda *_: (0.4, 0.1))  # so that a training is of 9 epochs
         patch.setattr(search, "MOST_DESIGNS", 6)
         patch.setattr(finish, "MOST_SEEDS", SEEDS)
         yield
@@ -544,17 +544,23 @@ def test_a_user_s_readme_is_left_alone(plain: Path, tmp_path: Path, capsys: pyte
     assert [p.name for p in tmp_path.iterdir()] == ["README.md"]
 
 
-def test_an_export_that_was_killed_is_written_again(own: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert run(own, out) == 0
+def test_an_export_that_was_killed_is_written_again(done: tuple[Path, str, str], tmp_path: Path) -> None:
+    out = Path(shutil.copytree(done[0], tmp_path / "out"))
     (out / "tuner.toml").unlink()
-    assert run(own, out) == 0
+    (out / "tuner.safetensors").write_bytes(b"half")
+    finals = {p.name: p.stat().st_mtime_ns for p in (out / "study" / "finals").glob("*.json")}
+    assert run(done[0].parent / "my photos", out) == 0
     load_tuned(out)
+    kept = {p.name: p.stat().st_mtime_ns for p in (out / "study" / "finals").glob("*.json")}
+    assert {name: kept[name] for name in finals} == finals, "a final was trained again"
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_finals_on_a_sample_of_the_images(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all training images would not fit into the time; in processes, which get the decoded ones from a file."""
     real = prepare.plan_search
+    monkeypatch.setattr(search, "MOST_DESIGNS", 2)
+    monkeypatch.setattr(finish, "MOST_SEEDS", 1)
     monkeypatch.setattr(
         prepare, "plan_search", lambda *a, **k: replace(real(*a, **k), proxy=12, validation=6, limit=25)
     )

@@ -18,6 +18,8 @@ from utuning_search.search.objectives.base import MeasuredObjective
 from utuning_search.search.objectives.registry import OBJECTIVES, OURS, USUAL, Objectives, measures, objective
 from utuning_search.search.study import Study
 from utuning_search.testing.pretend import SETTING, SHAPE, PretendStudy
+from utuning_search.training import full as full_training
+from utuning_search.training import latency
 from utuning_search.training.measurement import Measurement
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -140,7 +142,9 @@ def test_studies_of_any_objectives(names: tuple[str, ...]) -> None:
     ]
 
 
-def test_a_real_study_of_five(tmp_path: Path) -> None:
+def test_a_real_study_of_five(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full_training, "MOST_ROUNDS", 2)
+    monkeypatch.setattr(latency, "TURNS", 1)  # no test looks at how precisely
     (tmp_path / "task.toml").write_text(TASK)
     (tmp_path / "mini.toml").write_text(SPACE)
     names = ("balanced_accuracy", "macro_f1", "parameters", "flops", "latency")

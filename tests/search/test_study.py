@@ -398,6 +398,7 @@ def test_a_trial_lost_after_its_rung_leaves_no_trace_in_its_peers(inputs: Inputs
     assert outcomes(study) == outcomes(finished)[:9]
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_two_workers(inputs: Inputs) -> None:
     study = inputs.create("two", "five")
     assert study.run(Budget(trials=9), workers=2)

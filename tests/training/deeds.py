@@ -5,8 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 
-import torch
-
 from utuning_search.training.workers import Channel
 
 
@@ -26,6 +24,8 @@ def leave_the_room(channel: Channel) -> None:
 def work(slot: int, item: str) -> Iterator[tuple[int, int, str]]:
     yield slot, os.getpid(), item
     if item == "memory":
+        import torch  # here, since other processes would wait seconds for what they do not use
+
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nA second line.")
     if item == "error":
         raise EOFError("of its own: its parent is still there")

@@ -3,6 +3,8 @@
 import multiprocessing
 from collections.abc import Iterator
 
+import pytest
+
 from utuning_search.designs.design import Design, Placement
 from utuning_search.training.pool import Done, Event, Failed, InlinePool, Job, Pool, ProcessPool, Rung
 from utuning_search.training.proxy import ProxyTrainer
@@ -61,6 +63,7 @@ def test_inline_pool(trainer: ProxyTrainer) -> None:
     assert pool.wait(0) == []
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_process_pool(trainer: ProxyTrainer) -> None:
     pool = ProcessPool(TASK, [Runtime()])
     try:

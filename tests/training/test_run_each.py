@@ -19,6 +19,7 @@ from utuning_search.training.workers import Ended, Lost
 from .helpers import SAID
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_each_item_has_a_process_and_a_slot_and_breaks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
     deeds = importlib.import_module("deeds")
@@ -45,6 +46,7 @@ def test_each_item_has_a_process_and_a_slot_and_breaks_alone(monkeypatch: pytest
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.usefixtures("warm_processes")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_what_was_found_decides_whether_there_is_another_item(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
@@ -64,6 +66,7 @@ def test_what_was_found_decides_whether_there_is_another_item(workers: int, monk
     assert found == [(0, "well is done"), (1, "well is done")]
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_a_process_that_is_killed_is_told() -> None:
     messages = run_each(itertools.repeat, [10**9], 1)  # yields its slot forever
     assert next(messages) == (0, 0)
@@ -74,6 +77,7 @@ def test_a_process_that_is_killed_is_told() -> None:
     assert last == Lost("its worker process was killed by SIGKILL (out of memory?)")
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_processes_end_with_whoever_listened() -> None:
     messages = run_each(itertools.repeat, [10**9, 10**9], 2)
     assert next(messages) in ((0, 0), (1, 1))
@@ -82,6 +86,7 @@ def test_processes_end_with_whoever_listened() -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_an_error_of_a_process_is_raised_here() -> None:
     with pytest.raises(InputError, match="the file exists"):
         list(run_each(find, ["none.toml"], 1))  # type: ignore[arg-type]  # it need not yield anything to raise

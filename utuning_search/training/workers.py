@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from utuning_search.common.errors import StudyError
 
@@ -26,6 +26,7 @@ BEAT = 5.0  # seconds between the signs of life of a process, whatever it works 
 SILENCE = 30.0  # seconds without one, after which it is given up
 STARTING = 600.0  # the same until the first one: libraries may come from a slow disk
 LOOK = 1.0  # seconds of silence that one look can add
+START: Literal["spawn"] = "spawn"  # a fresh interpreter, into which nothing of this process is copied
 GUARD = 'call it under `if __name__ == "__main__":`'
 
 
@@ -132,7 +133,7 @@ class Workers(Generic[Message]):
     """
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context(START)
         self._running: dict[int, _Process] = {}
         self.begun = False
 
