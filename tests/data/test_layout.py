@@ -8,9 +8,9 @@ import pytest
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
-from utuning_search.data.layout import role_of
 from utuning_search.data.loading import load_search_data
 from utuning_search.data.spec import DataSpec
+from utuning_search.data.split_names import role_of
 from utuning_search.data.survey import Survey, survey
 
 SPLITS = ("{0}/cat", "{0}/dog", "{1}/cat", "{1}/dog")

@@ -132,7 +132,8 @@ def _of_array(array: npt.NDArray[Any]) -> Image.Image:
 
 def _again(picture: Image.Image) -> Opener:
     """What opens a picture of somebody else's, who may want to use it afterwards."""
-    name, stream = getattr(picture, "filename", ""), getattr(picture, "fp", None)
+    name = getattr(picture, "filename", "")
+    stream: Any = getattr(picture, "fp", None)
     if getattr(picture, "tile", None):  # not loaded yet: nothing is lost so far
         if name and Path(name).is_file():
             return partial(open_file, Path(name))

@@ -14,10 +14,11 @@ import numpy as np
 
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import counted, listed
-from utuning_search.data.layout import Tree, check_classes, differing, role_of, splits_of
+from utuning_search.data.layout import Tree, check_classes, differing, splits_of
 from utuning_search.data.listing import RULE, SUFFIXES, class_folders, files_below, images_below, is_folder, writable
 from utuning_search.data.places import fixed
 from utuning_search.data.spec import DataSpec
+from utuning_search.data.split_names import role_of
 from utuning_search.data.splits import held_out
 
 HELD_OUT = 0.2  # of each class, where a folder brings no test images of its own
