@@ -85,6 +85,15 @@ def test_what_others_wrote_does_nothing_to_a_screen(text: str) -> None:
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", said)
 
 
+@pytest.mark.parametrize("arguments", [(EVIL,), ("run", f"--nope={EVIL}\nx"), ("run", "--seed", EVIL)])
+def test_what_was_typed_is_repeated_on_one_line(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(list(arguments))
+    said = capsys.readouterr().err
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", said)
+    assert "error: " in said.splitlines()[-1]
+
+
 def test_a_journals_names_do_nothing_to_a_screen(studied: Path) -> None:
     journal = studied / "studies" / "smoke-tiny" / "journal.log"
     text = journal.read_text()
