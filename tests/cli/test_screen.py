@@ -133,10 +133,18 @@ def test_names_that_no_file_can_have_are_refused(arguments: tuple[str, ...]) -> 
     assert len(refused(*arguments)) > 40
 
 
-@pytest.mark.parametrize("name", ["-rf", "--help", ".hidden", "a b", "a/b"])
+@pytest.mark.parametrize("name", ["-rf", "--help", ".hidden", "a b", "a/b", "caf\udce9", "\ud800" * 201])
 @pytest.mark.usefixtures("place")
 def test_a_name_that_is_none_is_refused(name: str) -> None:
-    assert "--name: a study's name has letters" in refused("run", f"--name={name}")
+    assert "--name: a study's name has " in refused("run", f"--name={name}")
+
+
+@pytest.mark.parametrize("option", ["--data-dir", "--checkpoint"])
+@pytest.mark.usefixtures("place")
+def test_a_place_that_no_file_can_name_is_refused_and_nothing_is_written(option: str) -> None:
+    """As of bytes that are no text; what uses it would not be told where."""
+    assert refused("run", "--space", "own.toml", "--task", "tiny.toml", option, "caf\udce9", *INLINE)
+    assert not Path("studies").exists()
 
 
 # What can be copied
