@@ -97,6 +97,17 @@ def mutated_text(draw: Draw, text: str) -> str:
     return text
 
 
+def mutated_words(draw: Draw, text: str) -> str:
+    """Words between colons, equal signs and commas, left out, doubled or replaced."""
+    for _ in range(draw.choice((1, 1, 2, 3))):
+        cuts = [i + 1 for i, c in enumerate(text) if c in ",:="]
+        at = draw.choice((0, len(text), draw.randrange(len(text) + 1), *cuts))
+        cut = text.split(draw.choice(",:="))
+        odd = draw.choice((*ODD_TEXTS, *map(str, ODD_NUMBERS), *cut, "all", ",", ":", "="))
+        text = text[:at] + odd + text[at + draw.choice((0, 0, 1, 5)) :]
+    return text
+
+
 def mutated_tree(draw: Draw, tree: Any) -> Any:
     """A copy of tables, lists, texts and numbers, with some of its values replaced, left out, doubled or renamed."""
     found = [copy.deepcopy(tree)]

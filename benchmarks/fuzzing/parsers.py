@@ -7,7 +7,6 @@ import json
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from utuning_search.backbones.checkpoint import load_checkpoint
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.cli.commands import COMMANDS
-from utuning_search.cli.main import main
 from utuning_search.cli.running import budget_of
 from utuning_search.data.decoding import Decoder
 from utuning_search.data.pixels import UnreadableError, read_file
@@ -33,7 +31,7 @@ from utuning_search.results.finals import judge
 from utuning_search.results.kept import finals_of, kept_outcomes
 from utuning_search.results.load import load_tuned
 from utuning_search.results.outcomes import confirmed_metrics
-from utuning_search.results.tables import COMPARISONS_CSV
+from utuning_search.results.tables import COMPARISONS_CSV, FINALS_CSV
 from utuning_search.results.verdicts import kept_advice
 from utuning_search.search.budget import spent
 from utuning_search.search.layout import LOCAL, SPEC, SPLITS
@@ -52,55 +50,23 @@ from .mutations import (
     mutated_lines,
     mutated_text,
     mutated_tree,
+    mutated_words,
     writable,
 )
+from .own_images import own_images
+from .parser import Parser, said
 from .samples import NAME, Samples
+from .words import COUNTS, PAIRS, PRESETS, words
 
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 HEAD = 512  # bytes of a file in which most of what a parser reads stands
 DEPTH = 6
-PRESET_TEXTS = ("adapter-plus:rank=4,ssf:learning_rate=0.01", "lora:rank=2", "vpt-deep:length=5", "adapter", "all")
-COUNTS = ("50000", "50k", "1.2M", "0.3G", "10m", "90s", "2h", "0.9", "3", "auto", "cpu", "best", "knee", "trial=1")
-PAIRS = ("flops=3G", "parameters=50k", "max-params=50k", "min-accuracy=0.9", "max-flops=1M", "max-parameters=1")
-
-
-@dataclass(frozen=True)
-class Parser:
-    """One parser.
-
-    Attributes:
-        make: Draws an odd input.
-        feed: Gives it to the parser; whatever is raised but the package's own errors is a finding.
-        share: Of the inputs asked for; less than 1 where one costs much.
-    """
-
-    make: Callable[[Draw], Any]
-    feed: Callable[[Any], None]
-    share: float = 1.0
-
-
-class Untidy(Exception):
-    """A command refused its input, but not with one printable line and exit code 2."""
-
-
-def said(*arguments: str) -> str:
-    """What a command prints, refused or not; its refusals are one line."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code: object = main(arguments)
-        except SystemExit as error:  # argparse's way
-            return f"{error.code}"
-    lines = err.getvalue().encode("utf-8", "backslashreplace").decode().splitlines()  # as the command sets its streams
-    errors = [line for line in lines if line.startswith("utuning-search: error: ")]
-    if (code, len(errors)) not in ((0, 0), (2, 1)) or not all(line.isprintable() for line in lines):
-        raise Untidy(f"exit code {code}, {err.getvalue()[-500:]!r}")
-    return out.getvalue()
 
 
 def parsers(samples: Samples, work: Path) -> dict[str, Parser]:
     """All of them by name; they work in copies below `work`."""
-    return {**_texts(samples, work), **_study(samples, work), **_tensors(samples, work), **_pictures(samples, work)}
+    named = {**_texts(samples, work), **_study(samples, work), **_tensors(samples, work), **_pictures(samples, work)}
+    return {**named, **own_images(samples.root / "own", work), **words(samples)}
 
 
 def _texts(samples: Samples, work: Path) -> dict[str, Parser]:
@@ -129,7 +95,7 @@ def _texts(samples: Samples, work: Path) -> dict[str, Parser]:
     return {
         "task TOML": Parser(lambda draw: _toml(draw, draw.choice(tasks).read_bytes()), read_task),
         "space TOML": Parser(lambda draw: _toml(draw, draw.choice(spaces).read_bytes()), read_space),
-        "preset texts": Parser(lambda draw: mutated_words(draw, draw.choice(PRESET_TEXTS)), read_presets),
+        "preset texts": Parser(lambda draw: mutated_words(draw, draw.choice(PRESETS)), read_presets),
         "command line": Parser(lambda draw: _arguments(draw, samples), lambda words: void(said(*words))),
     }
 
@@ -193,7 +159,9 @@ def _study(samples: Samples, work: Path) -> dict[str, Parser]:
         "splits.json": file(SPLITS, mutated_json, front, 0.5),
         "finals, outcomes": file(str(outcome), mutated_json, confirm, 0.3),
         "finals, predictions": file(str(outcome.with_suffix(".npy")), _raw, confirm, 0.3),
-        "finals, tables": file(f"finals/{COMPARISONS_CSV}", _table, confirm, 0.3),
+        "finals, comparisons": file(f"finals/{COMPARISONS_CSV}", _table, confirm, 0.3),
+        "finals, table": file(FINALS_CSV, _table, confirm, 0.3),
+        "finals, confidences": file(str(outcome.with_name(f"{outcome.stem}_confidence.npy")), _raw, confirm, 0.3),
     }
 
 
@@ -269,17 +237,6 @@ def _toml(draw: Draw, content: bytes) -> bytes:
         return mutated_text(draw, content.decode()).encode("utf-8", "surrogatepass")
     tree = mutated_tree(draw, tomllib.loads(content.decode()))
     return tomli_w.dumps(writable(tree) if isinstance(tree, dict) else {}).encode("utf-8", "surrogatepass")
-
-
-def mutated_words(draw: Draw, text: str) -> str:
-    """Words between colons, equal signs and commas, left out, doubled or replaced."""
-    for _ in range(draw.choice((1, 1, 2, 3))):
-        cuts = [i + 1 for i, c in enumerate(text) if c in ",:="]
-        at = draw.choice((0, len(text), draw.randrange(len(text) + 1), *cuts))
-        cut = text.split(draw.choice(",:="))
-        odd = draw.choice((*ODD_TEXTS, *map(str, ODD_NUMBERS), *cut, "all", ",", ":", "="))
-        text = text[:at] + odd + text[at + draw.choice((0, 0, 1, 5)) :]
-    return text
 
 
 def _arguments(draw: Draw, samples: Samples) -> list[str]:

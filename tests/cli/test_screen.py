@@ -85,6 +85,15 @@ def test_what_others_wrote_does_nothing_to_a_screen(text: str) -> None:
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", said)
 
 
+@pytest.mark.parametrize("arguments", [(EVIL,), ("run", f"--nope={EVIL}\nx"), ("run", "--seed", EVIL)])
+def test_what_was_typed_is_repeated_on_one_line(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(list(arguments))
+    said = capsys.readouterr().err
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", said)
+    assert "error: " in said.splitlines()[-1]
+
+
 def test_a_journals_names_do_nothing_to_a_screen(studied: Path) -> None:
     journal = studied / "studies" / "smoke-tiny" / "journal.log"
     text = journal.read_text()
@@ -124,10 +133,18 @@ def test_names_that_no_file_can_have_are_refused(arguments: tuple[str, ...]) -> 
     assert len(refused(*arguments)) > 40
 
 
-@pytest.mark.parametrize("name", ["-rf", "--help", ".hidden", "a b", "a/b"])
+@pytest.mark.parametrize("name", ["-rf", "--help", ".hidden", "a b", "a/b", "caf\udce9", "\ud800" * 201])
 @pytest.mark.usefixtures("place")
 def test_a_name_that_is_none_is_refused(name: str) -> None:
-    assert "--name: a study's name has letters" in refused("run", f"--name={name}")
+    assert "--name: a study's name has " in refused("run", f"--name={name}")
+
+
+@pytest.mark.parametrize("option", ["--data-dir", "--checkpoint"])
+@pytest.mark.usefixtures("place")
+def test_a_place_that_no_file_can_name_is_refused_and_nothing_is_written(option: str) -> None:
+    """As of bytes that are no text; what uses it would not be told where."""
+    assert refused("run", "--space", "own.toml", "--task", "tiny.toml", option, "caf\udce9", *INLINE)
+    assert not Path("studies").exists()
 
 
 # What can be copied

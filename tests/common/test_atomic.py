@@ -56,6 +56,17 @@ def test_what_takes_the_place_is_on_the_disk(content: Any, path: Path, monkeypat
     assert done == ["synced", "moved"]
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("name", ["caf\udce9", "\ud800", "x" * 99 + "\udcff" + "y" * 99])
+def test_a_name_that_is_no_text_is_told_and_nothing_is_written(name: str, there: bool, path: Path) -> None:
+    if not there:
+        path.unlink()
+    with pytest.raises(StudyError, match=r"what is written into it is text; got .*Give files and folders") as told:
+        write_atomically(path, f"place = '{name}'\n")
+    str(told.value).encode()
+    assert [p.read_text() for p in path.parent.iterdir()] == [OLD] * there
+
+
 def half(path: Path) -> None:
     path.write_text("the first ha")
     raise OSError(28, "No space left on device")

@@ -16,9 +16,9 @@ from torchvision.datasets import ImageFolder
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common.errors import DataError, InputError
-from utuning_search.data.decoded import SearchData
+from utuning_search.data.decoded import SearchData, Split
 from utuning_search.data.folder import Folder
-from utuning_search.data.loading import load_search_data
+from utuning_search.data.loading import _digest, load_search_data
 from utuning_search.data.spec import DataSpec
 from utuning_search.data.splits import split_indices
 from utuning_search.training.recipe import Recipe
@@ -179,15 +179,18 @@ def test_digest_changes_with_the_split(photos: Path, changed: dict[str, int]) ->
     assert load(photos, replace(FOLDER, **changed)).digest != load(photos).digest  # type: ignore[arg-type]  # all are ints
 
 
-def test_digest_changes_with_a_label_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = load_digits()
-    labels = np.array(loaded.target)
-    before = load_search_data(DIGITS, GREY).digest
-    changed = np.where(labels == 3, 4, np.where(labels == 4, 3, labels))
-    monkeypatch.setattr(
-        "sklearn.datasets.load_digits", lambda: type("B", (), {"images": loaded.images, "target": changed})
+def test_digest_changes_with_a_label_alone() -> None:
+    """Of the same images in the same splits; so it does with an image, and with which one could not be read."""
+    images, labels = torch.arange(4 * 64, dtype=torch.uint8).reshape(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+    split = Split(images, labels)
+    changed = (
+        replace(split, labels=torch.tensor([0, 1, 1, 1])),
+        replace(split, images=images + (images == 7)),
+        replace(split, skipped={"a/1.png": "truncated"}),
     )
-    assert load_search_data(DIGITS, GREY).digest != before
+    assert _digest(split, split) == _digest(split, replace(split, skipped={}))
+    digests = {_digest(split, split), *(_digest(c, split) for c in changed), *(_digest(split, c) for c in changed)}
+    assert len(digests) == 1 + 2 * len(changed)
 
 
 # Image folders

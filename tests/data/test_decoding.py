@@ -1,6 +1,7 @@
 """What a user's pictures really say: which way up, on which ground, how bright; and the net below all of it."""
 
 import contextlib
+import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -69,16 +70,17 @@ def by_number(data: SearchData) -> dict[int, np.ndarray]:
     return found
 
 
-def deep_png(samples: np.ndarray) -> bytes:
-    """A PNG of 16 bits a sample, (height, width, 3 or 4), which Pillow cannot write."""
+def deep_png(samples: np.ndarray, clear: tuple[int, ...] = ()) -> bytes:
+    """A PNG of 16 bits a sample, (height, width, 1 to 4), which Pillow cannot write; `clear` are transparent ones."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     height, width, channels = samples.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, (0, 4, 2, 6)[channels - 1], 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
-    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    hidden = chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)) if clear else b""
+    content = chunk(b"IHDR", header) + hidden + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + content
 
 
@@ -271,6 +273,73 @@ def test_deep_colours_keep_their_lower_bits(channels: int, tmp_path: Path) -> No
         assert np.array_equal(image[1:], wanted[1:] >> 2)
 
 
+def test_deep_grey_with_opacity_keeps_its_lower_bits_too(tmp_path: Path) -> None:
+    """Of which Pillow has no layout for the lower ones."""
+
+    def make(i: int) -> bytes:
+        samples = noise(i, 1, 1023, "uint16")
+        samples[0, 0] = 1023
+        return deep_png(np.dstack([samples, np.where(np.arange(64).reshape(8, 8) < 32, 65535, 0).astype(np.uint16)]))
+
+    data = load(photos(tmp_path, make))
+    assert data.decoding == Decoding(255, {"16-bit colour": (0.0, 1023.0)})
+    for number, image in by_number(data).items():
+        wanted = noise(number, 1, 1023, "uint16") >> 2
+        assert np.array_equal(image[1:4], wanted[1:4])
+        assert (image[4:] == 255).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_samples_that_stand_for_nothing_are_transparent(channels: int, tmp_path: Path) -> None:
+    """As a PNG names them where it has no channel for it."""
+
+    def make(i: int) -> bytes:
+        samples = noise(i, channels, 1023, "uint16").reshape(8, 8, channels)
+        samples[0, 0], samples[4:] = 1023, 7
+        return deep_png(samples, (7,) * channels)
+
+    data = load(photos(tmp_path, make))
+    assert (data.decoding.background, list(data.decoding.ranges.values())) == (255, [(0.0, 1023.0)])
+    assert any("put on white" in note for note in data.notes)
+    for image in by_number(data).values():
+        assert (image[4:] == 255).all()
+        assert len(np.unique(image[:4])) > 8
+
+
+def test_whole_numbers_without_a_sign_are_not_below_zero(tmp_path: Path) -> None:
+    """Pillow takes the upper half of them for negative."""
+    signed, unsigned = (struct.pack("<HHIHH", 339, 3, 1, kind, 0) for kind in (2, 1))
+
+    def make(i: int) -> bytes:
+        path = tmp_path / "one.tif"
+        values = np.linspace(i << 20, 2**32 - 1, 64).astype(np.uint32).reshape(8, 8)
+        Image.fromarray(values.view(np.int32)).save(path)
+        assert signed in path.read_bytes()
+        return path.read_bytes().replace(signed, unsigned)
+
+    data = load(photos(tmp_path, make, "tif"))
+    assert data.decoding.ranges == {"integer": (0.0, float(2**32 - 1))}
+    for image in by_number(data).values():
+        assert (np.diff(image.flatten().astype(int)) >= 0).all()
+        assert image[-1, -1] == 255
+
+
+def test_upper_halves_are_said_where_lower_ones_cannot_be_had(tmp_path: Path) -> None:
+    """As of 16-bit CMYK, made of one of 8 bits with as many bytes."""
+    path = tmp_path / "x.tif"
+    Image.fromarray(noise(1, 1).repeat(8, axis=1).reshape(8, 16, 4), "CMYK").save(path)
+    decoder = Decoder()
+    read_file(path, COLOUR, decoder)
+    assert list(decoder.notes()) == []
+    content = path.read_bytes()
+    for kind in (3, 4):  # of the number that says the width
+        width = struct.pack("<HHI", 256, kind, 1)
+        content = content.replace(width + struct.pack("<I", 16), width + struct.pack("<I", 8))
+    path.write_bytes(content.replace(struct.pack("<4H", *[8] * 4), struct.pack("<4H", *[16] * 4)))
+    read_file(path, COLOUR, decoder, "x.tif")
+    assert list(decoder.notes()) == ["1 image is (x.tif) of 16-bit samples that are read as 8 bits, the upper halves."]
+
+
 def test_what_is_no_number_is_dark_and_what_lies_beyond_is_cut_off(tmp_path: Path) -> None:
     values = np.linspace(-1, 2, 64, dtype=np.float32).reshape(8, 8)
     values[0, 0], values[0, 1], values[0, 2] = np.nan, np.inf, -np.inf
@@ -338,7 +407,8 @@ def test_a_tuner_reads_files_and_pictures_as_its_data_was_read(tuner: TunedClass
     assert wanted[names.index("icon.png")].amin() == 0
     with contextlib.ExitStack() as stack:
         pictures = [stack.enter_context(Image.open(p)) for p in paths]
-        for given in (paths, map(str, paths), pictures, pictures):
+        streams = [stack.enter_context(Image.open(io.BytesIO(p.read_bytes()))) for p in paths]
+        for given in (paths, map(str, paths), streams, streams, pictures, pictures):
             assert torch.equal(tuner.preprocess(given), tuner.preprocess(wanted))
     assert torch.equal(tuner.preprocess(paths[0]), tuner.preprocess(wanted[:1]))
     assert torch.equal(tuner.preprocess(str(paths[0])), tuner.preprocess(wanted[:1]))

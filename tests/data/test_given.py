@@ -113,6 +113,8 @@ PIXELS = np.zeros((4, 8, 8), np.uint8)
         ((PIXELS, [0, 1, 0, 2.5]), {}, "train image 3: its label is a number or a name; got 2.5"),
         ((PIXELS, [0, 1, 0, 3]), {"classes": CLASSES}, "train image 3: its label is from 0 to 2"),
         ((PIXELS, [0, 1, 0, 1]), {"classes": ("a", "a")}, "names of classes are different"),
+        ((PIXELS, [0, 1, 0, 1]), {"classes": ("a", "caf\udce9")}, r"names of classes are UTF-8; got 'caf\udce9'"),
+        ((PIXELS, ["a", "\ud800", "a", "b"]), {}, r"names of classes are UTF-8; got '\ud800'"),
         ("photos", {}, "train images: it is a Dataset"),
         ([1, 2, 3], {}, "train image 0: it is a Dataset"),
         ((PIXELS, [0, 1, 0, 1]), {"test": [1, 2, 3]}, "test image 0: it is a Dataset"),

@@ -1,5 +1,6 @@
 """What is read as a class and what as a split: splits by any name and beside anything, and no split as a class."""
 
+import shlex
 import unicodedata
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import pytest
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
-from utuning_search.data.layout import role_of
 from utuning_search.data.loading import load_search_data
 from utuning_search.data.spec import DataSpec
+from utuning_search.data.split_names import role_of
 from utuning_search.data.survey import Survey, survey
 
 SPLITS = ("{0}/cat", "{0}/dog", "{1}/cat", "{1}/dog")
@@ -89,6 +90,16 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "a repository": (("dataset/cat", "dataset/dog", "examples", "docs"), "'dataset', with cat, dog in it", "dataset"),
     "another": (("flowers/rose", "flowers/tulip", "assets"), "'flowers', with rose, tulip in it", "flowers"),
     "splits below": (("d/train/a", "d/train/b", "d/test/a", "d/test/b", "c"), "test, train in 'd'", "d"),
+    "folds of their own classes": (("fold_0/a", "fold_0/b", "fold_1/c", "fold_1/d"), "a, b, c, d in fold_0", "fold_0"),
+    "folds that lack some": (("1/a", "1/b", "2/a", "2/c", "3/b", "3/c", "4/d", "4/a"), "a, b, c in 1, 2, 3, 4", "1"),
+    "parts beside docs": (("part-1/a", "part-1/b", "part-2/c", "part-2/d", "docs"), "a, b, c, d in part-1", "part-1"),
+    "a copy of the classes": (("a", "b", "backup/a", "backup/b"), "a, b beside 'backup' and in it", "backup"),
+    "a selection of them": (("a", "b", "c", "small/a", "small/b"), "a, b beside 'small' and in it", "small"),
+    "a fold beside classes": (("a", "b", "fold1/a", "fold1/b", "fold1/c"), "a, b beside 'fold1'", "fold1"),
+    "splits and extra images": (("train", "test", "extra"), "'test' among extra, test, train", ""),
+    "splits and a class": (("train", "test", "bus"), "'test' among bus, test, train", ""),
+    "images without labels": (("labelled/a", "labelled/b", "unlabelled"), "'labelled', with a, b in it", "labelled"),
+    "wrapped": (("x (1)/y/train/a", "x (1)/y/train/b", "x (1)/y/test/a"), "test, train) splits", "x (1)/y"),
     "splits in classes": (("a/train", "a/test", "b/train", "b/test"), "test, train in a, b. Lay images out", ""),
 }
 
@@ -102,7 +113,7 @@ def test_what_is_no_class_is_refused_with_where_the_classes_are(name: str, tmp_p
     assert got in str(caught.value)
     assert "\n" not in str(caught.value)
     if below:
-        assert f"give --data {root / below}" in str(caught.value)
+        assert f"give --data {shlex.quote(str(root / below))}" in str(caught.value)
         assert survey(root / below)
     # So does a task of one's own, without a look at the folder before.
     spec = DataSpec("imagefolder", "photos", held_out=0.2, scarce=True)
@@ -120,9 +131,16 @@ def test_a_folder_a_species_in_one_a_genus_is_read_by_genus_and_said(tmp_path: P
 
 
 def test_a_class_may_still_be_called_like_a_split_and_is_said(tmp_path: Path) -> None:
-    assert "2 classes called like a split, 'test', 'train': is that meant?" in notes(
-        survey(lay(tmp_path, "train", "bus", "test"))
+    """As of vehicles; with a class called 'test' beside it nobody would believe that."""
+    assert "1 class called like a split, 'train': is that meant?" in notes(
+        survey(lay(tmp_path, "train", "bus", "tram"))
     )
+
+
+def test_images_beside_the_folders_of_a_split_do_not_hide_it(tmp_path: Path) -> None:
+    found = survey(lay(tmp_path, *(s.format("train", "test") for s in SPLITS), "train"))
+    assert (found.train_folder, found.test_folder, list(found.classes)) == ("train", "test", ["cat", "dog"])
+    assert "3 images beside the class folders, left out." in notes(found)
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,15 @@ def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
         look_at(tmp_path / "x.parquet")
 
 
+def test_labels_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """Which pyarrow reads as words, as whoever wrote them said."""
+    bytes_ = pa.array([b"ant", b"caf\xe9", b"bee"])
+    words = pa.StringArray.from_buffers(3, bytes_.buffers()[1], bytes_.buffers()[2])
+    pq.write_table(pa.table({"image": [png(i) for i in range(3)], "label": words}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match=r"x\.parquet: it can be read; got 'utf-8' codec"):
+        look_at(tmp_path / "x.parquet")
+
+
 def test_pictures_that_are_no_pictures_are_left_out_or_refused(tmp_path: Path) -> None:
     """As in a folder: a few are named, and more are too many."""
     contents: list[bytes | None] = [png(i) for i in range(60)]

@@ -355,9 +355,11 @@ def test_json_is_a_list_and_nothing_else(folder: Path) -> None:
 def test_the_table_is_of_one_line_an_image(folder: Path) -> None:
     (folder / "mine" / "torn.png").unlink()
     (folder / "mine" / "deeper" / "empty.jpg").unlink()
+    (folder / "mine" / "0.png").rename(folder / "mine" / "0\nmine\x1b[2J.png")
     out = succeeded("predict", "e", "mine")
     assert [line.split()[0].startswith("mine/") for line in out.splitlines()] == [False, *[True] * 6]
     assert out.count("%") == 6
+    assert r"0\nmine\x1b[2J.png" in out
 
 
 def test_none_that_can_be_read_is_no_success(folder: Path) -> None:
@@ -365,6 +367,7 @@ def test_none_that_can_be_read_is_no_success(folder: Path) -> None:
         path.write_bytes(b"")
     said = command("predict", "e", "mine", "--format", "json")
     assert (said.code, said.out) == (2, "")
+    assert command("predict", "e", "mine/torn.png", "mine/torn.png").code == 2
     assert said.err.splitlines()[-1] == "utuning-search: error: images: at least one can be read; got none of 8."
 
 

@@ -2,13 +2,25 @@
 
 from argparse import ArgumentParser
 from importlib.metadata import version
+from typing import Any, NoReturn
 
 from utuning_search.cli.commands import COMMANDS
+from utuning_search.common.text import visible
+
+
+class _Parser(ArgumentParser):
+    """Repeats what was typed on one line, and nothing of it that a terminal would obey."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(" ".join(message.splitlines()))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(visible(message), file)
 
 
 def make_parser() -> ArgumentParser:
     """A new one, with a sub-parser a command."""
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="utuning-search",
         description="Search parameter-efficient tuner designs for a frozen vision transformer.",
         epilog="Start with: utuning-search run --space full",

@@ -19,6 +19,7 @@ from utuning_search.cli.options import PREDICTIONS, positive
 from utuning_search.cli.streams import complain, say
 from utuning_search.common.counts import counted
 from utuning_search.common.errors import InputError
+from utuning_search.common.wording import printable
 from utuning_search.data.listing import SUFFIXES, images_below
 from utuning_search.results.classifier import TunedClassifier
 from utuning_search.results.load import load_tuned
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             table = _table(found, top)
     for path, reason in skipped.items():
         complain(f"warning: {path} cannot be read and was left out: {reason}")
-    if len(skipped) == len(paths):
+    if len(skipped) == len({*paths}):
         raise InputError("images", "at least one can be read", f"none of {len(paths):,}")
     if arguments.format == PREDICTIONS[0]:
         console.print(table)
@@ -150,5 +151,6 @@ def _table(found: Iterator[Row], top: int) -> Table:
         table.add_column("class" if n == 0 else "", overflow="fold")
         table.add_column("", justify="right", no_wrap=True)
     for path, classes in found:
-        table.add_row(Text(str(path)), *(Text(v) for name, share in classes for v in (name, f"{100 * share:.1f}%")))
+        named = (Text(v) for name, share in classes for v in (printable(name), f"{100 * share:.1f}%"))
+        table.add_row(Text(printable(str(path))), *named)
     return table

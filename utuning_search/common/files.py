@@ -23,9 +23,17 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
     """Write bytes, UTF-8 text, or whatever a function writes to the path it is given.
 
     Raises:
-        StudyError: The disk is full or the folder cannot be written; what was there before still is.
+        StudyError: The disk is full, the folder cannot be written, or the text holds what UTF-8 cannot, such as the
+            name of a file that is no text; what was there before still is.
     """
     temporary = _beside(path, path.suffix)
+    if isinstance(content, str):
+        try:
+            content = content.encode()
+        except UnicodeEncodeError as error:
+            odd = content[max(error.start - 20, 0) : error.end + 20]
+            todo = "Give files and folders names of UTF-8."
+            raise StudyError(f"file {path}", "what is written into it is text", repr(odd), todo) from None
     try:
         try:
             _put(temporary, path, content)
@@ -39,13 +47,12 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
             temporary.unlink(missing_ok=True)
 
 
-def _put(temporary: Path, path: Path, content: bytes | str | Callable[[Path], None]) -> None:
+def _put(temporary: Path, path: Path, content: bytes | Callable[[Path], None]) -> None:
     if callable(content):
         content(temporary)
     else:
-        data = content.encode() if isinstance(content, str) else content
         with temporary.open("wb") as file:
-            file.write(data)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
     temporary.replace(path)

@@ -15,9 +15,9 @@ from PIL import Image, ImageOps
 
 from utuning_search.common.errors import InputError
 from utuning_search.common.wording import listed
-from utuning_search.data.samples import COLOUR16, kind_of, low_bytes, scaled, settled
+from utuning_search.data.samples import COLOUR16, INTEGER, is_halved, is_unsigned, kind_of, low_bytes, scaled, settled
 
-TRANSPARENT, TURNED, SEVERAL = "transparent", "turned", "several"
+TRANSPARENT, TURNED, SEVERAL, HALVED = "transparent", "turned", "several", "halved"
 GROUNDS = {255: "white", 0: "black", 128: "grey"}  # the first that serves is taken
 VANISHES = 32  # levels: what differs less from its ground, on average, cannot be seen on it
 EXAMPLES = 500  # pictures of a kind that are looked at, evenly spaced over all
@@ -93,10 +93,12 @@ class Decoder:
         """
         with opened() as picture:
             kind = kind_of(picture)  # before loading, which forgets it
+            halved = is_halved(picture)
             said = orientation(picture) if picture.format == "TIFF" else 1  # which loading turns, and drops the tag
             picture.load()
             left = orientation(picture)  # now, as a PNG's may lie behind its pixels
-            for what, met in ((TURNED, max(said, left) > 1), (SEVERAL, _has_several(picture)), (kind, bool(kind))):
+            several = _has_several(picture)
+            for what, met in ((TURNED, max(said, left) > 1), (SEVERAL, several), (HALVED, halved), (kind, bool(kind))):
                 if met:
                     self._note(what, name)
             if kind:
@@ -119,13 +121,15 @@ class Decoder:
         if TRANSPARENT in self.met:
             ground = GROUNDS.get(self._ground(), str(self._ground()))
             yield f"{self._counted(TRANSPARENT)} put on {ground}, being transparent in part."
-        for kind in sorted(set(self.met) - {TURNED, TRANSPARENT, SEVERAL}):
+        for kind in sorted(set(self.met) - {TURNED, TRANSPARENT, SEVERAL, HALVED}):
             words = f"{self._counted(kind)} of {kind} samples: "
             if kind in self._ranges:
                 low, high = self._ranges[kind]
                 yield words + f"{low:g} to {high:g} become 0 to 255, as all training images of the kind lie in it."
             else:
                 yield words + "each was scaled by itself, as no training image is of the kind."
+        if HALVED in self.met:
+            yield f"{self._counted(HALVED)} of 16-bit samples that are read as 8 bits, the upper halves."
         if SEVERAL in self.met:
             yield f"{self._counted(SEVERAL)} animated or of several pages, of which only the first picture is taken."
 
@@ -146,7 +150,7 @@ class Decoder:
 
     def _range(self, kind: str, values: npt.NDArray[Any]) -> tuple[float, float]:
         if kind not in self._ranges:
-            found = [_limits(_values(p, kind, again)[0]) for p, again in self._of_kind(kind)]
+            found = [_limits(_values(p, kind, again)[0]) for p, again, _ in self._of_kind(kind)]
             if not found:
                 return settled(kind, *_limits(values))
             lows, highs = zip(*found, strict=True)
@@ -157,16 +161,19 @@ class Decoder:
         """The first ground on which the fewest training pictures vanish; white where there are none."""
         if self._background is None:
             vanishing = dict.fromkeys(GROUNDS, 0)
-            for picture, _ in self._of_kind(TRANSPARENT):
-                pixels, alpha = _apart(picture, "L")
+            for picture, again, deep in self._of_kind(TRANSPARENT):
+                pixels, alpha = _apart(self._flattened(picture, deep, again) if deep else picture, "L")
                 if alpha.any() and alpha.min() < 255:
                     for ground in GROUNDS:
                         vanishing[ground] += np.average(np.abs(pixels - float(ground)), weights=alpha) < VANISHES
             self._background = min(GROUNDS, key=lambda ground: vanishing[ground])
         return self._background
 
-    def _of_kind(self, kind: str) -> Iterator[tuple[Image.Image, Opener]]:
-        """Training pictures of a kind, loaded, each with what opens it again; unreadable ones left out."""
+    def _of_kind(self, kind: str) -> Iterator[tuple[Image.Image, Opener, str]]:
+        """Training pictures of a kind, loaded, each with what opens it again, and which samples it has.
+
+        Unreadable ones are left out.
+        """
         found = []
         for opened in self._examples():
             with suppress(*UNREADABLE), opened() as picture:
@@ -176,8 +183,9 @@ class Decoder:
         for i in range(min(len(found), EXAMPLES)):
             opened = found[int(i * step)]
             with suppress(*UNREADABLE), opened() as picture:
+                deep = kind_of(picture)
                 picture.load()
-                yield picture, opened
+                yield picture, opened, deep
 
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # SyntaxError: broken PNG chunks
@@ -216,11 +224,18 @@ def _on(pixels: Pixels, alpha: Pixels, ground: int) -> Pixels:
 def _values(picture: Image.Image, kind: str, opened: Opener) -> tuple[npt.NDArray[Any], Pixels | None]:
     """The samples of a deep picture as they are in the file, and its opacity if it has any."""
     values = np.array(picture)
-    if kind != COLOUR16:
+    if kind == COLOUR16:
+        low = low_bytes(opened)
+        values = values.astype(np.uint16) << 8 if low is None else (values.astype(np.uint16) << 8) | low
+        if values.shape[-1] == 4:
+            return values[..., :3], np.array(picture.getchannel("A"))
+    elif kind == INTEGER and is_unsigned(opened):
+        values = values.view(np.uint32)
+    clear = picture.info.get("transparency")  # the samples of what is transparent
+    if not isinstance(clear, int if values.ndim == 2 else tuple):
         return values, None
-    low = low_bytes(opened)
-    values = values.astype(np.uint16) << 8 if low is None else (values.astype(np.uint16) << 8) | low
-    return (values[..., :3], np.array(picture.getchannel("A"))) if values.shape[-1] == 4 else (values, None)
+    hidden = values == clear if values.ndim == 2 else (values == np.array(clear)).all(axis=2)
+    return values, np.where(hidden, 0, 255).astype(np.uint8)
 
 
 def _limits(values: npt.NDArray[Any]) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import printable
 from utuning_search.data.decoding import UNREADABLE, Opener
+from utuning_search.data.listing import writable
 from utuning_search.data.pictures import SAMPLES, opener_of
 from utuning_search.data.pixels import UnreadableError, to_tensor
 from utuning_search.data.source import Part, Source
@@ -106,6 +107,10 @@ def own_data(train: Any, test: Any = None, *, classes: Sequence[str] | None = No
         raise InputError("classes", "names of classes are different", printable(repr(names))[:80])
     found, tested = _pictures(train, names, "train"), None if test is None else _pictures(test, names, "test")
     present = set(found.labels)
+    odd = next((name for name in sorted(present) if not writable(name)), None)
+    if odd is not None:
+        todo = "Rename the class: studies and exported tuners name their classes in files of UTF-8."
+        raise InputError("classes", "names of classes are UTF-8", f"'{printable(odd)}'", todo)
     numbers = all(label.lstrip("-").isdecimal() for label in present)
     order = names or tuple(sorted(present, key=int if numbers else str))
     return OwnData(found, tested, tuple(name for name in order if name in present))

@@ -5,6 +5,7 @@ looks like one is refused as a class, with where the classes may be.
 """
 
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,17 +15,14 @@ from pathlib import Path
 from utuning_search.common.errors import DataError
 from utuning_search.common.wording import listed
 from utuning_search.data.listing import files_below, is_image
+from utuning_search.data.split_names import FOLD, TEST_NAMES, role_of, roles_of
 
-TRAIN_NAMES = ("train", "training", "trainval", "trn")
-TEST_NAMES = ("test", "testing", "tst", "eval", "evaluation", "holdout", "val", "valid", "validation", "dev")
-# Words beside these that leave a folder what it is: training_set, seg_test, images-val, trainData ...
-_BESIDE = """all cropped data dataset files folder full image images img imgs new part photo photos pic pics pred
-    picture pictures raw resized samples seg set sets split splits subset x"""
 # What repositories keep around their images, and what beside them.
 _AROUND = "data dataset datasets image images img imgs jpegimages photos pictures raw"
-_ASIDE = """annotations assets checkpoints demo doc docs example examples fig figs figures labels logs misc models
-    notebooks output outputs results runs sample samples scripts src thumbnails thumbs tmp visualizations weights"""
-BESIDE, AROUND, ASIDE = (frozenset(words.split()) for words in (_BESIDE, _AROUND, _ASIDE))
+_ASIDE = """additional annotations assets checkpoints demo doc docs example examples extra extras fig figs figures
+    labels logs misc models notebooks output outputs results runs sample samples scripts src thumbnails thumbs tmp
+    unlabeled unlabelled unsup unsupervised visualizations weights"""
+AROUND, ASIDE = (frozenset(words.split()) for words in (_AROUND, _ASIDE))
 Place = tuple[str, ...]  # names of folders, one below the other
 
 
@@ -67,17 +65,6 @@ class Tree:
         return sorted({p[depth] for p in self._direct if len(p) > depth and p[:depth] == place})
 
 
-def role_of(name: str) -> tuple[str, frozenset[str]]:
-    """Whether a folder is called like a split: "train", one of `TEST_NAMES` or empty; and its other words."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()
-    words = [part for word in re.findall(r"[a-z]+", spaced) for part in _unglued(word)]
-    roles = [w for w in words if w in TRAIN_NAMES or w in TEST_NAMES]
-    others = frozenset(w for w in words if w not in roles and w not in BESIDE)
-    if len(roles) != 1 or re.search(r"[^\W\d_a-z]", spaced):  # in another alphabet it is a word we do not know
-        return "", others
-    return ("train" if roles[0] in TRAIN_NAMES else roles[0]), others
-
-
 def splits_of(tree: Tree) -> Splits | None:
     """The split folders at the top of a folder, whatever lies beside them; None if it has none.
 
@@ -85,20 +72,20 @@ def splits_of(tree: Tree) -> Splits | None:
         DataError: There are several for training, or something beside one might be a class.
     """
     names = tree.below()
-    roles = _roles(names)
+    roles = roles_of(names)
     holders = {name: _unwrapped(tree, name) for name in roles}
-    trains = [n for n in roles if roles[n] == "train" and tree.below(holders[n]) and not tree.direct(holders[n])]
+    known = {n: {_alike(c) for c in tree.below(holders[n])} for n in roles}
+    others = {c for n in roles if roles[n] != "train" for c in known[n]}
+    # With images beside its folders it may be a class, unless another split has folders of the same names.
+    holding = [n for n in roles if roles[n] == "train" and known[n]]
+    trains = [n for n in holding if not tree.direct(holders[n]) or known[n] & others]
     if not trains:
         return None
     if len(trains) > 1:
         raise _refusal(tree.root, "one folder is for training", f"{listed(trains)}", trains[0])
     train = trains[0]
-    classes = {_alike(name) for name in tree.below(holders[train])}
     tests = [n for n in roles if roles[n] != "train"]
-    labelled = sorted(
-        (n for n in tests if classes & {_alike(c) for c in tree.below(holders[n])}),
-        key=lambda n: TEST_NAMES.index(roles[n]),
-    )
+    labelled = sorted((n for n in tests if known[train] & known[n]), key=lambda n: TEST_NAMES.index(roles[n]))
     beside = [n for n in names if n not in roles]
     doubtful = [n for n in beside if n.casefold() not in ASIDE]
     if not tests and doubtful:
@@ -125,7 +112,7 @@ def check_classes(tree: Tree, classes: Iterable[str], place: Place = ()) -> None
     """
     folder, names = tree.root.joinpath(*place), sorted(classes)
     inside = {name: tree.below((*place, name)) for name in names}
-    roles = _roles(names)
+    roles = roles_of(names)
     if len(names) < 2:
         return
     nested = sorted(n for n in roles if inside[n] and not tree.direct((*place, n)))
@@ -135,14 +122,25 @@ def check_classes(tree: Tree, classes: Iterable[str], place: Place = ()) -> None
         todo = "" if nested else f"Move '{name}' elsewhere, or lay images out as train/<class>/<image>."
         raise _refusal(folder, "no class has the name of a split", f"'{name}' among {listed(names)}", name, todo)
     for name in names:
-        if "train" in _roles(inside[name]).values() and not _shares(inside):
-            raise _refusal(folder, "a class holds no splits", f"{listed(inside[name])} in '{name}'", name)
+        if "train" in roles_of(inside[name]).values() and not _shares(inside):
+            todo = f"Are these splits? Then give --data {_quoted(folder / name)}"
+            raise _refusal(folder, "a class holds no splits", f"{listed(inside[name])} in '{name}'", name, todo)
+    copied = {name: sorted(set(inside[name]) & set(names) - {name}) for name in names}
+    twice = next((name for name in names if len(copied[name]) > 1), None)
+    if twice:
+        got = f"{listed(copied[twice])} beside '{twice}' and in it"
+        todo = f"Move '{twice}' elsewhere, or give --data {_quoted(folder / twice)}"
+        raise DataError(f"image folder {folder}", "no class holds folders of other classes", got, todo)
     shared = _shares(inside)
+    parts = [name for name in names if name.casefold() not in ASIDE]
+    if not shared and all(FOLD.fullmatch(name) and len(inside[name]) > 1 for name in parts):
+        shared = sorted({inner for name in parts for inner in inside[name]})  # each may have classes of its own
     if shared:
         holding = next(n for n in names if set(shared) & set(inside[n]))
         got = f"{listed(shared)} in {listed([n for n in names if set(shared) & set(inside[n])])}"
-        todo = f"Are these the classes? Then give --data {folder / holding}, or one folder with the images of all."
-        if _roles(shared):
+        below = _quoted(folder / holding)
+        todo = f"Are these the classes? Then give --data {below}, or one folder with the images of all."
+        if roles_of(shared):
             todo = "Lay images out as train/<class>/<image> and test/<class>/<image>."
         todo += " If not, put the images of each class into its folder itself."
         raise DataError(f"image folder {folder}", "classes do not all have the same folders in them", got, todo)
@@ -169,9 +167,12 @@ def refuse_splits(where: str, classes: Iterable[str]) -> None:
 
 def _named_like_splits(names: Sequence[str]) -> list[str]:
     """Those of the classes that must be splits."""
-    roles = _roles(names)
-    # A class of vehicles may be called 'train', with images in it as the others have, and then even 'test' may be one.
-    trains, others = "train" in roles.values(), [n for n in names if n not in roles and n.casefold() not in ASIDE]
+    roles = roles_of(names)
+    # A class of vehicles may be called 'train', with images in it as the others have, but not beside a 'test'.
+    trains, others = (
+        set(roles.values()) == {"train"},
+        [n for n in names if n not in roles and n.casefold() not in ASIDE],
+    )
     return sorted(roles) if roles and not (trains and others) else []
 
 
@@ -216,25 +217,6 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _unglued(word: str) -> list[str]:
-    """testset as test, set."""
-    for role in (*TRAIN_NAMES, *TEST_NAMES):
-        for first, rest in ((role, word.removeprefix(role)), (word.removesuffix(role), role)):
-            if first != word and rest != word and (first in BESIDE or rest in BESIDE):
-                return [first, rest]
-    return [word]
-
-
-def _roles(names: Iterable[str]) -> dict[str, str]:
-    """Those of the names that are called like a split, alone or beside another with the same further words."""
-    found = {name: role_of(name) for name in names}
-    return {
-        name: role
-        for name, (role, others) in found.items()
-        if role and (not others or any(r and r != role and o == others for r, o in found.values()))
-    }
-
-
 def _unwrapped(tree: Tree, name: str) -> Place:
     """Where the classes of a split lie: archives often hold training_set/training_set/<class>."""
     place: Place = (name,)
@@ -247,13 +229,24 @@ def _unwrapped(tree: Tree, name: str) -> Place:
 
 
 def _shares(inside: Mapping[str, list[str]]) -> list[str]:
-    """Names that most folders with several folders in them have in common, if these are two or more."""
+    """Names that folders with several folders in them have in common, if these are two or more.
+
+    In common has what most of them have; or any two, if that is so of most names.
+    """
     several = [names for names in inside.values() if len(names) > 1]
     counts = Counter(name for names in several for name in names)
     shared = sorted(name for name, count in counts.items() if 2 * count > len(several) > 1)
+    if len(shared) < 2:
+        shared = sorted(name for name, count in counts.items() if count > 1)
+        shared = shared if 2 * len(shared) > len(counts) else []
     return shared if len(shared) > 1 else []
 
 
 def _refusal(folder: Path, rule: str, got: str, name: str, todo: str = "") -> DataError:
-    todo = todo or f"Are the folders in it the classes? Then give --data {folder / name}"
+    todo = todo or f"Are the folders in it the classes? Then give --data {_quoted(folder / name)}"
     return DataError(f"image folder {folder}", rule, got, todo)
+
+
+def _quoted(folder: Path) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(folder))

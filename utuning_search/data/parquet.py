@@ -109,10 +109,9 @@ class ParquetTable(Table):
             opened = self._arrow.ParquetFile(file)
             schema = opened.schema_arrow
             _check_schema(schema, where)
-            column = opened.read(columns=[LABEL]).column(LABEL)
-        except (OSError, ValueError) as error:  # pyarrow's errors are of these
+            values = opened.read(columns=[LABEL]).column(LABEL).to_pylist()
+        except (OSError, ValueError) as error:  # pyarrow's errors are of these, and of words that are no UTF-8
             raise InputError(where, "it can be read", " ".join(str(error).split())) from None
-        values = column.to_pylist()
         names = _class_names(schema, where)
         if names:
             for row, value in enumerate(values):

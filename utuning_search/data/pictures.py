@@ -1,6 +1,8 @@
 """Pictures as users have them, files, Pillow's, arrays or tensors, as a data set would have read them."""
 
+import io
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,14 @@ def _of_array(array: npt.NDArray[Any]) -> Image.Image:
 def _again(picture: Image.Image) -> Opener:
     """What opens a picture of somebody else's, who may want to use it afterwards."""
     name = getattr(picture, "filename", "")
-    if getattr(picture, "tile", None) and name and Path(name).is_file():  # not loaded yet: nothing is lost so far
-        return partial(open_file, Path(name))
+    stream: Any = getattr(picture, "fp", None)
+    if getattr(picture, "tile", None):  # not loaded yet: nothing is lost so far
+        if name and Path(name).is_file():
+            return partial(open_file, Path(name))
+        with suppress(OSError, ValueError, AttributeError):  # of a stream that only goes forward
+            before = stream.tell()
+            stream.seek(0)
+            content = stream.read()
+            stream.seek(before)
+            return lambda: Image.open(io.BytesIO(content))
     return picture.copy

@@ -12,7 +12,11 @@ import numpy.typing as npt
 from PIL import Image
 
 GREY16, COLOUR16, INTEGER, FLOAT = "16-bit", "16-bit colour", "integer", "float"
-SWAPPED = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B"}
+GREY_ALPHA = "LA;16B"  # of a PNG, which has no other order
+# As what Pillow lays out the lower halves; of the last one as the four bytes of a pixel.
+LOWER = {f"{mode};16{a}": f"{mode};16{b}" for mode in ("RGB", "RGBX", "RGBA") for a, b in ("BL", "LB")}
+LOWER |= {GREY_ALPHA: "RGBA"}
+UNSIGNED = "I;32N"  # which Pillow takes for signed
 DIM = 128  # floats up to here or above 255 are no 8-bit values
 
 
@@ -27,7 +31,12 @@ def kind_of(picture: Image.Image) -> str:
         return GREY16 if picture.format in ("PNG", "PPM") else INTEGER
     if picture.mode == "F":
         return FLOAT
-    return COLOUR16 if _raw_mode(picture) in SWAPPED else ""
+    return COLOUR16 if _raw_mode(picture) in LOWER else ""
+
+
+def is_halved(picture: Image.Image) -> bool:
+    """Whether a picture that is not loaded yet has 16-bit samples of which only the upper halves can be had."""
+    return ";16" in (raw := _raw_mode(picture)) and raw not in LOWER and picture.mode in ("RGBA", "CMYK")
 
 
 def settled(kind: str, low: float, high: float) -> tuple[float, float]:
@@ -58,18 +67,26 @@ def low_bytes(opened: Callable[[], Image.Image]) -> npt.NDArray[np.uint8] | None
     """The lower halves of 16-bit samples, (height, width, channels); None if they cannot be had.
 
     Pillow keeps the first byte of each sample that is the upper one by the file's order of bytes; told the other
-    order, it keeps the lower one.
+    order, it keeps the lower one. Grey with opacity has no other order, but as many bytes as 8-bit colour with opacity.
     """
     try:
         with opened() as picture:
-            swapped = SWAPPED[_raw_mode(picture)]
+            raw = _raw_mode(picture)
+            lower = LOWER[raw]
             picture.tile = [  # type: ignore[attr-defined]  # of a picture from a file
-                (*tile[:3], (swapped, *tile[3][1:]) if isinstance(tile[3], tuple) else swapped)
+                (*tile[:3], (lower, *tile[3][1:]) if isinstance(tile[3], tuple) else lower)
                 for tile in picture.tile  # type: ignore[attr-defined]  # likewise
             ]
-            return np.array(picture)
+            found = np.array(picture)
     except (KeyError, OSError, ValueError, TypeError):  # of a decoder that does not know this order
         return None
+    return found[..., [1, 1, 1, 3]] if raw == GREY_ALPHA else found
+
+
+def is_unsigned(opened: Callable[[], Image.Image]) -> bool:
+    """Whether 32-bit whole numbers of a file have no sign."""
+    with opened() as picture:
+        return _raw_mode(picture) == UNSIGNED
 
 
 def _raw_mode(picture: Image.Image) -> str:

@@ -4,6 +4,7 @@ Names of files are read and no image; the names of test images are counted.
 """
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,10 +14,11 @@ import numpy as np
 
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import counted, listed
-from utuning_search.data.layout import Tree, check_classes, differing, role_of, splits_of
+from utuning_search.data.layout import Tree, check_classes, differing, splits_of
 from utuning_search.data.listing import RULE, SUFFIXES, class_folders, files_below, images_below, is_folder, writable
 from utuning_search.data.places import fixed
 from utuning_search.data.spec import DataSpec
+from utuning_search.data.split_names import role_of
 from utuning_search.data.splits import held_out
 
 HELD_OUT = 0.2  # of each class, where a folder brings no test images of its own
@@ -221,10 +223,17 @@ def _checked(found: Survey) -> Survey:
     todo = "Lay images out as <class>/<image>, a folder a class."
     if len(found.classes) == 1:
         below = found.root / found.train_folder / next(iter(found.classes))
-        inside = sorted(e.name for e in os.scandir(below) if is_folder(e))
+        while len(inside := _folders(below)) == 1:  # archives often wrap theirs
+            below /= inside[0]
         if inside:
-            todo = f"Are the folders in it ({listed(inside)}) the classes? Then give --data {below}"
+            what = "splits" if splits_of(Tree(below)) else "the classes"
+            todo = f"Are the folders in it ({listed(inside)}) {what}? Then give --data {shlex.quote(str(below))}"
     return checked(found, todo)
+
+
+def _folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if is_folder(e) and not e.is_symlink() and not e.name.startswith("."))
 
 
 def checked(found: Survey, todo: str = "") -> Survey:

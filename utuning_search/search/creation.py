@@ -17,6 +17,7 @@ from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import make_folder, write_atomically
 from utuning_search.common.locks import locked
 from utuning_search.data.decoded import Store
+from utuning_search.data.listing import writable
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.layout import LOCAL, SPEC, SPLITS, named, sweep
@@ -53,7 +54,10 @@ def write_study(
     _check_limits(spec, Setting(context.shape, context.data.num_classes))
     local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
     local |= {"at": home(folder)} if storage else {}
-    local |= {"data_dir": str(Path(data_dir).resolve())} if data_dir else {}
+    if data_dir:
+        local |= {"data_dir": str(Path(data_dir).resolve())}
+        if not writable(local["data_dir"]):
+            raise InputError("--data-dir", "its path is UTF-8", repr(local["data_dir"]), "Rename the folder.")
     opened = open_storage(storage, folder) if storage else None  # before the folder: if it fails, there is none
     make_folder(folder)
     with locked(folder, folder.name, "runs"), storage_errors(storage, folder):
@@ -146,9 +150,10 @@ def _check_limits(spec: StudySpec, setting: Setting) -> None:
 
 
 def check_name(name: str) -> None:
-    if len(name.encode()) > LONGEST:
+    length = len(name.encode(errors="surrogatepass"))  # what is no text is refused below
+    if length > LONGEST:
         rule = f"a study's name has at most {LONGEST} bytes"
-        raise StudyError("--name", rule, f"{len(name.encode())} of '{name[:20]}...'", "Give a shorter one.")
+        raise StudyError("--name", rule, f"{length} of '{name[:20]}...'", "Give a shorter one.")
     if not name or name[0] in ".-" or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         rule = "a study's name has letters, digits, - _ and ., and begins with neither - nor ."
         raise StudyError("--name", rule, f"'{name}'")

@@ -11,12 +11,13 @@ MASK = "***"
 HIDDEN = "its message is not shown, as it may hold the password"
 SHORTEST = 3  # characters of a secret that can be found in a message without finding it everywhere
 # Of parameters in a URL, and of those in an ODBC connection string; the latter is one parameter.
-_NAMES = r"[^=&?;]*(?:pass|pwd|secret|token|credential|api_?key|odbc_connect)[^=&?;]*"
+_SECRET = "pass|pwd|secret|token|credential|auth|api_?key|(?:access|account|private|shared)_?key|odbc_connect"
+_NAMES = rf"[^=&?;]*(?:{_SECRET})[^=&?;]*"
 _USER = re.compile(
     r"(^[^:/@]*:|://[^:/@]*:)(?!//)(.*)(@)", re.DOTALL
 )  # up to the last @: a password may hold one, a slash, a space
 _QUERY = re.compile(rf"([?&;]{_NAMES}=)(.*)", re.IGNORECASE | re.DOTALL)  # to the end: a password may hold an &
-_ODBC = re.compile(rf"(?:^|;)\s*{_NAMES}\s*=\s*(\{{(?:[^}}]|}}}})*\}}|[^;]*)", re.IGNORECASE)
+_ODBC = re.compile(rf"(?:^|;)\s*{_NAMES}\s*=\s*(\{{(?:[^}}]|}}}})*\}}[^;]*|[^;]*)", re.IGNORECASE)
 
 
 def mask(url: str) -> str:
@@ -62,6 +63,8 @@ def _secrets(url: str) -> Iterator[str]:
         yield from (part for part in re.split(r"[@/ &=]", text) if len(part) >= SHORTEST)
 
 
-def _forms(secret: str) -> tuple[str, ...]:
+def _forms(secret: str) -> Iterator[str]:
     """How drivers and their libraries write a secret."""
-    return (secret, unquote(secret), unquote_plus(secret), quote(secret), quote_plus(secret), repr(secret)[1:-1])
+    for text in (secret, unquote(secret), unquote_plus(secret)):
+        yield from (text, repr(text)[1:-1])
+        yield from (quoted(text, errors="surrogatepass") for quoted in (quote, quote_plus))
