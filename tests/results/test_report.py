@@ -215,6 +215,7 @@ def browser() -> Iterator[Any]:
     options.page_load_strategy = "none"  # a client waits two minutes for a page, which a busy machine may need
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    opened.set_script_timeout(110)  # seconds; none is answered while a page is read
     yield opened
     opened.quit()
 

@@ -259,7 +259,7 @@ def importance_chart(found: Sequence[Importance], objective: Objective, span: fl
 
 def finals_chart(found: Confirmation) -> Chart:
     """Mean accuracy or other metric of finals on test images, with its interval, against trainable parameters."""
-    data = []
+    data: list[Chart] = []
     for survives, color in ((False, OTHER), (True, FRONT)):
         finals = [f for f in found.finals if f.survives is survives and f.mean is not None]
         means = [100 * (f.mean or 0.0) for f in finals]
