@@ -28,7 +28,7 @@ MAX_LINES = 60
 COMMAND = "import sys; from utuning_search.cli import main; sys.exit(main(sys.argv[1:]))"
 # One process for them all: it takes seconds to import torch. After so little training the best may be a linear probe.
 COMMANDS = """
-import contextlib, io, json, sys
+import contextlib, io, json, runpy, sys
 import torch
 from utuning_search import Study, load_tuned
 from utuning_search.cli import main
@@ -43,7 +43,10 @@ for command in json.loads(sys.argv[1]):
 model = load_tuned("out")
 kinds = [p.tuner.kind for p in model.design.placements]
 shape = model(model.preprocess(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))).shape
-print(json.dumps([said, kinds, list(shape)]))
+script, sys.argv = sys.argv[2], ["own_objective.py", "tiny.toml", "3"]
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    runpy.run_path(script, run_name="__main__")
+print(json.dumps([said, kinds, list(shape), out.getvalue()]))
 """
 
 
@@ -102,6 +105,7 @@ class Studied:
     said: dict[str, str]
     kinds: list[str]
     logits: list[int]
+    script: str  # what own_objective.py printed
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +115,12 @@ def studied(place: Place) -> Studied:
     run, *others = page_commands()
     run += ["--name", "glu-digits", "--task", "tiny.toml", "--trials", "6", "--workers", "1", "--quiet"]
     others = [[*command[:-1], "out"] if command[0] == "export" else command for command in others]
-    done = place.python(COMMANDS, json.dumps([run, *others]))
+    done = place.python(COMMANDS, json.dumps([run, *others]), str(ROOT / "examples" / "own_objective.py"))
     assert done.returncode == 0, done.stderr
-    said, kinds, logits = json.loads(done.stdout.splitlines()[-1])
+    said, kinds, logits, script = json.loads(done.stdout.splitlines()[-1])
     assert [code for code, _ in said] == [0] * len(said), said
-    return Studied(place, {c[0]: text for c, (_, text) in zip([run, *others], said, strict=True)}, kinds, logits)
+    named = {c[0]: text for c, (_, text) in zip([run, *others], said, strict=True)}
+    return Studied(place, named, kinds, logits, script)
 
 
 def page_commands() -> list[list[str]]:
@@ -183,6 +188,13 @@ def test_its_front_shows_its_objective(studied: Studied) -> None:
     assert "tuned_blocks" in studied.said["front"]
     assert "blocks with a tuner" in studied.said["run"]
     assert "tuned_blocks 6 to 0" in studied.said["front"]
+
+
+def test_the_example_of_python_weighs_it_too(studied: Studied) -> None:
+    *front, last = studied.script.splitlines()
+    assert front
+    assert all(re.match(r"trial \d: accuracy 0\.\d+, parameters \d+, tuned_blocks \d: ", line) for line in front)
+    assert last.startswith("hypervolume 0.")
 
 
 def test_its_tuner_is_exported_loaded_and_cited(studied: Studied) -> None:

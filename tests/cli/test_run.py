@@ -300,6 +300,9 @@ def test_run_of_an_image_folder_names_its_classes_and_what_is_odd(place: Path) -
     assert lines[0] == "2 classes: a, b"
     assert lines[1].startswith("  note: 1 of 20 images is of a single colour once decoded (train/a/0.png)")
     assert lines[2].startswith("  note: a search can be run, but not confirmed: image folder ")
+    assert [line.partition(";")[0] for line in lines if line.startswith("Needs ")] == [
+        "Needs decoded images 0.1 MiB on disk, shared by all workers"
+    ]
     assert "note: 1 of 20 images" in succeeded("resume", "own-tiny", "--trials", "2", *INLINE)
 
 

@@ -46,6 +46,7 @@ from utuning_search.results.tables import finals_table, write_finals
 from utuning_search.results.verdicts import kept_advice
 from utuning_search.results.words import advice, against, compared, readings, resolution, rival, smallest_equal
 from utuning_search.search.budget import Budget
+from utuning_search.search.callbacks.base import Callback, FinalRecord, Started
 from utuning_search.search.layout import IMAGES
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.registry import USUAL
@@ -441,21 +442,43 @@ def test_the_table_of_comparisons_is_what_was_compared(whole: tuple[Study, Confi
 # Selection, measured
 
 
+class Told(Callback):
+    """What it is told of fresh trainings, in order: how many there were, each new one, the end."""
+
+    def __init__(self) -> None:
+        self.events: list[int | str | FinalRecord] = []
+
+    def on_start(self, started: Started) -> None:
+        self.events.append(len(started.remeasured))
+
+    def on_remeasured(self, fresh: FinalRecord) -> None:
+        self.events.append(fresh)
+
+    def on_end(self) -> None:
+        self.events.append("end")
+
+
 @pytest.mark.usefixtures("warm_processes")
 def test_selection_bias_is_measured_by_fresh_trainings_on_the_proxy_split(own: Path) -> None:
     study = load(own)
     found = confirm(study, top=2, seeds=1, presets=[PRESET], workers=0)
     for path in (own / "photos" / "test").rglob("*.png"):
         path.write_bytes(b"no image")  # it reads none
-    said: list[float | None] = []
+    said, told = list[float | None](), Told()
 
     def stop(_: Finalist, again: Again) -> None:
         said.append(again.validation)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        remeasure(study, found, 2, workers=0, on_progress=stop)
-    measured_ = remeasure(study, found, 2, workers=0, on_progress=lambda _, again: said.append(again.validation))
+        remeasure(study, found, 2, workers=0, on_progress=stop, callbacks=[told])
+    more = {"on_progress": lambda _, again: said.append(again.validation), "callbacks": [told]}
+    measured_ = remeasure(study, found, 2, workers=0, **more)  # type: ignore[arg-type]  # of both options together
+    assert told.events.count("end") == 2
+    assert [event for event in told.events if isinstance(event, int)] == [0, 1], "the second is told what the first did"
+    fresh = [event for event in told.events if isinstance(event, FinalRecord)]
+    assert [record.values["accuracy"] for record in fresh] == said
+    assert len({(record.key, record.seed) for record in fresh}) == len(fresh)
     tried = [f for f in measured_.finals if f.finalist.validation is not None]
     assert len(said) == 2 * len(tried), "what was finished was trained again"
     assert [f.remeasured for f in measured_.finals if f.finalist.preset == PRESET] == [()]

@@ -211,10 +211,14 @@ def test_bins_are_scikit_learns() -> None:
 
 def test_the_diagram_shows_bins_with_answers(tmp_path: Path) -> None:
     found = calibration(np.array([[0.95, 0.9, 0.3]]), np.array([[True, False, True]]))
-    axes, below = draw_calibration(found, "a design").axes
+    figure = draw_calibration(found, "a design")
+    axes, below = figure.axes
     assert len(axes.patches) == 3
     assert sum(bar.get_height() for bar in below.patches) == pytest.approx(100)  # type: ignore[attr-defined]  # bars
     assert "error 55.0 points" in axes.get_title()  # 0.05 and 0.9 off, and 0.7
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent()), "no bar can be where the key is"
     nothing = Calibration(found.edges, 0 * found.answers, 0 * found.confidence, 0 * found.accuracy, 0.0)
     save_calibration(nothing, "nothing", tmp_path / "nothing.png")
     assert (tmp_path / "nothing.png").read_bytes().startswith(b"\x89PNG")

@@ -22,6 +22,7 @@ from utuning_search import load_tuned
 from utuning_search.backbones.loading import preprocessing_of
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.cli.main import main
 from utuning_search.common.errors import InputError
 from utuning_search.common.seeds import derive_seed
 from utuning_search.data import pixels
@@ -350,6 +351,28 @@ def test_json_is_a_list_and_nothing_else(folder: Path) -> None:
         assert {k: row[k] for k in ("class", "label", "probability")} == row["top"][0]
         assert row["class"] == str(CLASSES[row["label"]])
         assert sum(t["probability"] for t in row["top"]) == pytest.approx(1, abs=1e-5)
+
+
+class Screen(io.StringIO):
+    """A stream that somebody watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_bar_is_drawn_where_somebody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    drawn = []
+    for options in ((), ("--quiet",)):
+        screen = Screen()
+        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(screen):
+            assert main(["predict", "e", "mine", "-f", "csv", *options]) == 0
+        assert out.getvalue().startswith("image,class,probability\n"), "the bar is on the other stream"
+        drawn.append(screen.getvalue())
+    assert "predicting" in drawn[0]
+    assert "8/8" in drawn[0], "those that cannot be read count"
+    assert "predicting" not in drawn[1]
 
 
 def test_the_table_is_of_one_line_an_image(folder: Path) -> None:

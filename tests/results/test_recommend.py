@@ -33,8 +33,10 @@ from utuning_search.results.recommend.plan import DESIGNS, FINALS_SHARE, Cost, p
 from utuning_search.results.rounds import Rounds
 from utuning_search.search import budget
 from utuning_search.search.budget import Budget
+from utuning_search.search.callbacks.base import Callback, FinalRecord, Started
 from utuning_search.search.runner import Snapshot
 from utuning_search.search.study import Study
+from utuning_search.search.trials import TrialRecord
 from utuning_search.training import full as full_training
 from utuning_search.training.task import Task
 
@@ -483,6 +485,23 @@ def test_it_is_not_done_twice(done: tuple[Path, str, str], capsys: pytest.Captur
     assert "it holds no recommendation yet; got tuner.toml" in capsys.readouterr().err
 
 
+class Told(Callback):
+    """What a logger would write."""
+
+    def __init__(self) -> None:
+        self.studies, self.trials, self.finals = list[str](), set[int](), list[FinalRecord]()
+
+    def on_start(self, started: Started) -> None:
+        self.studies.append(started.study)
+        self.trials |= {record.number for record in started.records if record.settled}
+
+    def on_trial(self, trial: TrialRecord) -> None:
+        self.trials.add(trial.number)
+
+    def on_final(self, final: FinalRecord) -> None:
+        self.finals.append(final)
+
+
 def test_a_stopped_command_goes_on(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Stopped in the search and in the finals; what was finished is not trained again, and other wishes are refused."""
     out = tmp_path / "out"
@@ -499,11 +518,17 @@ def test_a_stopped_command_goes_on(own: Path, tmp_path: Path, capsys: pytest.Cap
     assert first
     assert run(own, out, "--max-params", "5000") == 2
     assert "max_parameters: 5000 here, 6000 there" in capsys.readouterr().err
-    assert run(own, out) == 0
+    told = Told()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "loggers_of", lambda arguments: [told] if arguments.log else [])
+        assert run(own, out, "--log", "mine") == 0
     assert "Goes on with the study" in capsys.readouterr().out
-    after = {t.number: t.accuracy for t in Study.load("study", studies_dir=out).trials()}
+    after = {t.number: t.accuracy for t in Study.load("study", studies_dir=out).trials() if t.settled}
     assert {n: after[n] for n in first} == first
     assert (out / "tuner.toml").exists()
+    assert set(told.studies) == {"out"}, "called as the folder: each one's study is a study"
+    assert told.trials == set(after)
+    assert told.finals
 
 
 def test_chance_moves_a_mean_of_small_classes_more() -> None:

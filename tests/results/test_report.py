@@ -17,6 +17,7 @@ from utuning_search.results.finalists import select
 from utuning_search.results.kept import kept_confirmation
 from utuning_search.results.outcomes import Outcome, keep_outcome
 from utuning_search.results.predictions import keep_labels, keep_predictions
+from utuning_search.results.report.charts import AXES, GAP, LETTER, widened
 from utuning_search.results.report.provenance import command_of
 from utuning_search.results.report.write import report, write_report
 from utuning_search.search.scheduler import Next
@@ -112,8 +113,22 @@ def test_charts_are_what_plotly_takes_and_hold_every_trial(study: Study, shown: 
         low > 0 and high > 0
         for low, high in zip(front["front"]["error_y"]["arrayminus"], front["front"]["error_y"]["array"], strict=True)
     )
+    scale = page.charts["confusion-0"]["data"][0]["colorscale"]
+    lightness = [sum(bytes.fromhex(color[1:])) for _, color in scale]
+    assert lightness == sorted(lightness, reverse=True), "what is never answered is white"
     lines = sum(trace["x"].count(None) for trace in page.charts["curves"]["data"])
     assert lines == sum(len(trace["x"]) for trace in front.values())
+
+
+def test_names_have_room_beside_their_points() -> None:
+    names = [(0.0, "Linear probe", "top left"), (0.5, "7", "top left"), (1.0, "U-Tuning dual", "bottom right")]
+    low, high = widened((0.0, 1.0), names)
+    assert low < 0
+    assert high > 1
+    for x, name, position in names:
+        room = (x - low if position == "top left" else high - x) / (high - low)
+        assert room * AXES >= 0.99 * (GAP + LETTER * len(name))
+    assert widened((0.0, 1.0), [(0.5, "7", "top left")]) == [0.0, 1.0], "where there is room, nothing moves"
 
 
 def test_tables_say_what_the_study_says(study: Study, shown: str) -> None:
@@ -170,7 +185,7 @@ def test_what_is_not_bundled_is_named_by_its_file(study: Study) -> None:
     other = Study.create("smoke", task, name="other", studies_dir=study.folder.parent)
     command, missing = command_of(other)
     assert "--task mine.toml" in command
-    assert missing == "its [task] are no bundled ones: they are in spec.toml, below."
+    assert missing == "Its [task] is not bundled: see spec.toml, below."
 
 
 def test_a_study_without_trials_has_a_report(study: Study) -> None:
@@ -197,15 +212,17 @@ def browser() -> Iterator[Any]:
         "--window-size=1200,900",
     ):
         options.add_argument(word)
+    options.page_load_strategy = "none"  # a client waits two minutes for a page, which a busy machine may need
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    opened.set_script_timeout(110)  # seconds; none is answered while a page is read
     yield opened
     opened.quit()
 
 
 def wait(browser: Any, script: str) -> object:
     """What a script gives once it gives something; drawing takes as long as it takes."""
-    for _ in range(600):
+    for _ in range(6000):
         found = browser.execute_script(f"return {script}")
         if found:
             return cast(object, found)
@@ -221,6 +238,7 @@ def test_a_browser_shows_it(browser: Any, study: Study, shown: str, tmp_path: Pa
     path = tmp_path / "report.html"
     path.write_text(shown, encoding="utf-8")
     browser.get(path.as_uri())
+    wait(browser, "document.readyState === 'complete' && document.querySelector('.chart') !== null")
     wait(browser, "[...document.querySelectorAll('.chart')].every(c => c.dataset.drawn)")
     front = browser.find_element(By.ID, "front-0")
 
@@ -230,6 +248,16 @@ def test_a_browser_shows_it(browser: Any, study: Study, shown: str, tmp_path: Pa
 
     def points() -> int:
         return len(front.find_elements(By.CSS_SELECTOR, ".scatterlayer .point"))
+
+    boxes = (
+        "(q) => [...document.querySelectorAll(q)].map(e => e.getBoundingClientRect())"
+        ".filter(b => b.width).map(b => [b.left, b.right])"
+    )
+    for place in ("front-0", "finals"):
+        names = browser.execute_script(f"return ({boxes})('#{place} .textpoint text')")
+        (axes,) = browser.execute_script(f"return ({boxes})('#{place} .nsewdrag')")
+        assert names
+        assert all(axes[0] <= left <= right <= axes[1] for left, right in names), "no name is cut, or on a tick"
 
     before = points()
     assert before == len([r for r in study.trials() if r.settled and r.reused is None])

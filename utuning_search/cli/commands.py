@@ -137,6 +137,7 @@ def _recommend(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
     parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing until it is done")
+    add_log(parser)
 
 
 def _front(parser: ArgumentParser) -> None:

@@ -67,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
                 device=arguments.device,
                 data_dir=arguments.data_dir,
                 on_progress=None if arguments.quiet else again,
+                callbacks=loggers,
+                on_trouble=say_trouble,
             )
     except KeyboardInterrupt:
         raise Stopped(f"confirm {study.name}{_options(arguments)}{place}") from None

@@ -4,12 +4,13 @@ import argparse
 import math
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.display import Display, say_progress
 from utuning_search.cli.options import image_size, seconds, workers
+from utuning_search.cli.running import loggers_of, say_trouble
 from utuning_search.cli.stopped import Stopped
 from utuning_search.cli.studies import (
     FINALS_PNG,
@@ -36,6 +37,7 @@ from utuning_search.results.recommend.prepare import prepare
 from utuning_search.results.recommend.search import Search, search
 from utuning_search.results.tables import CLASSES_CSV
 from utuning_search.results.words import advice, against
+from utuning_search.search.callbacks.logger import Logger
 from utuning_search.search.storage import quiet_optuna
 from utuning_search.training.runtime import resolve_device
 
@@ -51,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.metric is not None:
         checked(arguments.metric)
     resolve_device(arguments.device)
+    loggers = loggers_of(arguments)
     data = Path(arguments.data)
     out = Path(arguments.out) if arguments.out else Path("recommended") / called(data)
     with console.status("Looking at the images, and at what one costs ..."):
@@ -75,16 +78,23 @@ def run(arguments: argparse.Namespace) -> int:
         for line in _findings(prepared):
             console.print(line, **PLAIN)
     try:
-        return _go(prepared, out, began, arguments)
+        return _go(prepared, out, began, arguments, loggers)
     except KeyboardInterrupt:
         raise Stopped from None
 
 
-def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace) -> int:
+def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace, loggers: Sequence[Logger]) -> int:
     study = prepared.study
     with Display(study, quiet=arguments.quiet) as display:
         say = None if arguments.quiet else lambda needs: console.print(f"{needs}", **PLAIN)
-        finished = search(prepared, workers=arguments.workers, on_change=display.show, on_loaded=say)
+        finished = search(
+            prepared,
+            workers=arguments.workers,
+            on_change=display.show,
+            on_loaded=say,
+            callbacks=loggers,
+            on_trouble=say_trouble,
+        )
     write_results(study, study.trials())
     if not finished:
         raise Stopped
@@ -99,6 +109,8 @@ def _go(prepared: Search, out: Path, began: float, arguments: argparse.Namespace
         prepared.seconds - spent,
         workers=arguments.workers,
         on_progress=None if arguments.quiet else say_progress,
+        callbacks=loggers,
+        on_trouble=say_trouble,
     )
     write_confirmation(study, found.confirmation)
     for line in _answer(prepared, found):

@@ -9,6 +9,7 @@ from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.streams import complain
 from utuning_search.common.wording import printable
 from utuning_search.data.survey import Survey
+from utuning_search.designs.presets import title_of as method_of
 from utuning_search.results.classes import per_class
 from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.outcomes import FINALS
@@ -71,7 +72,7 @@ def write_confirmation(study: Study, found: Confirmation) -> None:
 
 def _titled(final: Final) -> str:
     seeds = "1 seed" if len(final.outcomes) == 1 else f"{len(final.outcomes)} seeds"
-    return f"{final.finalist.name} on test images, {seeds}"
+    return f"{method_of(final.finalist.preset) or final.finalist.name} on test images, {seeds}"
 
 
 def warn_of_skipped(study: Study) -> None:

@@ -7,7 +7,8 @@ that luck and nothing else. What the choice of those images flatters is in both,
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ from utuning_search.results.finalists import Finalist
 from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.metrics import ACCURACY, measured
 from utuning_search.results.outcomes import FINALS, check_share, read_kept
+from utuning_search.search.callbacks.base import Callback, FinalRecord
+from utuning_search.search.callbacks.telling import Telling, warn
 from utuning_search.search.layout import images_in, removed, sweep
 from utuning_search.search.study import Study
 from utuning_search.training.context import load_search
@@ -84,6 +87,8 @@ def remeasure(
     device: str | None = None,
     data_dir: str | None = None,
     on_progress: Callable[[Finalist, Again], None] | None = None,
+    callbacks: Sequence[Callback] = (),
+    on_trouble: Callable[[str], None] = warn,
 ) -> Confirmation:
     """The confirmation, with fresh validation accuracies for each final that the search tried.
 
@@ -95,6 +100,7 @@ def remeasure(
         seeds: Fresh trainings a design, at least 1.
         workers, device, data_dir: As for `confirm`.
         on_progress: Called after each training, in this process.
+        callbacks, on_trouble: As for `confirm`; each training is told to `on_remeasured`.
 
     Raises:
         InputError: A number out of range.
@@ -107,7 +113,8 @@ def remeasure(
     kind = resolve_device(device or study.local.get("device", "auto"))
     runtime = Runtime(kind, study.spec.precision, data_dir or study.local.get("data_dir"))
     make_folder(study.folder / FINALS)
-    with locked(study.folder / FINALS, study.name, "confirms"):
+    telling = Telling(callbacks, on_trouble)
+    with locked(study.folder / FINALS, study.name, "confirms"), ExitStack() as told:
         sweep(study.folder / FINALS)
         kept = {
             (again.key, again.seed): again
@@ -116,6 +123,9 @@ def remeasure(
             if (again := _read(study, f.design.key, s)) and (again.reason or again.value(found.metric) is not None)
         }
         missing = {key: tuple(s for s in range(seeds) if (key, s) not in kept) for key in by_key}
+        epochs = study.spec.task.recipe.epochs
+        told.callback(telling.end)
+        telling.start(study.started((), [_fresh(by_key[again.key], again, epochs) for again in kept.values()]))
         if any(missing.values()):
             count = default_workers(kind) if workers is None else workers
             wanted = measured(study.objectives, found.metric)
@@ -124,6 +134,7 @@ def remeasure(
                 for again in _train_all(study, by_key, missing, runtime, count, wanted, store):
                     write_atomically(_file(study, again.key, again.seed), json.dumps(asdict(again), indent=1) + "\n")
                     kept[again.key, again.seed] = again
+                    telling.remeasured(_fresh(by_key[again.key], again, epochs))
                     if on_progress is not None:
                         on_progress(by_key[again.key], again)
     return replace(found, finals=tuple(_with(f, kept, seeds) for f in found.finals))
@@ -133,6 +144,22 @@ def flattery(finals: Iterable[Final]) -> float | None:
     """By how much the search's validation accuracy is above that of fresh trainings, on average; None without those."""
     values = [f.flattered for f in finals if f.flattered is not None]
     return statistics.fmean(values) if values else None
+
+
+def _fresh(finalist: Finalist, again: Again, epochs: int) -> FinalRecord:
+    """A training as callbacks see it."""
+    return FinalRecord(
+        name=finalist.name,
+        key=again.key,
+        design=finalist.design,
+        trial=finalist.trial,
+        seed=again.seed,
+        epochs=epochs,
+        augmented=False,
+        parameters=finalist.parameters,
+        values={} if again.validation is None else {"accuracy": again.validation, **again.others},
+        reason=again.reason,
+    )
 
 
 def _with(final: Final, kept: dict[tuple[str, int], Again], seeds: int) -> Final:

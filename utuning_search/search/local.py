@@ -10,7 +10,7 @@ from utuning_search.common.toml import read_toml
 TEXT, NUMBER, TABLE = (str,), (int, float), (dict,)
 # Types of what is read; what another version or a user adds is left alone.
 TYPES: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("owner", "device", "storage", "data_dir"), TEXT),
+    **dict.fromkeys(("owner", "device", "storage", "data_dir", "called"), TEXT),
     "budget": TABLE,
     "budget.trials": (int,),
     "budget.epochs": (int,),

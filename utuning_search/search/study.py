@@ -323,10 +323,12 @@ class Study:
             finally:
                 telling.end()
 
-    def started(self, finals: Sequence[FinalRecord] = ()) -> Started:
-        """What callbacks are told of it where a run begins, or a confirmation that has these finals already."""
-        depth = self.shape.depth
-        return Started(self.name, self.trials(), finals, lambda design: self.spec.space.params_of(design, depth))
+    def started(self, finals: Sequence[FinalRecord] = (), remeasured: Sequence[FinalRecord] = ()) -> Started:
+        """What callbacks are told of it where a run begins, or a confirmation that has these trainings already."""
+        depth, called = self.shape.depth, self.local.get("called", self.name)
+        return Started(
+            called, self.trials(), finals, lambda design: self.spec.space.params_of(design, depth), remeasured
+        )
 
     def remember(self, **settings: Any) -> None:
         """Keep settings of this machine or user, such as the budget, for a later resume."""

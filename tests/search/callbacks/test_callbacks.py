@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,15 +242,20 @@ def test_loggers_write_each_trial_once_however_often_a_study_goes_on(kind: str, 
     killed.on_rung(study.scheduler.records()[lost.number], report.epoch)
     study.train(lost)
     final = FinalRecord("linear-probe", "k", lost.design, None, 0, 9, True, 650, {"accuracy": 0.75})
+    fresh = replace(final, epochs=8, values={"accuracy": 0.5})
     again = logger(place)
-    again.on_start(started(study, final))
+    again.on_start(replace(started(study, final), remeasured=[fresh]))
     again.on_final(final)
+    again.on_remeasured(fresh)
     again.on_end()
     found = READ[kind](tmp_path)
     check(found, kind, study.scheduler.records())
-    (extra,) = set(found) - {NAME[kind](r.number) for r in study.scheduler.records()}
-    assert "final" in extra
-    assert found[extra]["test_accuracy"] == [(9, 0.75)]
+    last, other = sorted(set(found) - {NAME[kind](r.number) for r in study.scheduler.records()})
+    assert "final" in last
+    assert "fresh" in other
+    assert found[last]["test_accuracy"] == [(9, 0.75)]
+    assert found[other]["validation_accuracy"] == [(8, 0.5)]
+    assert "test_accuracy" not in found[other]
     assert {name: found[name] for name in first} == first
     run(study, logger(place), 6)
     assert READ[kind](tmp_path) == found

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utuning_search.results.calibration import Calibration
-from utuning_search.results.pictures.figure import FRONT, OTHER, PRESET, save
+from utuning_search.results.pictures.figure import DPI, FRONT, OTHER, PRESET, save
 
 
 def draw_calibration(found: Calibration, title: str) -> Figure:
@@ -15,7 +15,7 @@ def draw_calibration(found: Calibration, title: str) -> Figure:
 
     On the diagonal is who is right as often as it is sure; bars below it are too sure.
     """
-    figure = Figure(figsize=(5.2, 5.6), layout="constrained")
+    figure = Figure(figsize=(5.2, 5.8), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     width, middles = 1 / len(found.answers), (found.edges[:-1] + found.edges[1:]) / 2
@@ -35,7 +35,7 @@ def draw_calibration(found: Calibration, title: str) -> Figure:
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("share that is right")
     axes.set_title(f"{title}\nexpected calibration error {100 * found.error:.1f} points", fontsize=10, wrap=True)
-    axes.legend(loc="upper left", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)  # where no bar can be
     below.bar(middles, 100 * found.answers / np.maximum(found.answers.sum(), 1), width, color=OTHER, edgecolor="white")
     below.set_xlabel("probability of the class that was answered")
     below.set_ylabel("answers (%)")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from utuning_search.results.pictures.figure import save
+from utuning_search.results.pictures.figure import DPI, save
 
 MOST_CLASSES = 100  # of more, no square can be seen
 NAMED, WRITTEN = 40, 15  # classes up to which each has its name, and each square its share
@@ -25,7 +25,7 @@ def draw_confusion(confusion: npt.NDArray[np.int64], classes: Sequence[str], tit
     """
     count = len(classes)
     side = 4.6 + 0.1 * min(count, NAMED)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = Figure(figsize=(side + 0.8, side), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)

@@ -3,7 +3,7 @@
 The tuner is chosen on validation images; test images only say how good it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.recommend.prepare import check_free
 from utuning_search.results.recommend.search import Search
 from utuning_search.results.rounds import Rounds
+from utuning_search.search.callbacks.base import Callback
+from utuning_search.search.callbacks.telling import warn
 from utuning_search.search.trials import TrialRecord
 
 MOST_SEEDS = 5  # more tell little more: the test images are the same
@@ -53,6 +55,8 @@ def finish(
     *,
     workers: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    callbacks: Sequence[Callback] = (),
+    on_trouble: Callable[[str], None] = warn,
 ) -> Recommendation:
     """Choose on validation images, confirm on test images as long as there is time, export.
 
@@ -64,7 +68,7 @@ def finish(
         out: Where the tuner goes.
         seconds: That are left for finals and export; one training is done in any case.
         workers: Processes.
-        on_progress: As for `confirm`.
+        on_progress, callbacks, on_trouble: As for `confirm`.
     """
     study = prepared.study
     front, records = study.front(), study.trials()
@@ -83,6 +87,8 @@ def finish(
         workers=workers,
         rounds=rounds,
         on_progress=on_progress,
+        callbacks=callbacks,
+        on_trouble=on_trouble,
     )
     by_key = {f.finalist.design.key: f for f in found.finals}
     check_free(out)

@@ -104,7 +104,8 @@ def prepare(
         objectives=_weighed(chosen_by),
         examine=examine,
     )
-    study.remember(recommend={"seconds": seconds, "search_seconds": plan.search_seconds})
+    # Every recommendation's study is a `study`: elsewhere it is known by the folder.
+    study.remember(called=out.resolve().name, recommend={"seconds": seconds, "search_seconds": plan.search_seconds})
     return Search(study, found, plan, seconds, plan.search_seconds, tuple(notes))
 
 

@@ -1,11 +1,13 @@
 """A search for a recommendation, within its time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from utuning_search.data.survey import Survey
 from utuning_search.results.recommend.plan import Plan
 from utuning_search.search.budget import Budget
+from utuning_search.search.callbacks.base import Callback
+from utuning_search.search.callbacks.telling import warn
 from utuning_search.search.needs import Needs
 from utuning_search.search.runner import Snapshot
 from utuning_search.search.study import Study
@@ -41,13 +43,22 @@ def search(
     workers: int | None = None,
     on_change: Callable[[Snapshot], None] | None = None,
     on_loaded: Callable[[Needs], object] | None = None,
+    callbacks: Sequence[Callback] = (),
+    on_trouble: Callable[[str], None] = warn,
 ) -> bool:
-    """Run the search for the time it has left; False after Ctrl-C."""
+    """Run the search for the time it has left; False after Ctrl-C. All else is as for `Study.run`."""
     study = prepared.study
     spent = sum(r.seconds for r in study.trials()) / at_once(study.local.get("device", "auto"), workers)
     # At least a moment: what one earlier call found may be nothing yet.
     budget = Budget(MOST_DESIGNS, seconds=max(prepared.search_seconds - spent, 1.0))
-    return study.run(budget, workers=workers, on_change=on_change, on_loaded=on_loaded)
+    return study.run(
+        budget,
+        workers=workers,
+        on_change=on_change,
+        on_loaded=on_loaded,
+        callbacks=callbacks,
+        on_trouble=on_trouble,
+    )
 
 
 def at_once(device: str, workers: int | None) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -35,6 +35,9 @@ KINDS = {
     "option": "another option",
 }
 WRAPPED = 64  # letters a line of what is shown at a point
+LETTER, AXES = 6.0, 1000.0  # pixels: the width of a letter of a name, and of the axes in a wide window
+NAME, GAP = 10, 12.0  # likewise: the size of a name, and from a point to its name
+SHADES = [[0.0, "#f7fbff"], [0.5, "#6baed6"], [1.0, "#08306b"]]  # plotly's own Blues are darkest where nothing is
 
 
 def by_group(records: Sequence[TrialRecord], objectives: Objectives) -> dict[str, list[TrialRecord]]:
@@ -112,16 +115,45 @@ def front_chart(
     rest = [*groups["dominated"], *groups["pruned"]]
     limits = fit(groups["front"], rest, x, y, ends, log=log, best_is_high=quality.direction == "maximize")
     if limits is not None:
-        layout["xaxis"]["range"] = [math.log10(v) for v in limits.x] if log else list(limits.x)
-        layout["yaxis"]["range"] = list(limits.y)
+        bottom, top = limits.y
+        shown = [
+            (math.log10(place) if log else place, name, trace["textposition"])
+            for trace in data
+            for place, height, name in zip(trace["x"], trace["y"], trace["text"], strict=True)
+            if name and bottom <= height <= top
+        ]
+        span = (math.log10(limits.x[0]), math.log10(limits.x[1])) if log else limits.x
+        layout["xaxis"]["range"] = widened(span, shown)
+        layout["yaxis"]["range"] = [bottom, top]
     if log:
         ticks = [step * 10.0**power for power in range(-3, 13) for step in (1, 2, 5)]  # whatever is zoomed to
         layout["xaxis"] |= {"tickvals": ticks, "ticktext": [short(t) if t >= 1 else f"{t:g}" for t in ticks]}
     return {"data": data, "layout": layout}
 
 
+def widened(span: tuple[float, float], names: Iterable[tuple[float, str, str]]) -> list[float]:
+    """The ends of an axis, moved so that names beside points lie within it, in a window that is not narrow.
+
+    Args:
+        span: From and to, in what the axis counts linearly: logarithms where it is logarithmic.
+        names: Where each one's point is, its text, and its `textposition`.
+    """
+    low, high = span
+    known = [(x, min((GAP + LETTER * len(name)) / AXES, 0.4), position) for x, name, position in names]
+    for _ in range(3):  # room at one end is taken from the other
+        for x, share, position in known:
+            if position.endswith("left"):
+                low = min(low, (x - share * high) / (1 - share))
+            else:
+                high = max(high, (x - share * low) / (1 - share))
+    return [low, high]
+
+
 def _points(group: str, trials: Sequence[TrialRecord], x: Value, y: Value, hover: Mapping[int, str]) -> Chart:
-    """The trials of a group: known methods are diamonds and have their names, others of the front their numbers."""
+    """The trials of a group: known methods are diamonds and have their names, others of the front their numbers.
+
+    Names stand beside their error bars: those of the front above its line, the others, which lie below it, below them.
+    """
     known = [bool(r.preset) and r.state == "complete" for r in trials]
     names = [title_of(r.preset) if k else str(r.number) for r, k in zip(trials, known, strict=True)]
     front = group == "front"
@@ -133,8 +165,8 @@ def _points(group: str, trials: Sequence[TrialRecord], x: Value, y: Value, hover
         "x": [x(r) for r in trials],
         "y": [y(r) for r in trials],
         "text": [clean(name) if k or front else "" for name, k in zip(names, known, strict=True)],
-        "textposition": "top left" if front else "top center",
-        "textfont": {"size": 10, "color": FRONT if front else PRESET},
+        "textposition": "top left" if front else "bottom right",
+        "textfont": {"size": NAME, "color": FRONT if front else PRESET},
         "cliponaxis": False,
         "hovertext": [hover[r.number] for r in trials],
         "hoverinfo": "text",
@@ -193,7 +225,9 @@ def curves_chart(
                 "opacity": 1.0 if front else 0.6,
             }
         )
-    return {"data": data, "layout": _layout("epoch", _axis(quality))}
+    layout = _layout("epoch", _axis(quality))
+    layout["xaxis"] |= {"tick0": 0, "dtick": -(-epochs // 10)}  # whole ones
+    return {"data": data, "layout": layout}
 
 
 def importance_chart(found: Sequence[Importance], objective: Objective, span: float) -> Chart:
@@ -225,7 +259,7 @@ def importance_chart(found: Sequence[Importance], objective: Objective, span: fl
 
 def finals_chart(found: Confirmation) -> Chart:
     """Mean accuracy or other metric of finals on test images, with its interval, against trainable parameters."""
-    data = []
+    data: list[Chart] = []
     for survives, color in ((False, OTHER), (True, FRONT)):
         finals = [f for f in found.finals if f.survives is survives and f.mean is not None]
         means = [100 * (f.mean or 0.0) for f in finals]
@@ -238,7 +272,7 @@ def finals_chart(found: Confirmation) -> Chart:
                 "y": means,
                 "text": [clean(title_of(f.finalist.preset) or f.finalist.name) for f in finals],
                 "textposition": "top right",
-                "textfont": {"size": 10},
+                "textfont": {"size": NAME},
                 "hovertext": ["<br>".join(map(clean, _described(f))) for f in finals],
                 "hoverinfo": "text+y",
                 "marker": {"color": color, "size": 8},
@@ -253,6 +287,11 @@ def finals_chart(found: Confirmation) -> Chart:
         )
     layout = _layout("trainable parameters, head included", f"test {words(found.metric)} (%)")
     layout["xaxis"]["type"] = "log"
+    names = [(math.log10(x), name, t["textposition"]) for t in data for x, name in zip(t["x"], t["text"], strict=True)]
+    if names:
+        places = [x for x, _, _ in names]
+        pad = 0.06 * (max(places) - min(places)) or 0.1
+        layout["xaxis"]["range"] = widened((min(places) - pad, max(places) + pad), names)
     return {"data": data, "layout": layout}
 
 
@@ -265,7 +304,7 @@ def confusion_chart(each: PerClass, classes: Sequence[str]) -> Chart:
         "z": (100 * each.confusion / totals).round(1).tolist(),
         "x": names,
         "y": names,
-        "colorscale": "Blues",
+        "colorscale": SHADES,
         "zmin": 0,
         "zmax": 100,
         "hovertemplate": "true %{y}, answered %{x}: %{z}%<extra></extra>",
@@ -292,8 +331,8 @@ def unit_of(objective: Objective) -> str:
 def _layout(x: str, y: str) -> Chart:
     axis: Chart = {"zeroline": False, "gridcolor": "#e4e8ea", "linecolor": "#90a4ae", "automargin": True}
     return {
-        "xaxis": {**axis, "title": {"text": x}},
-        "yaxis": {**axis, "title": {"text": y}},
+        "xaxis": {**axis, "title": {"text": x, "standoff": 8}},  # from the longest of its ticks' names
+        "yaxis": {**axis, "title": {"text": y, "standoff": 8}},
         "hovermode": "closest",
         "hoverlabel": {"align": "left"},
         "showlegend": False,

@@ -16,7 +16,8 @@ body { font: 15px/1.45 system-ui, sans-serif; color: #263238; max-width: 1080px;
 h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; border-bottom: 1px solid #cfd8dc; }
 table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; }
 th, td { padding: 3px 10px 3px 0; text-align: left; vertical-align: top; border-bottom: 1px solid #eceff1; }
-td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.number { text-align: right; }
+td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
 pre { background: #f5f7f8; padding: .8em; overflow-x: auto; font-size: 13px; }
 .switches label { margin-right: 1.2em; } .note { color: #546e7a; font-size: 13px; }
 .swatch { display: inline-block; width: .7em; height: .7em; margin-right: .3em; }
@@ -105,7 +106,9 @@ def switches(name: str, groups: Mapping[str, str], *, bars: bool = False, names:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Iterable[int] = ()) -> str:
     """A table; `numbers` are the columns that stand at the right."""
     right = set(numbers)
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in columns)
+    head = "".join(
+        f'<th scope="col"{" class=number" * (i in right)}>{text(name)}</th>' for i, name in enumerate(columns)
+    )
     body = "".join(
         "<tr>"
         + "".join(f"<td{' class=number' * (i in right)}>{text(cell)}</td>" for i, cell in enumerate(row))

@@ -44,7 +44,8 @@ def command_of(study: Study) -> tuple[str, str]:
     words += ["--trials", str(budget["trials"])] if budget.get("trials") else []
     words += ["--epochs", str(budget["epochs"])] if budget.get("epochs") else []
     words += ["--time", f"{budget['seconds']:g}s"] if budget.get("seconds") else []
-    said = f"{' and '.join(missing)} are no bundled ones: they are in spec.toml, below." if missing else ""
+    verb = "is" if len(missing) == 1 else "are"
+    said = f"{' and '.join(missing).capitalize()} {verb} not bundled: see spec.toml, below." if missing else ""
     return shlex.join(words), said
 
 

@@ -8,7 +8,7 @@ from utuning_search.common.files import write_atomically
 from utuning_search.designs.nearest import nearest_preset
 from utuning_search.designs.presets import title_of
 from utuning_search.results.classes import per_class
-from utuning_search.results.finals import Confirmation
+from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.kept import kept_confirmation
 from utuning_search.results.metrics import words
 from utuning_search.results.pictures.confusion import MOST_CLASSES
@@ -134,7 +134,7 @@ def _finals(study: Study) -> Iterator[str]:
         said = f"Confusion matrices of more than {MOST_CLASSES} classes are in finals/*_confusion.csv."
         yield f'<p class="note">{said}</p>'
         return
-    each = {f"{f.finalist.name}": shown for f in found.finals if (shown := per_class(f, len(found.classes)))}
+    each = {_called(f): shown for f in found.finals if (shown := per_class(f, len(found.classes)))}
     if each:
         yield "<h2>Confusion</h2>"
         about = "Share of each class's test images that are taken for each class."
@@ -164,7 +164,7 @@ def _finals_table(found: Confirmation) -> tuple[list[str], list[list[object]]]:
         spread = "" if final.sd is None else f" ± {100 * final.sd:.2f}"
         rows.append(
             [
-                title_of(who.preset) or who.name,
+                _called(final),
                 mean + spread,
                 "" if final.interval is None else "-".join(f"{100 * end:.1f}" for end in final.interval),
                 "" if who.validation is None else f"{100 * who.validation:.2f}",
@@ -176,6 +176,10 @@ def _finals_table(found: Confirmation) -> tuple[list[str], list[list[object]]]:
             ]
         )
     return columns, rows
+
+
+def _called(final: Final) -> str:
+    return title_of(final.finalist.preset) or final.finalist.name
 
 
 def _trials(study: Study, records: Sequence[TrialRecord], nearest: dict[str, str]) -> Iterator[str]:

@@ -14,7 +14,9 @@ from utuning_search.search.trials import TrialRecord
 
 @dataclass(frozen=True)
 class FinalRecord:
-    """One training of a finalist, on all training images, measured on the test split.
+    """One training of a finalist: a final, on all training images, measured on the test split; or a fresh one.
+
+    A fresh training (`on_remeasured`) is one as the search's was, measured on its validation split.
 
     Attributes:
         name: Of the finalist: the known method it is, or its trial, or its key.
@@ -25,7 +27,7 @@ class FinalRecord:
         epochs: Of the schedule.
         augmented: Whether training images were changed at random.
         parameters: Trainable, head included.
-        values: On the test split by name, such as accuracy in [0, 1]; empty where the training failed.
+        values: On that split by name, such as accuracy in [0, 1]; empty where the training failed.
         reason: Why it failed, or that memory was short; or empty.
     """
 
@@ -46,16 +48,18 @@ class Started:
     """A run or a confirmation that begins, and what was there before it.
 
     Attributes:
-        study: Its name.
+        study: What it is called; where `recommend` made it, as the folder that it writes to.
         records: All trials so far, by number.
         finals: Earlier trainings of the finalists that are confirmed now.
         choices: Values of the space's search variables that give a design; None where the space does not hold it.
+        remeasured: Earlier fresh trainings of the finalists that are measured again now.
     """
 
     study: str
     records: Sequence[TrialRecord]
     finals: Sequence[FinalRecord]
     choices: Callable[[Design], Mapping[str, Value] | None]
+    remeasured: Sequence[FinalRecord] = ()
 
 
 class Callback:
@@ -75,6 +79,9 @@ class Callback:
 
     def on_final(self, final: FinalRecord) -> None:
         """A training of a finalist is over, and kept."""
+
+    def on_remeasured(self, fresh: FinalRecord) -> None:
+        """A fresh training of a finalist on the search's own split is over, and kept; see `results.remeasure`."""
 
     def on_end(self) -> None:
         """The run or the confirmation ends, however it does."""

@@ -16,7 +16,8 @@ from utuning_search.search.trials import TrialRecord
 class Logger(Callback, ABC):
     """Writes what it is told to a place. What was there before a run, and is not in that place yet, is written first.
 
-    What is written of a trial is known by the study's name and the trial's number, of a final by `final_name`.
+    What is written of a trial is known by the study's name and the trial's number, of a final by `final_name`, of a
+    fresh training by `fresh_name`.
 
     Args:
         place: Where to, as in `--log KIND=PLACE`; empty where nobody said.
@@ -44,6 +45,8 @@ class Logger(Callback, ABC):
                 self.on_trial(record)
         for final in started.finals:
             self.on_final(final)
+        for fresh in started.remeasured:
+            self.on_remeasured(fresh)
 
     @abstractmethod
     def open(self, study: str) -> None:
@@ -68,3 +71,8 @@ def reached(trial: TrialRecord) -> dict[str, float]:
 def final_name(final: FinalRecord) -> str:
     """What a final is known by, among those of its study."""
     return f"final {final.key} {final.epochs} epochs{'' if final.augmented else ' plain'} seed {final.seed}"
+
+
+def fresh_name(fresh: FinalRecord) -> str:
+    """What a fresh training on the search's own split is known by, likewise."""
+    return f"fresh {fresh.key} {fresh.epochs} epochs seed {fresh.seed}"

@@ -1,7 +1,7 @@
 """MLflow: an experiment a study, a run a trial, with its curve while it trains; the library's one door.
 
-A run is known by a tag that names its trial or final. One that is finished is left alone; of one that is not, of a
-process that was killed, what is missing is written.
+A run is known by a tag that names its trial, final or fresh training. One that is finished is left alone; of one that
+is not, of a process that was killed, what is missing is written.
 """
 
 import re
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, ClassVar
 from utuning_search.common.extras import needs
 from utuning_search.designs.spaces.domains import Value
 from utuning_search.search.callbacks.base import FinalRecord
-from utuning_search.search.callbacks.logger import Logger, final_name, reached
+from utuning_search.search.callbacks.logger import Logger, final_name, fresh_name, reached
 from utuning_search.search.trials import TrialRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-TAG = "utuning_search"  # what a run is of: "trial 7", or "final ..."
+TAG = "utuning_search"  # what a run is of: "trial 7", "final ..." or "fresh ..."
 PAGE = 1000  # runs a question
 LONGEST = 500  # characters of a parameter
 _NOT_IN_NAMES = re.compile(r"[^\w\-. :/]")
@@ -72,10 +72,16 @@ class MLflowLogger(Logger):
         self._finish(name, about, trial.state)
 
     def on_final(self, final: FinalRecord) -> None:
-        name = final_name(final)
+        self._log_whole(final_name(final), final, "test")
+
+    def on_remeasured(self, fresh: FinalRecord) -> None:
+        self._log_whole(fresh_name(fresh), fresh, "validation")
+
+    def _log_whole(self, name: str, final: FinalRecord, split: str) -> None:
+        """A training that is told of at its end."""
         if self._is_logged(name):
             return
-        values = {f"test_{n}": v for n, v in final.values.items()}
+        values = {f"{split}_{n}": v for n, v in final.values.items()}
         self._log(self._run(name), {**values, "parameters": final.parameters}, final.epochs)
         about: dict[str, Value] = {"key": final.key, "final": final.name, "design": str(final.design)}
         about |= {"seed": final.seed, "epochs": final.epochs, "reason": final.reason}

@@ -44,6 +44,9 @@ class Telling:
     def final(self, final: FinalRecord) -> None:
         self._each("on_final", lambda c: c.on_final(final))
 
+    def remeasured(self, fresh: FinalRecord) -> None:
+        self._each("on_remeasured", lambda c: c.on_remeasured(fresh))
+
     def end(self) -> None:
         self._each("on_end", lambda c: c.on_end())
 

@@ -15,7 +15,7 @@ from utuning_search.common.errors import InputError
 from utuning_search.common.extras import needs
 from utuning_search.designs.spaces.domains import Value
 from utuning_search.search.callbacks.base import FinalRecord
-from utuning_search.search.callbacks.logger import Logger, final_name, reached
+from utuning_search.search.callbacks.logger import Logger, final_name, fresh_name, reached
 from utuning_search.search.trials import TrialRecord
 
 if TYPE_CHECKING:
@@ -62,12 +62,19 @@ class TensorBoardLogger(Logger):
         self._finish(writer, folder, about, trial.values, reached(trial), last)
 
     def on_final(self, final: FinalRecord) -> None:
-        folder = final_name(final).replace(" ", "-")
+        self._write_whole(final_name(final), final, "test")
+
+    def on_remeasured(self, fresh: FinalRecord) -> None:
+        self._write_whole(fresh_name(fresh), fresh, "validation")
+
+    def _write_whole(self, name: str, final: FinalRecord, split: str) -> None:
+        """A training that is told of at its end."""
+        folder = name.replace(" ", "-")
         if self._is_logged(folder):
             return
         about: dict[str, Value] = {"key": final.key, "final": final.name, "design": str(final.design)}
         about |= {"seed": final.seed, "state": "complete" if final.values else "failed", "reason": final.reason}
-        values = {f"test_{name}": value for name, value in final.values.items()}
+        values = {f"{split}_{of}": value for of, value in final.values.items()}
         values["parameters"] = float(final.parameters)
         self._finish(self._begun(folder), folder, about, values, values, final.epochs)
 
