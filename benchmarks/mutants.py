@@ -60,12 +60,16 @@ TRIALS = f"search/test_history.py search/test_predicted.py search/test_rates_of_
 JOURNALS = "search/test_journal_repair.py search/test_storage.py search/test_leases.py"
 EXPORTS = "results/test_peft_files.py results/test_whole_exports.py results/test_export.py"
 PICTURES = "results/test_pick.py results/test_sampling_error.py results/test_pictures.py results/test_confirm.py"
+KEPT = "results/test_damaged.py results/test_confirm.py"
 # Test files by the beginning of a module's name, the quickest first; the longest beginning counts.
 TESTS = {
     "search/": f"{TRIALS} search/test_spec.py search/test_leftovers.py {JOURNALS} {STUDIES} search/test_environment.py",
     "search/surrogate/": "search/surrogate search/test_predicted.py search/test_ehvi.py",
     "search/samplers/": "search/test_spec.py search/test_contracts.py search/test_ehvi.py",
     "search/pruners/": f"search/test_spec.py search/test_predicted.py search/test_contracts.py {STUDIES}",
+    "search/pruners/known": "search/test_known.py",
+    "search/callbacks/": "search/callbacks/test_callbacks.py",
+    "search/creation": f"search/test_leftovers.py {STUDIES}",
     "search/objectives/": f"search/test_spec.py {TRIALS} search/surrogate/test_costs.py search/test_contracts.py",
     "search/pareto": f"{FRONTS} search/test_predicted.py search/surrogate",
     "search/spec": f"search/test_spec.py search/test_rates_of_presets.py {STUDIES}",
@@ -77,6 +81,16 @@ TESTS = {
     "results/": f"{PICTURES} {EXPORTS}",
     "results/statistics/": "results/test_statistics.py results/test_sampling_error.py results/test_confirm.py",
     "results/recommend/": "results/test_recommend.py",
+    "results/report/": "results/test_report.py",
+    "results/outcomes": f"results/test_outcomes.py {KEPT}",
+    "results/predictions": KEPT,
+    "results/verdicts": KEPT,
+    "results/classes": f"results/test_metrics.py {KEPT}",
+    "results/calibration": f"results/test_metrics.py {KEPT}",
+    "results/metrics": f"results/test_metrics.py {KEPT}",
+    "results/confirm": f"results/test_seeds_of_finals.py {KEPT}",
+    "results/predict": "results/test_predict.py",
+    "results/classifier": f"results/test_predict.py {EXPORTS}",
     "results/rounds": "results/test_recommend.py",
     "results/exports/": f"results/test_formats.py {EXPORTS}",
     "results/load": EXPORTS,
