@@ -1,5 +1,6 @@
 """A report is whole, safe to open, says what the study says, and a browser shows it."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -215,17 +216,20 @@ def browser() -> Iterator[Any]:
     options.page_load_strategy = "none"  # a client waits two minutes for a page, which a busy machine may need
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    opened.set_script_timeout(110)  # seconds; none is answered while a page is read
+    opened.set_script_timeout(100)  # seconds; less than a client waits for an answer
     yield opened
     opened.quit()
 
 
 def wait(browser: Any, script: str) -> object:
     """What a script gives once it gives something; drawing takes as long as it takes."""
+    from selenium.common.exceptions import TimeoutException
+
     for _ in range(6000):
-        found = browser.execute_script(f"return {script}")
-        if found:
-            return cast(object, found)
+        with contextlib.suppress(TimeoutException):  # while it reads or draws it answers nothing
+            found = browser.execute_script(f"return {script}")
+            if found:
+                return cast(object, found)
         time.sleep(0.1)
     raise AssertionError(script)
 
