@@ -480,7 +480,7 @@ OURS = (*EVERY, *FGVC, *VTAB)
 
 
 def test_these_are_all_bundled_tasks() -> None:
-    assert set(bundled("task")) == {"digits", "cifar100-subset", *OURS}
+    assert set(bundled("task")) == {"digits", "cifar100-subset", "cifar100-subset-wide", *OURS}
 
 
 @pytest.mark.parametrize("name", OURS)

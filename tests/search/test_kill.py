@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -284,8 +285,9 @@ def test_workers_that_are_killed_while_they_start_end_the_run(place: Place) -> N
 
         def ended() -> bool:
             for worker in set(command.workers()) - struck:
-                struck.add(worker)
-                os.kill(worker, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # one that the run has ended meanwhile
+                    os.kill(worker, signal.SIGKILL)
+                    struck.add(worker)
             return command.process.exitcode is not None
 
         wait_for(ended)

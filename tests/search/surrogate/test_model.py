@@ -70,7 +70,7 @@ def test_what_it_was_not_shown_it_predicts_better_than_the_line(raw: Floats) -> 
     quality = INTERCEPT + SLOPE * raw[:, SIZE] + by_kind + rng.normal(0, 0.005, len(raw))
     mean, _ = fitted(raw[:30], quality[:30], 0.005).predict(raw[30:])
     line, _ = fitted(raw[:30], quality[:30], 0.005).predict(moved(raw[30:], 1e4))
-    assert np.abs(mean - quality[30:]).mean() < 0.8 * np.abs(line - quality[30:]).mean()
+    assert np.abs(mean - quality[30:]).mean() < 0.85 * np.abs(line - quality[30:]).mean()
 
 
 def test_far_away_it_is_the_line_in_the_size(raw: Floats) -> None:
