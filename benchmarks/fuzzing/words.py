@@ -22,7 +22,7 @@ from .samples import NAME, Samples
 PRESETS = ("adapter-plus:rank=4,ssf:learning_rate=0.01", "lora:rank=2", "vpt-deep:length=5", "adapter", "all")
 COUNTS = ("50000", "50k", "1.2M", "0.3G", "10m", "90s", "2h", "0.9", "3", "auto", "cpu", "best", "knee", "trial=1")
 PAIRS = ("flops=3G", "parameters=50k", "max-params=50k", "min-accuracy=0.9", "max-flops=1M", "max-parameters=1")
-OTHERS = ("0,1,2", "accuracy,flops,parameters", "tensorboard=runs", "mlflow=sqlite:///x.db", "full", "digits")
+OTHERS = ("0,1,2", "accuracy,flops,parameters", "tensorboard=runs", "full", "digits")  # importing mlflow takes seconds
 URLS = (
     *("sqlite:///studies.db", "sqlite:///?timeout=5", "postgresql://me:{}@127.0.0.1:1/studies"),
     *("mysql+pymysql://me:{}@127.0.0.1:1/s?charset=utf8", "postgresql+psycopg://127.0.0.1:1/s?user=me&password={}"),

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch.utils.data import Dataset, Subset, TensorDataset
 
@@ -169,6 +170,29 @@ def test_a_study_has_what_it_needs_in_its_folder(tmp_path: Path, monkeypatch: py
     (again.folder / "images" / "about.safetensors").write_bytes(b"damaged")
     with pytest.raises(DataError, match="the images are as they were written"):
         again.run(Budget(trials=3), workers=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        ({"train.labels": torch.full((TRAIN,), 3)}, "labels that are no numbers below 3"),
+        ({"train.labels": torch.full((TRAIN,), -1)}, "labels that are no numbers below 3"),
+        ({"train.labels": torch.full((TRAIN,), 1 << 62)}, "labels that are no numbers below 3"),
+        ({"train.labels": torch.zeros(TRAIN)}, "labels that are no numbers below 3"),
+        ({"train.labels": torch.zeros(5, dtype=torch.int64)}, "5 images, 5 labels, 24 rows, 24 names"),
+        ({"train.labels": torch.zeros(99, dtype=torch.int64)}, "24 images, 99 labels, 24 rows, 24 names"),
+    ],
+)
+def test_labels_that_somebody_changed_are_refused(change: dict[str, Any], got: str, tmp_path: Path) -> None:
+    """Of some, memory would be asked for more than there is."""
+    given = own_data(Photos(noise, TRAIN))
+    write_given(given, tmp_path / "images", COLOUR)
+    path = tmp_path / "images" / "about.safetensors"
+    with safetensors.safe_open(path, "pt") as file:
+        about = file.metadata()
+    safetensors.torch.save_file(safetensors.torch.load_file(path) | change, path, about)
+    with pytest.raises(DataError, match=rf"the images are as they were written; got {got}\. Put them back"):
+        load_search_data(spec_of(given), COLOUR, tmp_path)
 
 
 def test_images_that_cannot_be_had_are_left_out_and_named(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import DataError
 from utuning_search.data.copies import fingerprint
@@ -14,6 +16,8 @@ from utuning_search.data.own import Own
 from utuning_search.data.places import find_data
 from utuning_search.data.source import Part
 from utuning_search.data.spec import DataSpec
+
+WHOLE = "the images are as they were written"
 
 
 class Stored(Own):
@@ -62,7 +66,13 @@ class Stored(Own):
             split, self._found = restore_split(self._folder, name)
         except Exception as error:  # of a damaged file, as safetensors, numpy or json say it
             got = f"{type(error).__name__}: {error}"
-            raise DataError(self.where, "the images are as they were written", got, "Put them back.") from None
+            raise DataError(self.where, WHOLE, got, "Put them back.") from None
+        count, most = len(split.images), len(self._found["classes"])
+        if not len(split.labels) == len(split.rows) == len(split.names) == count:
+            counts = f"{count} images, {len(split.labels)} labels, {len(split.rows)} rows, {len(split.names)} names"
+            raise DataError(self.where, WHOLE, counts, "Put them back.")
+        if split.labels.dtype != torch.int64 or not ((split.labels >= 0) & (split.labels < most)).all():
+            raise DataError(self.where, WHOLE, f"labels that are no numbers below {most}", "Put them back.")
         shape = tuple(split.images.shape[1:])
         if len(split.labels) and shape != (channels, size, size):
             rule = f"they were decoded for this backbone, {channels} x {size} x {size}"

@@ -267,7 +267,13 @@ def test_what_is_named_on_the_command_line_is_what_there_is() -> None:
 
 @pytest.mark.parametrize(
     ("text", "rule"),
-    [("wandb=x", "KIND of logger"), ("tensorboard", "a folder is given"), ("tensorboard={}/file", "a folder is given")],
+    [
+        ("wandb=x", "KIND of logger"),
+        ("tensorboard", "a folder is given; got none"),
+        ("tensorboard={}/file", "a folder is given; got the file"),
+        (f"tensorboard={'n' * 260}", "a folder is given; got File name too long"),
+        (f"tensorboard={{}}/{'é' * 200}/x", "a folder is given; got File name too long"),
+    ],
 )
 def test_a_place_that_is_none_is_refused(text: str, rule: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()

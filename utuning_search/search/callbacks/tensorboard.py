@@ -34,8 +34,13 @@ class TensorBoardLogger(Logger):
         super().__init__(place)
         with needs("tensorboard", str(self)):
             import torch.utils.tensorboard  # noqa: F401  # before anything begins
-        if not place or (Path(place).exists() and not Path(place).is_dir()):
-            got = f"the file {place}" if place else "none"
+        got = "" if place else "none"
+        try:
+            if place and Path(place).exists() and not Path(place).is_dir():
+                got = f"the file {place}"
+        except OSError as error:  # of a name that no folder can have
+            got = error.strerror or str(error)
+        if got:
             raise InputError(str(self), "a folder is given", got, "For example: --log tensorboard=runs")
         self._folder = Path(place)
         self._writers: dict[int, SummaryWriter] = {}
