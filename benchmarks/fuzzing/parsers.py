@@ -21,7 +21,7 @@ from utuning_search.backbones.registry import adapter_of
 from utuning_search.cli.commands import COMMANDS
 from utuning_search.cli.running import budget_of
 from utuning_search.data.decoding import Decoder
-from utuning_search.data.pixels import UnreadableError, read_file
+from utuning_search.data.pixels import UnreadableError, openers, read_file
 from utuning_search.designs.design import Design
 from utuning_search.designs.presets import parse_presets
 from utuning_search.designs.spaces.space import Space
@@ -206,7 +206,7 @@ def _pictures(samples: Samples, work: Path) -> dict[str, Parser]:
         def read(content: bytes) -> None:
             path.write_bytes(content)
             for preprocessing in (colour, grey):
-                decoder = Decoder(examples=lambda: [path])
+                decoder = Decoder(examples=lambda: openers([path]))
                 with contextlib.suppress(UnreadableError):  # which is counted, and named
                     read_file(path, preprocessing, decoder)
                 list(decoder.notes())

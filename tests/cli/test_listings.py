@@ -82,6 +82,24 @@ def test_papers_are_cited() -> None:
     assert "Did you mean 'adapter-plus'?" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("depth", "told"),
+    [("12", ""), ("3", "got 3"), ("501", "got 501"), ("2147483647", "6 at least and 500 at most"), ("'a'", "got 'a'")],
+)
+@pytest.mark.usefixtures("place")
+def test_papers_of_an_export_are_cited_whatever_depth_it_says(depth: str, told: str, tmp_path: Path) -> None:
+    """Which sizes are told by; very many blocks would take for ever."""
+    design = '[[design.placements]]\noperation = "q"\ntuner = "lora"\nrank = 2\nform = "parallel"\nscale = "none"\n'
+    text = (
+        f'format = 1\nclasses = ["a", "b"]\n{design}blocks = "1-6"\n[backbone]\nname = "x"\n[shape]\ndepth = {depth}\n'
+    )
+    (tmp_path / "tuner.toml").write_text(text)
+    if told:
+        assert told in refused("cite", str(tmp_path))
+    else:
+        assert "hu2022lora" in succeeded("cite", str(tmp_path))
+
+
 # For other programs
 
 

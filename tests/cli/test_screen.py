@@ -106,6 +106,8 @@ def test_a_journals_names_do_nothing_to_a_screen(studied: Path) -> None:
 def test_visible_leaves_lines_and_letters_alone() -> None:
     assert visible("Σ\t猫\n") == "Σ\t猫\n"
     assert visible("\x1b[1m\x85\u2067") == r"\x1b[1m\x85\u2067"
+    assert visible("a\u200bb\ufeff\u2028\xad") == r"a\u200bb\ufeff\u2028\xad"
+    assert visible("👩\u200d🔬 می\u200cخواهم") == "👩\u200d🔬 می\u200cخواهم", "they join letters"
 
 
 LONG = "n" * 260

@@ -25,6 +25,7 @@ from utuning_search.data.decoding import Decoding
 from utuning_search.data.loading import check_test_data, load_final_data, load_search_data
 from utuning_search.data.looking import look_at
 from utuning_search.data.permit import TestPermit
+from utuning_search.data.places import find_data
 from utuning_search.data.survey import Survey
 from utuning_search.training.task import Task
 
@@ -376,6 +377,14 @@ def test_a_folder_of_both_and_a_file_of_neither_are_refused(place: Path) -> None
     for name, got in (("x.txt", "another file"), ("y.csv", "no such folder or file")):
         with pytest.raises(InputError, match=f"it is a folder of images, a .csv, or Parquet.*{got}"):
             look_at(place / "own" / name)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, f"{'é' * 200}/*.parquet", f"train-*{'x' * 300}"])
+def test_a_name_that_no_file_can_have_is_not_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such folder or file|a pattern that nothing fits"):
+        look_at(tmp_path / name)
+    with pytest.raises(InputError, match="it exists in the data directory"):
+        find_data(name, tmp_path, "task data, root")
 
 
 def test_a_table_that_keeps_its_own_for_the_test_has_no_split(place: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from utuning_search.common.errors import StudyError
 from utuning_search.results.outcomes import Outcome, keep_outcome, outcome_file, read_outcome
-from utuning_search.results.predictions import LABELS, read_labels
+from utuning_search.results.predictions import LABELS, confidences_file, read_confidences, read_labels
 from utuning_search.results.verdicts import kept_advice
 
 OUTCOME = Outcome(
@@ -62,6 +62,24 @@ def test_a_changed_outcome_is_refused(change: dict[str, Any], said: str, kept: P
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"epochs": 10**400}, "0ce454fa1064_1000"),
+        ({"seed": 1}, "0ce454fa1064_1epochs_seed1.json"),
+        ({"augmented": False}, "0ce454fa1064_1epochs_plain_seed0.json"),
+        ({"key": "../../other"}, "other_1epochs_seed0.json"),
+        ({"key": "n" * 300}, "nnnn"),
+    ],
+)
+def test_an_outcome_of_another_name_is_refused(change: dict[str, Any], named: str, kept: Path) -> None:
+    """What lies beside it would be looked for by names that are another's, or that no file can have."""
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), **change}))
+    with pytest.raises(StudyError, match=rf"it is a finalist's outcome; got that of {named}.*Remove it") as refused:
+        read_outcome(kept)
+    assert len(str(refused.value)) < len(str(kept)) + 250
+
+
 @pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, "9" * 5000])
 def test_an_outcome_of_no_table_is_refused(text: str, kept: Path) -> None:
     kept.write_text(text)
@@ -90,8 +108,9 @@ def archive(content: bytes) -> bytes:
         npy("{'descr': '<u2', 'fortran_order': False, 'shape': (1000000000000000,)}"),
         npy("{'descr': [('a', '<u2')], 'fortran_order': False, 'shape': (2,)}"),
         npy("(" * 110),
+        npy("{'descr': '<u2', 'fortran_order': False, 'shape': (2,\0)}"),
     ],
-    ids=["nothing", "half an archive", "an archive", "too large", "records", "brackets"],
+    ids=["nothing", "half an archive", "an archive", "too large", "records", "brackets", "zeros"],
 )
 def test_damaged_classes_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "finals").mkdir()
@@ -100,6 +119,9 @@ def test_damaged_classes_are_refused(content: bytes, tmp_path: Path) -> None:
         read_labels(tmp_path)
     np.save(tmp_path / "finals" / LABELS, np.array([1, 2], dtype=np.uint16))
     assert read_labels(tmp_path) is not None
+    confidences_file(tmp_path, OUTCOME).write_bytes(content)
+    with pytest.raises(StudyError, match=r"it holds a probability for each test image; got .*finals then say nothing"):
+        read_confidences(tmp_path, [OUTCOME])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What decides a study's trials, as it is written and read back; what nobody knows is refused."""
 
 from dataclasses import replace
+from datetime import date, time
 from typing import Any
 
 import pytest
@@ -56,6 +57,10 @@ def test_what_says_nothing_is_left_out() -> None:
         ({"sampler": {"kind": "nsga2", "population": "many"}}, "population: this is of type int"),
         ({"sampler": 3}, "a sampler is a kind, or a table"),
         ({"objectives": ["accuracy", "size"]}, "'size'"),
+        ({"seed": time(7, 32)}, r"seed: this is of type int; got datetime\.time\(7, 32\)"),
+        ({"seed": "0"}, "seed: this is of type int; got '0'"),
+        ({"precision": date(1979, 5, 27)}, "precision: this is of type str"),
+        ({"data": 5}, "data: this is of type str; got 5"),
         ({"limits": {"accuracy": 0.5}}, "exact before training; got 'accuracy'.*parameters, flops"),
         ({"limits": {"flops": 0}}, "limits, flops: a limit is above 0"),
     ],

@@ -3,8 +3,11 @@
 import json
 import re
 
-# What moves a cursor, changes colours or turns the direction of writing; line ends and tabs may stay.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# What moves a cursor, changes colours, turns the direction of writing, ends a line or takes no room: of two names that
+# look alike one may hold it. Line ends and tabs may stay, and joiners, which are letters of some scripts and of emoji.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
 
 
 def visible(text: str) -> str:

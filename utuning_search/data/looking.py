@@ -46,6 +46,10 @@ def called(data: Path) -> str:
 def kind_of(data: Path) -> str:
     """Which of the sources reads it: "imagefolder", "csv" or "parquet"."""
     where = f"--data {data}"
+    if not is_there(data):
+        raise InputError(
+            where, KINDS, "no such folder or file" if fixed(data) == data else "a pattern that nothing fits"
+        )
     if data.is_dir():
         files = files_below(data)
         parquet = [f for f in files if f.suffix.lower() == SUFFIX]
@@ -66,9 +70,7 @@ def kind_of(data: Path) -> str:
         if data.suffix.lower() == ".csv":
             return "csv"
         raise InputError(where, KINDS, "another file")
-    if is_there(data):
-        return "parquet"
-    raise InputError(where, KINDS, "no such folder or file" if fixed(data) == data else "a pattern that nothing fits")
+    return "parquet"
 
 
 def survey_given(given: OwnData) -> Survey:

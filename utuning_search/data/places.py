@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from glob import has_magic
 from pathlib import Path
 
+from utuning_search.common import files
 from utuning_search.common.errors import InputError
 
 DATA_DIR = "UTUNING_DATA_DIR"
@@ -23,19 +25,20 @@ def look_up(path: str, data_dir: Path | None) -> Path | None:
 
 def is_there(place: Path) -> bool:
     """Whether a file or folder exists, or some that a pattern such as photos/train-*.parquet fits."""
-    return place.exists() or next(matching(place), None) is not None
+    return files.is_there(place) or next(matching(place), None) is not None
 
 
 def matching(pattern: Path) -> Iterator[Path]:
     """Files that a pattern with *, ? or [...] in it fits; none for a path without."""
     base = fixed(pattern)
     if base != pattern:
-        yield from (path for path in base.glob(str(pattern.relative_to(base))) if path.is_file())
+        with suppress(OSError):  # a part of it is a name that no file can have
+            yield from (path for path in base.glob(str(pattern.relative_to(base))) if path.is_file())
 
 
 def fixed(pattern: Path) -> Path:
     """The folder that a pattern begins with; a path without one itself."""
-    return next(path for path in (pattern, *pattern.parents) if path.exists() or not has_magic(str(path)))
+    return next(path for path in (pattern, *pattern.parents) if files.is_there(path) or not has_magic(str(path)))
 
 
 def find_data(path: str, data_dir: Path | None, where: str) -> Path:

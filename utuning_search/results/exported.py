@@ -12,6 +12,7 @@ from utuning_search.designs.design import Design
 
 TUNER_TOML, TUNER_WEIGHTS, README = "tuner.toml", "tuner.safetensors", "README.md"
 FORMAT = 1
+DEEPEST = 500  # blocks, which is more than backbones have
 SHOWN = 200  # characters of what an error got
 
 
@@ -22,8 +23,9 @@ def read_design(folder: Path) -> tuple[Design, int]:
     last = max((block for p in design.placements for block in p.block_numbers()), default=1)
     shape = table.get("shape", {})  # the first exports did not keep it
     depth = shape.get("depth", last) if isinstance(shape, dict) else shape
-    if not isinstance(depth, int) or depth < last:
-        raise InputError(str(folder / TUNER_TOML), f"the depth in shape is a number, {last} at least", repr(depth))
+    if not isinstance(depth, int) or not last <= depth <= max(DEEPEST, last):
+        rule = f"the depth in shape is a number, {last} at least and {DEEPEST} at most"
+        raise InputError(str(folder / TUNER_TOML), rule, repr(depth)[:SHOWN])
     return design, depth
 
 

@@ -16,6 +16,8 @@ from utuning_search.common.toml import build
 from utuning_search.search.defaults import METRICS
 
 FINALS, SEED = "finals", "_seed"
+OUTCOME, SHOWN = "it is a finalist's outcome", 80  # characters of a name in an error
+AGAIN = "Remove it; its design is then trained again."
 WEIGHTS = ".safetensors"
 T = TypeVar("T")
 EXPORTED_SEED = 0  # an export takes this training's weights; the best of several on the test split would flatter
@@ -82,7 +84,11 @@ def read_outcome(path: Path) -> Outcome:
     Raises:
         StudyError: The file is damaged.
     """
-    return read_kept(Outcome, path, "it is a finalist's outcome")
+    found = read_kept(Outcome, path, OUTCOME)
+    named = outcome_file(Path(), found.key, found.epochs, found.augmented, found.seed).name
+    if named != path.name:
+        raise StudyError(f"file {path}", OUTCOME, f"that of {named[:SHOWN]}", AGAIN)
+    return found
 
 
 def read_kept(cls: type[T], path: Path, rule: str) -> T:
@@ -95,7 +101,7 @@ def read_kept(cls: type[T], path: Path, rule: str) -> T:
         return build(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
     except (OSError, ValueError, RecursionError) as error:
         got = f"{type(error).__name__}: {str(error).removesuffix('.')}"
-        raise StudyError(f"file {path}", rule, got, "Remove it; its design is then trained again.") from None
+        raise StudyError(f"file {path}", rule, got, AGAIN) from None
 
 
 def check_share(name: str, value: float | None) -> None:

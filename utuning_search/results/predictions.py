@@ -7,6 +7,7 @@ once for all of them the classes that are right. Outcomes of older versions have
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,10 +90,7 @@ def read_confidences(folder: Path, outcomes: Sequence[Outcome]) -> Floats | None
 
 def _read_shares(path: Path, images: int) -> Floats:
     rule = "it holds a probability for each test image"
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise StudyError(f"file {path}", rule, type(error).__name__, AGAIN_WITHOUT) from None
+    found = _array(path, rule, AGAIN_WITHOUT)
     if found.dtype != np.float32 or found.shape != (images,) or not ((found >= 0) & (found <= 1)).all():
         raise StudyError(f"file {path}", rule, f"{found.dtype} {found.shape}", AGAIN_WITHOUT)
     shares: Floats = found.astype(np.float64)
@@ -109,13 +107,19 @@ def _packed(classes: Classes) -> bytes:
 
 def _read(path: Path, images: int | None, todo: str) -> Classes:
     rule = "it holds the number of a class for each test image"
+    found = _array(path, rule, todo)
+    if found.ndim != 1 or found.dtype.kind != "u" or (images is not None and len(found) != images):
+        raise StudyError(f"file {path}", rule, f"{found.dtype} {found.shape}", todo)
+    classes: Classes = found.astype(np.int64)
+    return classes
+
+
+def _array(path: Path, rule: str, todo: str) -> npt.NDArray[Any]:
+    """What a .npy file holds; a StudyError where that is no array."""
     try:
         found = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except Exception as error:  # whatever numpy makes of a damaged header, or of an archive
         raise StudyError(f"file {path}", rule, type(error).__name__, todo) from None
     if not isinstance(found, np.ndarray):
         raise StudyError(f"file {path}", rule, type(found).__name__, todo)
-    if found.ndim != 1 or found.dtype.kind != "u" or (images is not None and len(found) != images):
-        raise StudyError(f"file {path}", rule, f"{found.dtype} {found.shape}", todo)
-    classes: Classes = found.astype(np.int64)
-    return classes
+    return found

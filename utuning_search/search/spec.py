@@ -132,6 +132,9 @@ class StudySpec:
         if table.get("format") != FORMAT:
             todo = "Use the version of utuning-search that made the study."
             raise StudyError(where, f"its format is {FORMAT}", table.get("format", "none"), todo)
+        for name, kind in (("seed", int), ("precision", str), ("data", str)):
+            if not isinstance(table.get(name, kind()), kind):
+                raise InputError(f"{where}, {name}", f"this is of type {kind.__name__}", repr(table[name]), RESTORE)
         try:
             limits = dict(table.get("limits", {}))
             if table.get("max_parameters"):
