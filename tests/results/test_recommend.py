@@ -165,8 +165,8 @@ def test_a_train_folder_alone_is_a_folder_of_classes(tmp_path: Path) -> None:
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    found = survey(folder(tmp_path, *(f"{c}/{i}.png" for c in ("train", "bus", "test") for i in range(3))))
-    assert set(found.classes) == {"train", "bus", "test"}
+    found = survey(folder(tmp_path, *(f"{c}/{i}.png" for c in ("train", "bus", "tram") for i in range(3))))
+    assert set(found.classes) == {"train", "bus", "tram"}
 
 
 @pytest.mark.parametrize(
