@@ -21,7 +21,7 @@ from utuning_search.data.decoding import Decoder, Decoding
 from utuning_search.data.loading import load_final_data, load_search_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.pictures import read_pictures
-from utuning_search.data.pixels import read_file
+from utuning_search.data.pixels import UnreadableError, read_file, to_tensor
 from utuning_search.data.spec import DataSpec
 from utuning_search.designs.design import Design
 from utuning_search.results.classifier import TunedClassifier
@@ -128,6 +128,45 @@ def test_damaged_exif_does_not_cost_a_picture(tmp_path: Path) -> None:
     ):
         Image.fromarray(noise(1)).save(tmp_path / "x.png", exif=content)
         assert np.array_equal(read_file(tmp_path / "x.png", COLOUR).permute(1, 2, 0), noise(1))
+
+
+# A tag, its type and number of values, of which Pillow writes none again: words for a size, a fraction for words.
+ODD_TAGS = [(0x0100, 2, 1), (0x010E, 5, 1), (0x0132, 5, 2), (0x0100, 5, 1)]
+
+
+@pytest.mark.parametrize(("tag", "kind", "count"), ODD_TAGS)
+def test_a_picture_is_turned_whatever_its_other_tags_hold(tag: int, kind: int, count: int, tmp_path: Path) -> None:
+    entries = struct.pack("<HHIHH", 0x0112, 3, 1, 3, 0) + struct.pack("<HHII", tag, kind, count, 0)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + entries + struct.pack("<I", 0)
+    for suffix in ("png", "webp"):
+        path = tmp_path / f"x.{suffix}"
+        options = {"lossless": True} if suffix == "webp" else {}
+        Image.fromarray(np.ascontiguousarray(noise(1)[::-1, ::-1])).save(path, exif=exif, **options)
+        assert np.array_equal(read_file(path, COLOUR).permute(1, 2, 0), noise(1))
+
+
+def test_a_tiff_is_turned_whatever_its_other_tags_hold(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 3, "a picture"
+    path = tmp_path / "x.tif"
+    Image.fromarray(np.ascontiguousarray(noise(1)[::-1, ::-1])).save(path, exif=exif)
+    before, after = struct.pack("<HHI", 0x010E, 2, 10), struct.pack("<HHI", 0x010E, 5, 1)
+    assert before in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(before, after))
+    assert np.array_equal(read_file(path, COLOUR).permute(1, 2, 0), noise(1))
+
+
+@pytest.mark.parametrize("error", [struct.error("no integer"), AttributeError("encode"), KeyError(0x8769)])
+def test_whatever_is_raised_of_damaged_metadata_costs_one_picture(error: Exception) -> None:
+    def broken(raised: Exception) -> Callable[[], Image.Image]:
+        picture = Image.new("RGB", (8, 8))
+        picture.load = lambda: (_ for _ in ()).throw(raised)  # type: ignore[method-assign]  # as a file's may do
+        return lambda: picture
+
+    with pytest.raises(UnreadableError, match=type(error).__name__):
+        to_tensor(broken(error), COLOUR)
+    with pytest.raises(MemoryError):
+        to_tensor(broken(MemoryError()), COLOUR)
 
 
 def test_a_search_finals_and_use_turn_pictures_alike(tmp_path: Path) -> None:

@@ -75,6 +75,15 @@ def test_presets_of_a_new_study_are_at_rates_that_suit_them(name: str) -> None:
     assert all(space.contains(designs[label], DEPTH) for label in inside)
 
 
+def test_a_rate_beyond_the_range_becomes_the_nearer_end_however_far_it_lies() -> None:
+    assert FULL.learning_rate is not None
+    low, high = FULL.preset_rate(1e-9), FULL.preset_rate(100.0)
+    assert low < high
+    assert [FULL.preset_rate(rate) for rate in (5e-324, 0.0, 1e308, float("inf"))] == [low, low, high, high]
+    listed = Space.from_dict({**FULL.raw, "learning_rate": [0.001, 0.1]}, "space")
+    assert [listed.preset_rate(rate) for rate in (0.009, 0.011, 1e308)] == [0.001, 0.1, 0.1]
+
+
 @pytest.mark.parametrize("name", ["noah", "smoke", "utuning"])
 def test_where_a_space_has_no_rates_known_methods_are_at_the_one_of_all(name: str) -> None:
     """So that they compare with its designs, and are the same designs."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from utuning_search.common.errors import InputError
 from utuning_search.common.wording import listed
@@ -23,6 +23,9 @@ VANISHES = 32  # levels: what differs less from its ground, on average, cannot b
 EXAMPLES = 500  # pictures of a kind that are looked at, evenly spaced over all
 NAMED = 3
 ORIENTATION = 0x0112
+# What undoes each. Pillow's own `exif_transpose` writes the EXIF anew, which fails where another tag is damaged.
+_UNDONE = ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"]
+UPRIGHT = {tag: Image.Transpose[name] for tag, name in enumerate(_UNDONE, 2)}
 EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow keeps what may hold it
 
 Pixels = npt.NDArray[np.uint8]
@@ -95,7 +98,7 @@ class Decoder:
             kind = kind_of(picture)  # before loading, which forgets it
             halved = is_halved(picture)
             said = orientation(picture) if picture.format == "TIFF" else 1  # which loading turns, and drops the tag
-            picture.load()
+            _load(picture)
             left = orientation(picture)  # now, as a PNG's may lie behind its pixels
             several = _has_several(picture)
             for what, met in ((TURNED, max(said, left) > 1), (SEVERAL, several), (HALVED, halved), (kind, bool(kind))):
@@ -104,8 +107,7 @@ class Decoder:
             if kind:
                 picture = self._flattened(picture, kind, opened)
             if left > 1:
-                picture.getexif()[ORIENTATION] = left
-                ImageOps.exif_transpose(picture, in_place=True)
+                picture = picture.transpose(UPRIGHT[left])
             if not picture.has_transparency_data:
                 return np.array(picture.convert(mode))
             pixels, alpha = _apart(picture, mode)
@@ -189,6 +191,16 @@ class Decoder:
 
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # SyntaxError: broken PNG chunks
+
+
+def _load(picture: Image.Image) -> None:
+    """Decode it; an OSError for what Pillow's parsers of damaged metadata raise, which may be anything."""
+    try:
+        picture.load()
+    except (MemoryError, *UNREADABLE):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from None
 
 
 def orientation(picture: Image.Image) -> int:

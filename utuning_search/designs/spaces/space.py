@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,7 +162,8 @@ class Space:
             return rate
         if not domain.contains(rate):
             ends = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
-            rate = min((float(v) for v in ends), key=lambda v: abs(math.log(v / learning_rate)))
+            wanted = math.log(min(max(rate, sys.float_info.min), sys.float_info.max))
+            rate = min((float(v) for v in ends), key=lambda v: abs(math.log(v) - wanted))
         return rounded(rate, domain)
 
     def contains(self, design: Design, depth: int) -> bool:
