@@ -21,8 +21,8 @@ import optuna
 
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import Budget, spent
+from utuning_search.search.running import Next
 from utuning_search.search.samplers.registry import sampler
-from utuning_search.search.scheduler import Next
 from utuning_search.search.storage import open_storage
 from utuning_search.testing.pretend import SETTING, PretendStudy
 

@@ -15,8 +15,9 @@ from utuning_search.search.objectives.cost import full_fine_tuning
 from utuning_search.search.objectives.registry import USUAL
 from utuning_search.search.pareto import hypervolume
 from utuning_search.search.pruners.base import Pruner
+from utuning_search.search.running import Next, Running
 from utuning_search.search.samplers.base import Sampler
-from utuning_search.search.scheduler import Next, Running, Scheduler
+from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import StudySpec
 from utuning_search.testing.pretend import SHAPE as PRETENDED
 from utuning_search.training.proxy import Report, Result

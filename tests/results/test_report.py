@@ -18,10 +18,10 @@ from utuning_search.results.finalists import select
 from utuning_search.results.kept import kept_confirmation
 from utuning_search.results.outcomes import Outcome, keep_outcome
 from utuning_search.results.predictions import keep_labels, keep_predictions
-from utuning_search.results.report.charts import AXES, GAP, LETTER, widened
+from utuning_search.results.report.axes import AXES, GAP, LETTER, widened
 from utuning_search.results.report.provenance import command_of
 from utuning_search.results.report.write import report, write_report
-from utuning_search.search.scheduler import Next
+from utuning_search.search.running import Next
 from utuning_search.search.study import Study
 from utuning_search.testing.pretend import PretendStudy
 from utuning_search.training.task import Task

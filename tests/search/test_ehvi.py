@@ -16,12 +16,12 @@ from utuning_search.designs.spaces.edits import Neighbourhoods
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.objectives.registry import USUAL, Objectives, objective
 from utuning_search.search.pruners.none import NoPruner
+from utuning_search.search.running import Next
 from utuning_search.search.samplers import ehvi
 from utuning_search.search.samplers.base import Request
 from utuning_search.search.samplers.candidates import Candidates
 from utuning_search.search.samplers.ehvi import EHVISampler
 from utuning_search.search.samplers.wrapped import RandomSampler
-from utuning_search.search.scheduler import Next
 from utuning_search.search.surrogate.knowledge import Knowledge
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.testing.pretend import SETTING, SHAPE, SPACE, PretendStudy

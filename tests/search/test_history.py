@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 
 from utuning_search.search.history import History
 from utuning_search.search.objectives.registry import Objectives
-from utuning_search.search.scheduler import MOST_LOSSES, Next, Running
+from utuning_search.search.running import Next, Running
+from utuning_search.search.scheduler import MOST_LOSSES
 from utuning_search.search.trials import front_of, read_trial
 from utuning_search.testing.pretend import PretendStudy
 from utuning_search.training.proxy import Report, Result

@@ -14,7 +14,7 @@ from utuning_search.search import runner
 from utuning_search.search.budget import Budget
 from utuning_search.search.layout import LOCAL
 from utuning_search.search.leases import BEAT, LEASE, Heart, Watch
-from utuning_search.search.scheduler import Next, Running
+from utuning_search.search.running import Next, Running
 from utuning_search.search.storage import open_storage
 from utuning_search.search.study import Study
 from utuning_search.testing.pretend import PretendStudy

@@ -19,7 +19,7 @@ from utuning_search.search.budget import STALE, Budget
 from utuning_search.search.history import Peers
 from utuning_search.search.pruners.pareto import ParetoPruner
 from utuning_search.search.runner import Snapshot
-from utuning_search.search.scheduler import Next, Running
+from utuning_search.search.running import Next, Running
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 from utuning_search.testing.pruners import rung_of

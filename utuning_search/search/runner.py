@@ -8,7 +8,8 @@ from utuning_search.common.errors import StudyError
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.callbacks.telling import Telling
 from utuning_search.search.interrupts import Interrupts
-from utuning_search.search.scheduler import Next, Running, Scheduler
+from utuning_search.search.running import Next, Running
+from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.trials import TrialRecord, volume_of
 from utuning_search.training.pool import Done, Event, Pool, Rung
 from utuning_search.training.workers import Lost

@@ -1,83 +1,30 @@
 """The trial flow: ask, decide, tell. What happens to a design that is tried, and what is kept of it."""
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
-from optuna.trial import Trial, TrialState
+from optuna.trial import TrialState
 
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
 from utuning_search.search.history import UNPROVEN, History, Peers
 from utuning_search.search.leases import Leases
+from utuning_search.search.ledger import Ledger
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.proposals import Proposals
 from utuning_search.search.pruners.base import Rung
+from utuning_search.search.running import Next, Running
 from utuning_search.search.sampled import SampledStorage
 from utuning_search.search.spec import StudySpec
-from utuning_search.search.trials import OVERSIZED, TrialRecord, rung_attributes
+from utuning_search.search.trials import OVERSIZED, TrialRecord
 from utuning_search.training.pool import Job
 from utuning_search.training.proxy import Report, Result
 
 MOST_LOSSES = 3  # workers that one design may take down, each proven by another one, before it counts as failed
 RETRIED = "retried"  # user attribute of a study: numbers of failed trials that were given back
-
-
-class Next(Enum):
-    """What happens to a trial that was asked for."""
-
-    TRAIN = "train"
-    WAIT = "wait"  # an equal design is in training: ask again with `decide` once it is settled
-    REUSED = "reused"  # settled by the values of an equal design
-    TOO_LARGE = "too large"  # closed untrained; it does not count
-    GONE = "gone"  # another process took this one for dead and gave the trial back
-
-
-@dataclass
-class Running:
-    """A trial on its way: what is trained, and how far it is.
-
-    Attributes:
-        trial: Optuna's.
-        design: Resolved for the backbone.
-        parameters: Trainable, head included.
-        exact: The exact objectives by name.
-        preset: Name of the known method it is, or empty.
-        seed: Of its training.
-        epoch, values: The last rung, and what was measured there by name.
-        measured: The same of all rungs so far, by epoch.
-        accumulation: In how many parts a batch was taken.
-    """
-
-    trial: Trial
-    design: Design
-    parameters: int
-    exact: Mapping[str, float]
-    preset: str
-    seed: int
-    epoch: int = 0
-    values: Mapping[str, float] = field(default_factory=dict)
-    measured: dict[int, Mapping[str, float]] = field(default_factory=dict)
-    accumulation: int = 1
-
-    @property
-    def number(self) -> int:
-        return self.trial.number
-
-    @property
-    def accuracy(self) -> float | None:
-        """On validation at the last rung, in [0, 1]; None before the first."""
-        return self.values.get("accuracy")
-
-    @property
-    def job(self) -> Job:
-        return Job(self.design, self.seed)
 
 
 class Scheduler:
@@ -106,14 +53,14 @@ class Scheduler:
         self._study = optuna.load_study(study_name=study.study_name, storage=seen, sampler=study.sampler)
         self._keep_weights = keep_weights
         self._proposals = Proposals(self._study, spec, setting)
-        self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._ledger = Ledger(self._study, storage, spec.objectives)
         self.leases = Leases(study, storage, owner)
         self._history = self._read()
 
     def _read(self) -> History:
         return History(
             lambda: self._study.get_trials(deepcopy=False),
-            lambda number: self._storage.get_trial(self._trial_id(number)),
+            lambda number: self._storage.get_trial(self._ledger.trial_id(number)),
             self.spec.task.recipe.batch_size,
             self.spec.objectives,
             self._study.user_attrs.get(RETRIED, ()),
@@ -140,19 +87,19 @@ class Scheduler:
     def reap(self) -> None:
         """Mark trials that this folder started and never finished as interrupted, and no others."""
         for number in self.leases.mine():
-            self._interrupt(number)
+            self._ledger.interrupt(number)
 
     def reap_lapsed(self) -> None:
         """The same for trials of others that give no sign of life any more; to be called often."""
         for number in self.leases.lapsed():
-            self._interrupt(number)
+            self._ledger.interrupt(number)
 
     def retry_failed(self) -> int:
         """Give all failed trials back, so that the same designs are tried again; how many there were."""
         failed = [r.number for r in self.history.records if r.state == "failed"]
         if failed:
             before = self._study.user_attrs.get(RETRIED, [])
-            self._storage.set_study_user_attr(self._study_id, RETRIED, sorted({*before, *failed}))
+            self._storage.set_study_user_attr(self._ledger.study_id, RETRIED, sorted({*before, *failed}))
             self._history = self._read()
         return len(failed)
 
@@ -184,22 +131,22 @@ class Scheduler:
             # Samplers see a pruned trial without a value, and so learn to propose smaller ones.
             running.trial.set_user_attr("reason", reason)
             running.trial.set_user_attr(OVERSIZED, True)
-            self._tell(running.number, None, TrialState.PRUNED)
+            self._ledger.tell(running.number, None, TrialState.PRUNED)
             return Next.TOO_LARGE
         history, key = self.recent, running.design.key
         earlier = history.outcome(key, running.number)
         if earlier is not None:
-            self._reuse(running, earlier)
+            self._ledger.reuse(running, earlier)
             return Next.REUSED
         return Next.WAIT if history.in_training(key, running.number) else Next.TRAIN
 
     def rung(self, running: Running, report: Report) -> bool:
         """Keep a report; whether the trial goes on."""
-        if self._closed(running):
+        if self._ledger.closed(running):
             return False
         running.epoch, running.values, running.accumulation = report.epoch, report.values, report.accumulation
         running.measured[report.epoch] = report.values
-        self._keep_rung(running.trial, report.epoch, report.values)
+        self._ledger.rung(running.trial, report.epoch, report.values)
         # Known methods are what a front is read against, so they are always measured in full.
         if report.epoch >= self.spec.task.recipe.epochs or running.preset:
             return True
@@ -219,32 +166,32 @@ class Scheduler:
         return not self.spec.pruner.prunes(rung)
 
     def pruned(self, running: Running, seconds: float) -> None:
-        if self._closed(running):
+        if self._ledger.closed(running):
             return
-        self._close(running, seconds)
-        self._tell(running.number, None, TrialState.PRUNED)
+        self._ledger.close(running, seconds)
+        self._ledger.tell(running.number, None, TrialState.PRUNED)
 
     def done(self, running: Running, result: Result) -> None:
         """Keep a finished trial: weights first, so that whatever is told as complete can be exported."""
-        if self._closed(running):
+        if self._ledger.closed(running):
             return
         self._keep_weights(running.number, result.weights)
         running.values, running.accumulation = result.values, result.accumulation
-        self._close(running, result.seconds)
+        self._ledger.close(running, result.seconds)
         known = {**running.exact, **result.values}
         # Accuracy is kept in any case; of the objectives Optuna has it.
         others = {name: value for name, value in result.values.items() if name not in self.spec.objectives.names}
         if others:
             running.trial.set_user_attr("final", others)
-        self._tell(running.number, [known[name] for name in self.spec.objectives.names], TrialState.COMPLETE)
+        self._ledger.tell(running.number, [known[name] for name in self.spec.objectives.names], TrialState.COMPLETE)
 
     def failed(self, running: Running, reason: str, seconds: float) -> None:
         """Keep why a trial has no result; the study goes on."""
-        if self._closed(running):
+        if self._ledger.closed(running):
             return
         running.trial.set_user_attr("reason", reason)
-        self._close(running, seconds)
-        self._tell(running.number, None, TrialState.FAIL)
+        self._ledger.close(running, seconds)
+        self._ledger.tell(running.number, None, TrialState.FAIL)
 
     def lost(self, running: Running, reason: str, seconds: float, *, proven: bool = True) -> bool:
         """A worker was lost at a trial: it is given back, unless its design took down too many that worked.
@@ -259,7 +206,7 @@ class Scheduler:
         Returns:
             Whether the design counts as failed now.
         """
-        if self._closed(running):
+        if self._ledger.closed(running):
             return False
         if proven and self.recent.losses(running.design.key) + 1 >= MOST_LOSSES:
             self.failed(running, reason, seconds)
@@ -267,7 +214,7 @@ class Scheduler:
         if not proven:
             running.trial.set_user_attr(UNPROVEN, True)
         running.trial.set_user_attr("reason", reason)
-        self._interrupt(running.number)
+        self._ledger.interrupt(running.number)
         return False
 
     def suspected(self, running: Running) -> bool:
@@ -278,54 +225,3 @@ class Scheduler:
         """What proves a worker: another design that was trained before, the last one, or else the linear probe."""
         design = self.recent.trained(but=running.design.key) or Design()
         return Job(design, derive_seed(self.spec.seed, f"training {design.key}"))
-
-    def _reuse(self, running: Running, record: TrialRecord) -> None:
-        trial = running.trial
-        trial.set_user_attr("reused", record.number)
-        for epoch, values in record.measured.items():
-            self._keep_rung(trial, epoch, values)
-        if record.accumulation > 1:
-            trial.set_user_attr("accumulation", record.accumulation)
-        if record.state == "complete":
-            names = self.spec.objectives.names
-            if record.accuracy is not None and "accuracy" not in names:
-                trial.set_user_attr("final", {"accuracy": record.accuracy})
-            self._tell(trial.number, [record.values[name] for name in names], TrialState.COMPLETE)
-        elif record.state == "pruned":
-            self._tell(trial.number, None, TrialState.PRUNED)
-        else:
-            trial.set_user_attr("reason", record.reason)
-            self._tell(trial.number, None, TrialState.FAIL)
-
-    def _keep_rung(self, trial: Trial, epoch: int, values: Mapping[str, float]) -> None:
-        for name, value in rung_attributes(epoch, values).items():
-            trial.set_user_attr(name, value)
-        shown = values.get(self.spec.objectives.quality.name, values.get("accuracy"))
-        if shown is not None:  # for Optuna's dashboard and plots; nothing here reads it
-            self._storage.set_trial_intermediate_value(self._trial_id(trial.number), epoch, shown)
-
-    def _close(self, running: Running, seconds: float) -> None:
-        running.trial.set_user_attr("epochs", running.epoch)
-        running.trial.set_user_attr("seconds", seconds)
-        if running.accumulation > 1:
-            running.trial.set_user_attr("accumulation", running.accumulation)
-
-    def _tell(self, number: int, values: list[float] | None, state: TrialState) -> None:
-        try:
-            self._study.tell(number, values, state=state)
-        except ValueError as error:
-            # Another process closed the trial (a reaper): what is stored stands.
-            if "finished" not in str(error).lower() and "running" not in str(error).lower():
-                raise
-
-    def _interrupt(self, number: int) -> None:
-        with suppress(UpdateFinishedTrialError):  # another process was faster
-            self._storage.set_trial_user_attr(self._trial_id(number), "interrupted", True)
-            self._tell(number, None, TrialState.FAIL)
-
-    def _closed(self, running: Running) -> bool:
-        """Whether another process took this one for dead and gave its trial back: that one's outcome will count."""
-        return self._storage.get_trial(self._trial_id(running.number)).state.is_finished()
-
-    def _trial_id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

@@ -13,9 +13,10 @@ from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.registry import USUAL, Objectives, objective
 from utuning_search.search.pruners.base import Pruner
 from utuning_search.search.pruners.pareto import ParetoPruner
+from utuning_search.search.running import Next, Running
 from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.wrapped import RandomSampler
-from utuning_search.search.scheduler import Next, Running, Scheduler
+from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import StudySpec
 from utuning_search.search.trials import TrialRecord
 from utuning_search.training.proxy import Report, Result

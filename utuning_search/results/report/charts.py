@@ -1,43 +1,20 @@
-"""Charts as plotly's JSON: data and layout, made of what a study holds and nothing else."""
+"""Charts of trials as plotly's JSON: the front, and learning curves."""
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from utuning_search.common.counts import short
-from utuning_search.common.text import visible
 from utuning_search.designs.presets import title_of
-from utuning_search.results.classes import PerClass
-from utuning_search.results.finals import Confirmation, Final
-from utuning_search.results.metrics import words
 from utuning_search.results.pictures.figure import FRONT, OTHER, PRESET, PRUNED
 from utuning_search.results.pictures.limits import Value, fit
+from utuning_search.results.report.axes import NAME, WRAPPED, Chart, as_drawn, axis_title, clean, layout_of, widened
 from utuning_search.results.sampling_error import interval_of
-from utuning_search.search.objectives.base import Objective, Setting
+from utuning_search.search.objectives.base import Objective
 from utuning_search.search.objectives.registry import Objectives
-from utuning_search.search.surrogate.importance import Importance
 from utuning_search.search.trials import TrialRecord, front_of
 
-Chart = dict[str, Any]
 GROUPS = {"front": FRONT, "dominated": OTHER, "pruned": PRUNED}  # and colours
-KINDS = {
-    "learning_rate": "learning rate",
-    "size": "size of a tuner",
-    "tuner": "kind of a tuner",
-    "add": "one tuner more",
-    "drop": "one tuner fewer",
-    "operation": "operation",
-    "blocks": "blocks",
-    "form": "form",
-    "scale": "scale",
-    "option": "another option",
-}
-WRAPPED = 64  # letters a line of what is shown at a point
-LETTER, AXES = 6.0, 1000.0  # pixels: the width of a letter of a name, and of the axes in a wide window
-NAME, GAP = 10, 12.0  # likewise: the size of a name, and from a point to its name
-SHADES = [[0.0, "#f7fbff"], [0.5, "#6baed6"], [1.0, "#08306b"]]  # plotly's own Blues are darkest where nothing is
 
 
 def by_group(records: Sequence[TrialRecord], objectives: Objectives) -> dict[str, list[TrialRecord]]:
@@ -75,11 +52,6 @@ def hovers(
     return found
 
 
-def clean(text: str) -> str:
-    """Text of others for plotly, which takes tags in it for markup."""
-    return escape(visible(text), quote=False)
-
-
 def front_chart(
     records: Sequence[TrialRecord],
     objectives: Objectives,
@@ -96,7 +68,7 @@ def front_chart(
         return float(record.number) if other is None else record.values[other.name]
 
     def y(record: TrialRecord) -> float:
-        return _shown(quality, record.values[quality.name])
+        return as_drawn(quality, record.values[quality.name])
 
     data = [_points(group, trials, x, y, hover) for group, trials in reversed(groups.items())]
     for trace in data:
@@ -105,7 +77,7 @@ def front_chart(
             _add_intervals(trace, groups[group], images)
         if group == "front" and line:
             trace |= {"mode": "lines+markers+text", "line": {"shape": "hv", "color": FRONT, "width": 1.5}}
-    layout = _layout("trial" if other is None else other.label, _axis(quality))
+    layout = layout_of("trial" if other is None else other.label, axis_title(quality))
     log = other is not None and other.log
     layout["xaxis"]["type"] = "log" if log else "linear"
     front = data[-1].get("error_y", {"array": [], "arrayminus": []})
@@ -129,24 +101,6 @@ def front_chart(
         ticks = [step * 10.0**power for power in range(-3, 13) for step in (1, 2, 5)]  # whatever is zoomed to
         layout["xaxis"] |= {"tickvals": ticks, "ticktext": [short(t) if t >= 1 else f"{t:g}" for t in ticks]}
     return {"data": data, "layout": layout}
-
-
-def widened(span: tuple[float, float], names: Iterable[tuple[float, str, str]]) -> list[float]:
-    """The ends of an axis, moved so that names beside points lie within it, in a window that is not narrow.
-
-    Args:
-        span: From and to, in what the axis counts linearly: logarithms where it is logarithmic.
-        names: Where each one's point is, its text, and its `textposition`.
-    """
-    low, high = span
-    known = [(x, min((GAP + LETTER * len(name)) / AXES, 0.4), position) for x, name, position in names]
-    for _ in range(3):  # room at one end is taken from the other
-        for x, share, position in known:
-            if position.endswith("left"):
-                low = min(low, (x - share * high) / (1 - share))
-            else:
-                high = max(high, (x - share * low) / (1 - share))
-    return [low, high]
 
 
 def _points(group: str, trials: Sequence[TrialRecord], x: Value, y: Value, hover: Mapping[int, str]) -> Chart:
@@ -207,7 +161,7 @@ def curves_chart(
             measured = {at: values[quality.name] for at, values in record.measured.items() if quality.name in values}
             if record.state == "complete":
                 measured[epochs] = record.values[quality.name]
-            points += [(at, _shown(quality, measured[at]), hover[record.number]) for at in sorted(measured)]
+            points += [(at, as_drawn(quality, measured[at]), hover[record.number]) for at in sorted(measured)]
             points.append((None, None, ""))  # where the next line begins
         front = group == "front"
         data.append(
@@ -225,132 +179,6 @@ def curves_chart(
                 "opacity": 1.0 if front else 0.6,
             }
         )
-    layout = _layout("epoch", _axis(quality))
+    layout = layout_of("epoch", axis_title(quality))
     layout["xaxis"] |= {"tick0": 0, "dtick": -(-epochs // 10)}  # whole ones
     return {"data": data, "layout": layout}
-
-
-def importance_chart(found: Sequence[Importance], objective: Objective, span: float) -> Chart:
-    """The effect of each kind of edit with its interval; `span` as of `span_of`."""
-    rows = list(reversed(found))
-    data = {
-        "type": "bar",
-        "orientation": "h",
-        "x": [span * i.effect for i in rows],
-        "y": [KINDS.get(i.kind, i.kind) for i in rows],
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [span * (i.high - i.effect) for i in rows],
-            "arrayminus": [span * (i.effect - i.low) for i in rows],
-            "thickness": 1.2,
-        },
-        "marker": {"color": "#90caf9"},
-        "hovertext": [
-            f"{span * i.effect:.2f} (95%: {span * i.low:.2f} to {span * i.high:.2f}), {i.edits} edits" for i in rows
-        ],
-        "hoverinfo": "text",
-    }
-    layout = _layout(f"change of {objective.name.replace('_', ' ')} by one such edit ({unit_of(objective)})", "")
-    layout["height"] = 90 + 30 * len(rows)
-    layout["margin"]["l"] = 130
-    return {"data": [data], "layout": layout}
-
-
-def finals_chart(found: Confirmation) -> Chart:
-    """Mean accuracy or other metric of finals on test images, with its interval, against trainable parameters."""
-    data: list[Chart] = []
-    for survives, color in ((False, OTHER), (True, FRONT)):
-        finals = [f for f in found.finals if f.survives is survives and f.mean is not None]
-        means = [100 * (f.mean or 0.0) for f in finals]
-        data.append(
-            {
-                "type": "scatter",
-                "name": f"{'survives' if survives else 'beaten'} ({len(finals)})",
-                "mode": "markers+text",
-                "x": [f.finalist.parameters for f in finals],
-                "y": means,
-                "text": [clean(title_of(f.finalist.preset) or f.finalist.name) for f in finals],
-                "textposition": "top right",
-                "textfont": {"size": NAME},
-                "hovertext": ["<br>".join(map(clean, _described(f))) for f in finals],
-                "hoverinfo": "text+y",
-                "marker": {"color": color, "size": 8},
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [100 * f.bar[1] for f in finals],
-                    "arrayminus": [100 * f.bar[0] for f in finals],
-                    "thickness": 1.2,
-                },
-            }
-        )
-    layout = _layout("trainable parameters, head included", f"test {words(found.metric)} (%)")
-    layout["xaxis"]["type"] = "log"
-    names = [(math.log10(x), name, t["textposition"]) for t in data for x, name in zip(t["x"], t["text"], strict=True)]
-    if names:
-        places = [x for x, _, _ in names]
-        pad = 0.06 * (max(places) - min(places)) or 0.1
-        layout["xaxis"]["range"] = widened((min(places) - pad, max(places) + pad), names)
-    return {"data": data, "layout": layout}
-
-
-def confusion_chart(each: PerClass, classes: Sequence[str]) -> Chart:
-    """Share of each true class's images (rows) that are taken for each class (columns)."""
-    totals = each.confusion.sum(axis=1, keepdims=True).clip(1)
-    names = [clean(name) for name in classes]
-    data = {
-        "type": "heatmap",
-        "z": (100 * each.confusion / totals).round(1).tolist(),
-        "x": names,
-        "y": names,
-        "colorscale": SHADES,
-        "zmin": 0,
-        "zmax": 100,
-        "hovertemplate": "true %{y}, answered %{x}: %{z}%<extra></extra>",
-        "colorbar": {"title": {"text": "%"}},
-    }
-    layout = _layout("answered", "true")
-    layout["yaxis"] |= {"autorange": "reversed", "type": "category"}
-    layout["xaxis"] |= {"type": "category"}
-    layout["height"] = 560
-    return {"data": [data], "layout": layout}
-
-
-def span_of(objective: Objective, setting: Setting) -> float:
-    """What an effect of 1 is in the objective's `unit_of`: how far its bounds are apart."""
-    worst, best = objective.bounds(setting)
-    return 100.0 if objective.unit or objective.log else 100 * abs(best - worst)
-
-
-def unit_of(objective: Objective) -> str:
-    """Of a difference of its values, as `span_of` scales it."""
-    return "points" if not objective.unit and not objective.log else "% of the objective's range"
-
-
-def _layout(x: str, y: str) -> Chart:
-    axis: Chart = {"zeroline": False, "gridcolor": "#e4e8ea", "linecolor": "#90a4ae", "automargin": True}
-    return {
-        "xaxis": {**axis, "title": {"text": x, "standoff": 8}},  # from the longest of its ticks' names
-        "yaxis": {**axis, "title": {"text": y, "standoff": 8}},
-        "hovermode": "closest",
-        "hoverlabel": {"align": "left"},
-        "showlegend": False,
-        "plot_bgcolor": "white",
-        "height": 460,
-        "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
-        "font": {"family": "system-ui, sans-serif", "size": 12},
-    }
-
-
-def _axis(objective: Objective) -> str:
-    return objective.label if objective.unit else f"{objective.label} (%)"
-
-
-def _shown(objective: Objective, value: float) -> float:
-    """A value as it is drawn: a share in per cent."""
-    return value if objective.unit else 100 * value
-
-
-def _described(final: Final) -> list[str]:
-    return [final.finalist.name, *textwrap.wrap(str(final.finalist.design), WRAPPED)]

@@ -7,7 +7,7 @@ from html import escape
 from plotly.offline import get_plotlyjs
 
 from utuning_search.common.text import visible
-from utuning_search.results.report.charts import Chart
+from utuning_search.results.report.axes import Chart
 
 # A browser refuses whatever would leave the file, and so does a mail program that shows it.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"

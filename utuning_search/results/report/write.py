@@ -12,7 +12,7 @@ from utuning_search.results.finals import Confirmation, Final
 from utuning_search.results.kept import kept_confirmation
 from utuning_search.results.metrics import words
 from utuning_search.results.pictures.confusion import MOST_CLASSES
-from utuning_search.results.report import charts
+from utuning_search.results.report import charts, effects, finals_charts
 from utuning_search.results.report.page import chart, choice, folded, page, switches, table, text
 from utuning_search.results.report.provenance import command_of, facts
 from utuning_search.results.sampling_error import interval_of, near_front, validation_images
@@ -98,13 +98,13 @@ def _importance(study: Study, records: Sequence[TrialRecord], images: int) -> It
     if not found:
         yield f"<p>Too few designs of the space were trained to say: it takes {LEAST}.</p>"
         return
-    span = charts.span_of(quality, study.setting)
-    yield chart("importance", charts.importance_chart(found, quality, span), "The effect of each kind of edit, below.")
+    span = effects.span_of(quality, study.setting)
+    yield chart("importance", effects.importance_chart(found, quality, span), "The effect of each kind of edit, below.")
     rows = [
-        (charts.KINDS.get(i.kind, i.kind), *(f"{span * v:.2f}" for v in (i.effect, i.low, i.high)), i.edits)
+        (effects.KINDS.get(i.kind, i.kind), *(f"{span * v:.2f}" for v in (i.effect, i.low, i.high)), i.edits)
         for i in found
     ]
-    unit = charts.unit_of(quality)
+    unit = effects.unit_of(quality)
     yield folded("as a table", table(("choice", f"effect ({unit})", "low", "high", "edits"), rows, range(1, 5)))
     what = text(quality.name.replace("_", " "))
     yield (
@@ -125,7 +125,7 @@ def _finals(study: Study) -> Iterator[str]:
         f"{counted(found.seeds, 'seed')}.</p>"
     )
     about = f"Test {words(found.metric)} against trainable parameters, as in the table."
-    yield chart("finals", charts.finals_chart(found), about)
+    yield chart("finals", finals_charts.finals_chart(found), about)
     yield table(*_finals_table(found), range(1, 6))
     yield "".join(f'<p class="note">{text(line)}</p>' for line in readings(found))
     if others:
@@ -139,7 +139,7 @@ def _finals(study: Study) -> Iterator[str]:
         yield "<h2>Confusion</h2>"
         about = "Share of each class's test images that are taken for each class."
         panels = {
-            name: chart(f"confusion-{i}", charts.confusion_chart(shown, found.classes), about)
+            name: chart(f"confusion-{i}", finals_charts.confusion_chart(shown, found.classes), about)
             for i, (name, shown) in enumerate(each.items())
         }
         yield choice(panels, "confusion", "Of")
