@@ -6,11 +6,13 @@ Valid files are made first: a small study that ran, its finals and its export, c
 gets them with bytes, lines or values changed, left out, doubled or replaced by odd ones, from the command line where
 that is how a user reaches it. Fine are results and the package's own errors, which a command says in one line with
 exit code 2. Found is everything else: another exception, an input that takes longer than LIMIT seconds, a process
-that dies. Parsers of which an input costs more than some milliseconds get a smaller share of --inputs, as printed.
+that dies.
 
 Input number i of a parser is a function of --seed, the parser's name and i. Printed are inputs, the package's own
 errors among the answers, seconds and findings a parser; each kind of finding (exception and place) is shown once with
-its number of inputs, and with --keep the first input of each is kept. The exit code is 0 if nothing was found.
+its number of inputs, and with --keep the first input of each is kept. The exit code is 0 if nothing was found. All
+parsers together take more than an hour of a core; with --json, what FILE has of the same seed is not done again, and
+what was done is written every PIECE inputs.
 """
 
 import argparse
@@ -37,6 +39,7 @@ from fuzzing.samples import Samples, make_samples
 from utuning_search.common.errors import UTuningError
 
 LIMIT, START = 10.0, 120.0  # seconds that one input may take, and the first one, with the process
+PIECE = 1000  # inputs between two writings of FILE
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Tally:
     """What came of one parser's inputs.
 
     Attributes:
-        inputs: Given.
+        inputs: Given so far.
         refused: Answered with one of the package's own errors; commands, which refuse by themselves, are not counted.
         seconds: All of them together, making them included.
         findings: Inputs by kind, which is an exception and where it came from.
@@ -58,6 +61,21 @@ class Tally:
     findings: Counter[str] = field(default_factory=Counter)
     first: dict[str, int] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Tally":
+        return cls(row["inputs"], row["refused"], row["seconds"], Counter(row["found"]), dict(row["first"]))
+
+    def row(self) -> dict[str, Any]:
+        seconds = round(self.seconds, 1)
+        found = dict(self.findings)
+        return {
+            "inputs": self.inputs,
+            "refused": self.refused,
+            "seconds": seconds,
+            "found": found,
+            "first": self.first,
+        }
 
     def add(self, number: int, kind: str, told: str = "") -> None:
         self.findings[kind] += 1
@@ -98,9 +116,9 @@ def _work(samples: Samples, folder: Path, name: str, seed: int, numbers: range, 
     pipe.send(refused)
 
 
-def fuzz(samples: Samples, name: str, inputs: int, seed: int) -> Tally:
-    """Give a parser so many inputs, and go on after each that hangs or ends its process."""
-    tally, begun, start = Tally(inputs=inputs), time.monotonic(), 0
+def fuzz(samples: Samples, name: str, seed: int, tally: Tally, inputs: int) -> None:
+    """Give a parser inputs until it has had so many, and go on after each that hangs or ends its process."""
+    begun, start = time.monotonic(), tally.inputs
     fork = multiprocessing.get_context("fork")
     while start < inputs:
         ours, theirs = fork.Pipe(duplex=False)
@@ -130,8 +148,17 @@ def fuzz(samples: Samples, name: str, inputs: int, seed: int) -> Tally:
                 tally.add(start, ended)
                 start += 1
             worker.join()
-    tally.seconds = time.monotonic() - begun
-    return tally
+    tally.inputs, tally.seconds = inputs, tally.seconds + time.monotonic() - begun
+
+
+def earlier(path: Path | None, seed: int) -> dict[str, Tally]:
+    """What FILE has of this seed; another one's is refused."""
+    if path is None or not path.exists():
+        return {}
+    content = json.loads(path.read_text())
+    if content["seed"] != seed:
+        raise SystemExit(f"{path} is of seed {content['seed']}, not {seed}; give another --json.")
+    return {name: Tally.from_row(row) for name, row in content["parsers"].items()}
 
 
 def kept(parser: Parser, name: str, seed: int, tally: Tally, folder: Path) -> None:
@@ -151,31 +178,29 @@ def main() -> int:
     options.add_argument("--keep", type=Path, metavar="FOLDER", help="write the first input of each kind into FOLDER")
     arguments = options.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, Tally] = {}
+    found = earlier(arguments.json, arguments.seed)
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as here:
         samples = make_samples(Path(made))
         known = parsers(samples, Path(here))
         for name, parser in known.items():
             if arguments.only and not name.startswith(tuple(arguments.only)):
                 continue
-            tally = found[name] = fuzz(samples, name, max(round(parser.share * arguments.inputs), 1), arguments.seed)
+            tally = found.setdefault(name, Tally())
+            while tally.inputs < arguments.inputs:
+                fuzz(samples, name, arguments.seed, tally, min(tally.inputs + PIECE, arguments.inputs))
+                if arguments.json:
+                    rows = {n: t.row() for n, t in found.items()}
+                    arguments.json.write_text(json.dumps({"seed": arguments.seed, "parsers": rows}, indent=1) + "\n")
             print(
                 f"{name:<22} {tally.inputs:>7,} inputs {tally.refused:>7,} refused {tally.seconds:>6.0f} s "
                 f"{tally.findings.total():>6} found",
                 flush=True,
             )
             for kind, count in tally.findings.most_common():
-                print(f"    {count:>5}  {kind}, first at {tally.first[kind]}\n{tally.told[kind]}", flush=True)
+                print(f"    {count:>5}  {kind}, first at {tally.first[kind]}\n{tally.told.get(kind, '')}", flush=True)
             if arguments.keep:
                 arguments.keep.mkdir(parents=True, exist_ok=True)
                 kept(parser, name, arguments.seed, tally, arguments.keep)
-    if arguments.json:
-        rows = {
-            n: {"inputs": t.inputs, "refused": t.refused, "seconds": round(t.seconds, 1), "found": dict(t.findings)}
-            for n, t in found.items()
-        }
-        content = {"inputs": arguments.inputs, "seed": arguments.seed, "parsers": rows}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
     inputs, findings = sum(t.inputs for t in found.values()), sum(t.findings.total() for t in found.values())
     print(f"{inputs:,} inputs, {findings:,} found")
     return 1 if findings else 0

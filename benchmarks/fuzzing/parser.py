@@ -18,12 +18,10 @@ class Parser:
     Attributes:
         make: Draws an odd input.
         feed: Gives it to the parser; whatever is raised but the package's own errors is a finding.
-        share: Of the inputs asked for; less than 1 where one costs much.
     """
 
     make: Callable[[Draw], Any]
     feed: Callable[[Any], None]
-    share: float = 1.0
 
 
 class Untidy(Exception):

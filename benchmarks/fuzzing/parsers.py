@@ -104,7 +104,7 @@ def _study(samples: Samples, work: Path) -> dict[str, Parser]:
     folder = Path(shutil.copytree(samples.study, work / "studies" / NAME))
     place = ("--studies-dir", str(work / "studies"))
 
-    def file(name: str, make: Callable[[Draw, bytes], bytes], look: Callable[[], None], share: float = 1.0) -> Parser:
+    def file(name: str, make: Callable[[Draw, bytes], bytes], look: Callable[[], None]) -> Parser:
         whole = (samples.study / name).read_bytes()
 
         def feed(content: bytes) -> None:
@@ -117,7 +117,7 @@ def _study(samples: Samples, work: Path) -> dict[str, Parser]:
                 (folder / name).write_bytes(whole)
                 (folder / JOURNAL).write_bytes((samples.study / JOURNAL).read_bytes())
 
-        return Parser(lambda draw: make(draw, whole), feed, share)
+        return Parser(lambda draw: make(draw, whole), feed)
 
     def front() -> None:
         said("front", NAME, *place)
@@ -154,14 +154,14 @@ def _study(samples: Samples, work: Path) -> dict[str, Parser]:
         "spec.toml": file(SPEC, _toml, front),
         "run.toml": file(LOCAL, _toml, resume),
         "journal": file(JOURNAL, mutated_lines, open_study),
-        "journal, shown": file(JOURNAL, mutated_lines, front, 0.3),
-        "journal, repaired": file(JOURNAL, mutated_lines, repair, 0.5),
-        "splits.json": file(SPLITS, mutated_json, front, 0.5),
-        "finals, outcomes": file(str(outcome), mutated_json, confirm, 0.3),
-        "finals, predictions": file(str(outcome.with_suffix(".npy")), _raw, confirm, 0.3),
-        "finals, comparisons": file(f"finals/{COMPARISONS_CSV}", _table, confirm, 0.3),
-        "finals, table": file(FINALS_CSV, _table, confirm, 0.3),
-        "finals, confidences": file(str(outcome.with_name(f"{outcome.stem}_confidence.npy")), _raw, confirm, 0.3),
+        "journal, shown": file(JOURNAL, mutated_lines, front),
+        "journal, repaired": file(JOURNAL, mutated_lines, repair),
+        "splits.json": file(SPLITS, mutated_json, front),
+        "finals, outcomes": file(str(outcome), mutated_json, confirm),
+        "finals, predictions": file(str(outcome.with_suffix(".npy")), _raw, confirm),
+        "finals, comparisons": file(f"finals/{COMPARISONS_CSV}", _table, confirm),
+        "finals, table": file(FINALS_CSV, _table, confirm),
+        "finals, confidences": file(str(outcome.with_name(f"{outcome.stem}_confidence.npy")), _raw, confirm),
     }
 
 
@@ -183,12 +183,12 @@ def _tensors(samples: Samples, work: Path) -> dict[str, Parser]:
             where.write_bytes(content)
             load_checkpoint(adapter_of(tiny_vit()), where)
 
-        return Parser(lambda draw: MAKERS[path.suffix](draw, path), read, 0.3)
+        return Parser(lambda draw: MAKERS[path.suffix](draw, path), read)
 
     read = {f"checkpoint {path.suffix}": checkpoint(path) for path in samples.checkpoints}
     return {
-        "tuner.toml": Parser(lambda draw: (_toml(draw, table.read_bytes()), weights.read_bytes()), read_export, 0.3),
-        "tuner.safetensors": Parser(lambda draw: (table.read_bytes(), _safetensors(draw, weights)), read_export, 0.1),
+        "tuner.toml": Parser(lambda draw: (_toml(draw, table.read_bytes()), weights.read_bytes()), read_export),
+        "tuner.safetensors": Parser(lambda draw: (table.read_bytes(), _safetensors(draw, weights)), read_export),
         **read,
     }
 
@@ -211,7 +211,7 @@ def _pictures(samples: Samples, work: Path) -> dict[str, Parser]:
                     read_file(path, preprocessing, decoder)
                 list(decoder.notes())
 
-        return Parser(lambda draw: mutated_bytes(draw, draw.choice(kinds[suffix]).read_bytes(), HEAD), read, 0.5)
+        return Parser(lambda draw: mutated_bytes(draw, draw.choice(kinds[suffix]).read_bytes(), HEAD), read)
 
     return {f"picture {suffix}": reader(suffix) for suffix in sorted(kinds)}
 
