@@ -65,8 +65,8 @@ def own_images(root: Path, work: Path) -> dict[str, Parser]:
 
     return {
         "CSV": Parser(lambda draw: _csv(draw, table), read_csv),
-        "Parquet": Parser(lambda draw: _shard(draw, shards), read_parquet, 0.5),
-        "images given": Parser(lambda draw: _about(draw, about), read_given, 0.5),
+        "Parquet": Parser(lambda draw: _shard(draw, shards), read_parquet),
+        "images given": Parser(lambda draw: _about(draw, about), read_given),
     }
 
 

@@ -54,7 +54,7 @@ def words(samples: Samples) -> dict[str, Parser]:
 
     return {
         "option values": Parser(make, read),
-        "storage URLs": Parser(_url, _open, 0.3),
+        "storage URLs": Parser(_url, _open),
         "secrets in URLs": Parser(_with_secret, _hide),
     }
 
