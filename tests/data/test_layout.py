@@ -52,7 +52,13 @@ def test_split_folders_are_known_by_any_name_beside_anything(
     assert (found.train_folder, found.test_folder) == (train, test)
     assert found.named == "2 classes: cat, dog"
     assert (notes(found) == "") == (not beside)
-    assert all(f"'{b.split('/')[0]}' is not used: it is no split" in notes(found) for b in beside)
+    for name in (b.split("/")[0] for b in beside):
+        said = (
+            f"systems keep files of their own there: '{name}'"
+            if "_" in name
+            else f"'{name}' is not used: it is no split"
+        )
+        assert said in notes(found)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +106,11 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "splits and a class": (("train", "test", "bus"), "'test' among bus, test, train", ""),
     "images without labels": (("labelled/a", "labelled/b", "unlabelled"), "'labelled', with a, b in it", "labelled"),
     "wrapped": (("x (1)/y/train/a", "x (1)/y/train/b", "x (1)/y/test/a"), "test, train) splits", "x (1)/y"),
+    "wrapped domains": (
+        ("amazon/images/a", "amazon/images/b", "webcam/images/a", "webcam/images/b"),
+        "a, b in amazon, webcam",
+        "amazon/images",
+    ),
     "splits in classes": (("a/train", "a/test", "b/train", "b/test"), "test, train in a, b. Lay images out", ""),
 }
 
@@ -175,3 +186,10 @@ def test_folders_that_start_with_a_dot_are_left_out_and_said(tmp_path: Path) -> 
     )
     (tmp_path / "photos" / ".git").mkdir()
     assert ".git" not in notes(survey(tmp_path / "photos"))
+
+
+@pytest.mark.parametrize("name", ["__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"])
+def test_folders_of_systems_are_no_classes_and_hold_no_images(name: str, tmp_path: Path) -> None:
+    found = survey(lay(tmp_path, "java", "rust", name, f"rust/{name}/0.png"))
+    assert found.classes == {"java": 3, "rust": 3}
+    assert f"systems keep files of their own there: '{name}' (3 images)" in notes(found)

@@ -111,7 +111,9 @@ def check_classes(tree: Tree, classes: Iterable[str], place: Place = ()) -> None
         DataError: With where the classes may be.
     """
     folder, names = tree.root.joinpath(*place), sorted(classes)
-    inside = {name: tree.below((*place, name)) for name in names}
+    holders = {name: _single(tree, (*place, name)) for name in names}
+    inside = {name: tree.below(holders[name]) for name in names}
+    below = {name: _quoted(tree.root.joinpath(*holders[name])) for name in names}
     roles = roles_of(names)
     if len(names) < 2:
         return
@@ -123,13 +125,13 @@ def check_classes(tree: Tree, classes: Iterable[str], place: Place = ()) -> None
         raise _refusal(folder, "no class has the name of a split", f"'{name}' among {listed(names)}", name, todo)
     for name in names:
         if "train" in roles_of(inside[name]).values() and not _shares(inside):
-            todo = f"Are these splits? Then give --data {_quoted(folder / name)}"
+            todo = f"Are these splits? Then give --data {below[name]}"
             raise _refusal(folder, "a class holds no splits", f"{listed(inside[name])} in '{name}'", name, todo)
     copied = {name: sorted(set(inside[name]) & set(names) - {name}) for name in names}
     twice = next((name for name in names if len(copied[name]) > 1), None)
     if twice:
         got = f"{listed(copied[twice])} beside '{twice}' and in it"
-        todo = f"Move '{twice}' elsewhere, or give --data {_quoted(folder / twice)}"
+        todo = f"Move '{twice}' elsewhere, or give --data {below[twice]}"
         raise DataError(f"image folder {folder}", "no class holds folders of other classes", got, todo)
     shared = _shares(inside)
     parts = [name for name in names if name.casefold() not in ASIDE]
@@ -138,8 +140,7 @@ def check_classes(tree: Tree, classes: Iterable[str], place: Place = ()) -> None
     if shared:
         holding = next(n for n in names if set(shared) & set(inside[n]))
         got = f"{listed(shared)} in {listed([n for n in names if set(shared) & set(inside[n])])}"
-        below = _quoted(folder / holding)
-        todo = f"Are these the classes? Then give --data {below}, or one folder with the images of all."
+        todo = f"Are these the classes? Then give --data {below[holding]}, or one folder with the images of all."
         if roles_of(shared):
             todo = "Lay images out as train/<class>/<image> and test/<class>/<image>."
         todo += " If not, put the images of each class into its folder itself."
@@ -225,6 +226,13 @@ def _unwrapped(tree: Tree, name: str) -> Place:
         if inner.casefold() not in AROUND and role_of(inner)[0] != role_of(name)[0]:
             break
         place = (*place, inner)
+    return place
+
+
+def _single(tree: Tree, place: Place) -> Place:
+    """Where something begins to branch: below folders that hold one folder and no image."""
+    while not tree.direct(place) and len(tree.below(place)) == 1:
+        place = (*place, *tree.below(place))
     return place
 
 

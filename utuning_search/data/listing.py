@@ -8,6 +8,9 @@ from pathlib import Path
 from utuning_search.common.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif", ".jfif")
+# Where archivers, file managers and network drives keep their own: forks of files, previews, what was thrown away.
+_SYSTEM = "__macosx @eadir @tmp @recycle #recycle $recycle.bin lost+found @recently-snapshot"
+SYSTEM = frozenset({*_SYSTEM.split(), "system volume information"})
 RULE = "every class has a folder with images"
 
 
@@ -18,7 +21,7 @@ def class_folders(folder: Path, prefix: str = "") -> list[str]:
         DataError: There are none, or one has a name that no file of text can hold.
     """
     try:
-        found = sorted(e.name for e in os.scandir(folder) if is_folder(e) and not e.name.startswith("."))
+        found = sorted(e.name for e in os.scandir(folder) if is_folder(e) and not is_hidden(e.name))
         got = "no folder in it"
     except OSError as error:
         found, got = [], error.strerror or type(error).__name__
@@ -39,6 +42,11 @@ def writable(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is no user's: its name starts with a dot, or is one that systems take."""
+    return name.startswith(".") or name.casefold() in SYSTEM
 
 
 def is_image(name: str) -> bool:
@@ -111,7 +119,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 def _listed(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+            return sorted((e for e in entries if not is_hidden(e.name)), key=lambda e: e.name)
     except OSError as error:
         got = error.strerror or type(error).__name__
         raise DataError(f"image folder {folder}", "it can be listed", got, "Change its rights, or remove it.") from None

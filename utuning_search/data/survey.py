@@ -15,7 +15,16 @@ import numpy as np
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import counted, listed
 from utuning_search.data.layout import Tree, check_classes, differing, splits_of
-from utuning_search.data.listing import RULE, SUFFIXES, class_folders, files_below, images_below, is_folder, writable
+from utuning_search.data.listing import (
+    RULE,
+    SUFFIXES,
+    class_folders,
+    files_below,
+    images_below,
+    is_folder,
+    is_hidden,
+    writable,
+)
 from utuning_search.data.places import fixed
 from utuning_search.data.spec import DataSpec
 from utuning_search.data.split_names import role_of
@@ -137,9 +146,14 @@ class Survey:
                 f"{listed(self.inside[first])} in '{first}': all count as '{first}'. "
                 "If those are the classes, lay them side by side."
             )
-        if self.dotted:
-            names = listed([f"'{name}' ({counted(count, 'image')})" for name, count in self.dotted.items()])
-            yield f"left out as hidden, since the name starts with a dot: {names}. Rename what is a class."
+        for dot in (True, False):
+            left = {name: count for name, count in self.dotted.items() if name.startswith(".") == dot}
+            names = listed([f"'{name}' ({counted(count, 'image')})" for name, count in left.items()])
+            why = (
+                "as hidden, since the name starts with a dot" if dot else "since systems keep files of their own there"
+            )
+            if left:
+                yield f"left out {why}: {names}. Rename what is a class."
         for name in self.unused:
             what = f"designs are compared on a part of '{self.train_folder}'" if role_of(name)[0] else "it is no split"
             yield f"'{name}' is not used: {what}."
@@ -203,14 +217,14 @@ def _look(tree: Tree, below: str = "") -> Survey:
         loose=tree.direct(place),
         others={suffix: n for suffix, n in suffixes.items() if suffix not in SUFFIXES},
         inside={name: tree.below((*place, name)) for name, count in counts.items() if count},
-        dotted=_dotted(folder),
+        dotted={**_dotted(tree.root), **_dotted(folder)},
     )
 
 
 def _dotted(folder: Path) -> dict[str, int]:
-    """Images in folders whose names start with a dot."""
+    """Images in folders that count as hidden."""
     with os.scandir(folder) as entries:
-        names = sorted(e.name for e in entries if is_folder(e) and e.name.startswith("."))
+        names = sorted(e.name for e in entries if is_folder(e) and is_hidden(e.name))
     counts = {name: len(images_below(folder / name)) for name in names}
     return {name: count for name, count in counts.items() if count}
 
@@ -233,7 +247,7 @@ def _checked(found: Survey) -> Survey:
 
 def _folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if is_folder(e) and not e.is_symlink() and not e.name.startswith("."))
+        return sorted(e.name for e in entries if is_folder(e) and not e.is_symlink() and not is_hidden(e.name))
 
 
 def checked(found: Survey, todo: str = "") -> Survey:
