@@ -1,9 +1,12 @@
 """The model of final quality: near what was measured it says that, far away the line, and it knows which is which."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from utuning_search.designs.design import Design
+from utuning_search.designs.placement import Placement
 from utuning_search.designs.spaces.edits import Neighbourhoods
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.surrogate import subset
@@ -11,6 +14,7 @@ from utuning_search.search.surrogate.features import GROUPS, Floats, feature_nam
 from utuning_search.search.surrogate.model import BARE, SCALES, SIZE, USUAL, Model
 from utuning_search.search.surrogate.subset import telling
 from utuning_search.testing.pretend import SHAPE
+from utuning_search.tuners import ScaleShiftConfig
 
 NAMES = feature_names()
 KIND = NAMES.index("depth of lora")  # a column that tells little of the size
@@ -198,3 +202,39 @@ def test_what_says_little_is_not_among_the_best(raw: Floats, monkeypatch: pytest
     monkeypatch.setattr("utuning_search.search.surrogate.model.telling", watched)
     Model(raw, quality, sd, 0.001)
     assert set(np.argsort(-seen[0])[:5]) == set(range(5, 10))
+
+
+def test_next_to_a_bare_head_designs_vary_more(raw: Floats) -> None:
+    """By half of what a bare head lacks; elsewhere as much as before."""
+    lacks = 0.3
+    quality = 0.7 - lacks * raw[:, BARE]
+    bare = matrix([Design()], SHAPE, 0.005)
+    model = fitted(np.concatenate([raw, bare]), np.append(quality, 0.7 - lacks), 0.01)
+    far = moved(np.concatenate([bare, bare, bare]), 1e4)
+    far[:, BARE] = (1.0, 0.5, 0.0)
+    sd = model.predict(far)[1]
+    usual = float(model._process.variance)
+    assert sd == pytest.approx(np.sqrt(usual + (0.5 * lacks * far[:, BARE]) ** 2), rel=0.1)
+    one = model.draws(far[:1], 4000, np.random.default_rng(0))
+    assert one.std() == pytest.approx(sd[0], rel=0.05)
+
+
+def test_a_small_design_that_is_better_than_the_line_is_no_word_on_larger_ones() -> None:
+    """As on an ImageNet ViT-Ti: of an edit that is five times as large it said three points too much."""
+    shape = replace(SHAPE, dim=192, depth=12, num_heads=3, hidden=768, hidden_in=768)
+    placed = [Placement("norm1", ScaleShiftConfig()), Placement("norm2", ScaleShiftConfig())]
+    large = [Placement(o, ScaleShiftConfig(), blocks=b) for o, b in (("fc1", "all"), ("fc2", "7-12"), ("proj", "all"))]
+    known = [Design(), Design(tuple(placed)), *(Design((*placed, p)) for p in large), Design(tuple(large))]
+    small = Design(
+        (Placement("v", ScaleShiftConfig(), blocks="1-4"), Placement("mlp", ScaleShiftConfig(), blocks="12"))
+    )
+    edited = Design((*small.placements, Placement("fc1", ScaleShiftConfig(), blocks="1-4")))
+    quality = np.array([0.38, 0.68, 0.705, 0.70, 0.70, 0.70])
+    with_it, without = [], []
+    for said, designs, measured in ((without, known, quality), (with_it, [*known, small], np.append(quality, 0.647))):
+        found = matrix([d.resolve(shape.depth) for d in designs], shape, 0.005)
+        mean, _ = Model(found, measured, np.zeros(len(measured)), 0.009).predict(
+            matrix([edited.resolve(shape.depth)], shape, 0.005)
+        )
+        said.append(float(mean[0]))
+    assert with_it[0] < without[0] + 0.01

@@ -15,6 +15,7 @@ AMOUNTS = (0.5, 1.0, 2.0)  # of the variance around the line, that are tried
 USUAL, BELIEF = 0.03, 10.0  # standard deviation around the line, believed as firmly as so many trials say it
 SLOPE, PROBE = 0.3, 0.02  # how little a slope of the line is believed beforehand, and what a bare head lacks
 FAR = 1.5  # standard deviations from the line, from which on it is drawn less and less
+RISE = 0.5  # how far a rise from a bare head is off, as a share of it
 LOWEST = 2.5  # below the line, in which nothing is told apart: training went wrong
 STEPS = 10  # of reweighting
 
@@ -29,6 +30,11 @@ class Model:
     Some trainings fail, and how badly is beside the point: the line is drawn by Huber's weights, and what lies far
     below it counts as if it lay less far. Otherwise a few such trials would have designs seem to vary far more than
     good ones do, and nothing would be learnt of those.
+
+    How steeply quality rises from a bare head differs between tasks and tuners more than anything else, so next to one
+    designs vary more, by `RISE` of the drop that the line has there, and what is learnt of it is little said of larger
+    ones. (Else one small design that is much better than the line has it had all that are like it seem as good, were
+    they ever so much larger.)
 
     Args:
         raw: (trials, features) of designs.
@@ -45,20 +51,23 @@ class Model:
         self._line = _line(raw, quality, variances)
         above = quality - _basis(raw) @ self._line
         left = np.maximum(above, -LOWEST * np.sqrt(_width(above) ** 2 + sd**2))
-        weights = noise**2 / variances
+        bare = raw[:, BARE]
+        weights = noise**2 / variances * np.maximum(1 - 2 * bare, 1e-9)
         spread = float((weights @ left**2 + BELIEF * USUAL**2) / (weights.sum() + BELIEF))
         rows = telling(left - sd, np.zeros(len(raw), dtype=bool) if always is None else always)
-        left, variances, self._inputs = left[rows], variances[rows], raw[rows] * SCALES
+        left, variances, self._inputs, self._bare = left[rows], variances[rows], raw[rows] * SCALES, bare[rows]
         apart, tried = squares(self._inputs, self._inputs), []
         for stretch in STRETCH:
             correlations = matern(apart / stretch**2)
-            tried += [(stretch, Process(correlations, left, a * spread, variances)) for a in AMOUNTS]
+            for variance in (amount * spread for amount in AMOUNTS):
+                varied = correlations * self._more(variance, self._bare[:, None])
+                tried.append((stretch, Process(varied, left, variance, variances)))
         self._stretch, self._process = max(tried, key=lambda pair: pair[1].likelihood)
 
     def predict(self, raw: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the quality without the noise of one training: (designs,) each."""
-        near = self._near(raw)
-        return self._process.mean(near) + _basis(raw) @ self._line, self._process.sd(near)
+        near, own = self._near(raw), 1 + self._rise(self._process.variance) * raw[:, BARE] ** 2
+        return self._process.mean(near) + _basis(raw) @ self._line, self._process.sd(near, own)
 
     def mean(self, raw: Floats) -> Floats:
         """The mean alone, which takes much less time."""
@@ -69,11 +78,22 @@ class Model:
         """The quality of designs together, without noise, drawn so many times: (count, designs). The line stays."""
         scaled = raw * SCALES
         own = matern(squares(scaled, scaled) / self._stretch**2)
+        bare = raw[:, BARE]
+        own *= 1 + self._rise(self._process.variance) * bare[:, None] * bare
         found: Floats = self._process.draws(self._near(raw), own, count, rng) + _basis(raw) @ self._line
         return found
 
     def _near(self, raw: Floats) -> Floats:
-        return matern(squares(raw * SCALES, self._inputs) / self._stretch**2)
+        found = matern(squares(raw * SCALES, self._inputs) / self._stretch**2)
+        return found * self._more(self._process.variance, raw[:, BARE][:, None])
+
+    def _more(self, variance: float, bare: Floats) -> Floats:
+        """What correlations with those that were learned from are multiplied with."""
+        return 1 + self._rise(variance) * bare * self._bare
+
+    def _rise(self, variance: float) -> float:
+        """How much more a bare head varies than other designs do, in terms of their variance."""
+        return (RISE * float(self._line[BARE])) ** 2 / variance
 
 
 def _basis(raw: Floats) -> Floats:

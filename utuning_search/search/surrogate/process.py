@@ -29,7 +29,8 @@ class Process:
     """The posterior of a function that was observed with noise.
 
     Args:
-        correlations: (rows, rows) of the function, such as those of `matern`.
+        correlations: (rows, rows) of the function, such as those of `matern`; more than 1 on the diagonal where it
+            varies more than `variance` says.
         targets: (rows,) less the mean that is believed beforehand.
         variance: Of the function.
         noise: (rows,) variance of each observation.
@@ -78,8 +79,8 @@ class Process:
         found: Floats = self.mean(correlations) + rng.standard_normal((count, len(own))) @ cholesky(left)
         return found
 
-    def sd(self, correlations: Floats) -> Floats:
-        """Standard deviation of the function, without noise, likewise."""
+    def sd(self, correlations: Floats, own: Floats | float = 1.0) -> Floats:
+        """Standard deviation of the function, without noise, likewise; `own` (others,) is of each with itself."""
         half = solve_triangular(self._factor, self.variance * correlations.T, lower=True, check_finite=False)
-        found: Floats = np.sqrt(np.maximum(self.variance - (half**2).sum(0), 1e-12))
+        found: Floats = np.sqrt(np.maximum(self.variance * own - (half**2).sum(0), 1e-12))
         return found
