@@ -177,7 +177,7 @@ def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
     yield from _recalls(found)
     if final.calibration is not None:
         yield f"  calibration its probabilities are off by {100 * final.calibration.error:.1f} points on average (ECE)"
-    for name, other in (("linear probe", found.probe), ("best known method", found.known)):
+    for name, other in (("linear probe", found.probe), ("best other known method", found.known)):
         if other is not None and other is not final:
             what = "" if name == "linear probe" else f" {other.finalist.preset},"
             yield f"  {name}:{what} {other.finalist.parameters:,} parameters, test {_mean(other)}"
@@ -186,7 +186,7 @@ def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
     if better:
         yield f"  note: on the test images {better}, or search longer."
     if found.confirmation.seeds == 1 or (found.probe is None and found.known is None):
-        yield "  There was no time for two trainings each of it, of the linear probe and of the best known method."
+        yield "  There was no time for two trainings each of it and of what it is measured beside."
     for note in found.confirmation.notes:
         yield f"  note: {note}"
     yield f"\nPictures  {study.folder / FRONT_PNG}  {study.folder / FINALS_PNG}"

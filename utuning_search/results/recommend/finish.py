@@ -19,8 +19,10 @@ from utuning_search.results.recommend.search import Search
 from utuning_search.results.rounds import Rounds
 from utuning_search.search.callbacks.base import Callback
 from utuning_search.search.callbacks.telling import warn
+from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.trials import TrialRecord
 
+PROBE = "linear-probe"
 MOST_SEEDS = 5  # more tell little more: the test images are the same
 
 
@@ -31,9 +33,9 @@ class Recommendation:
     Attributes:
         trial: The design that is small enough and best on validation images, by what the study weighs.
         final: It, trained on all training images, on test images.
-        probe: The linear probe, likewise; None where there was no time, or it is what is recommended.
-        known: The best known method on validation images that is small enough, likewise; None if it is one of
-            the others, or there was no time.
+        probe: The linear probe, likewise; None where there was no time, or one is what is recommended.
+        known: The best other known method on validation images that is small enough, likewise; None if there is none,
+            or there was no time.
         confirmation: All finals.
         folder: Of the exported tuner.
         difference: Largest difference of its logits from the training's, once loaded.
@@ -60,7 +62,7 @@ def finish(
 ) -> Recommendation:
     """Choose on validation images, confirm on test images as long as there is time, export.
 
-    What is recommended is trained first, then the linear probe and the best known method, then all three again with
+    What is recommended is trained first, then its `companions`, then all three again with
     further seeds in turn.
 
     Args:
@@ -76,9 +78,8 @@ def finish(
         todo = "Give more --time, a smaller --image-size, or a smaller --backbone; see the trials in study/trials.csv."
         raise StudyError(f"study in {study.folder}", "a design was trained to the end", "none", todo)
     best = front[-1]
-    probe = next((r for r in records if r.preset == "linear-probe" and r.state == "complete"), None)
-    known = [r for r in strongest_presets(records, objectives=study.objectives) if r.preset != "linear-probe"][:1]
-    wanted = {r.key: r for r in (best, *([probe] if probe else []), *known)}  # each design once, in this order
+    probe, known = companions(best, records, study.objectives)
+    wanted = {r.key: r for r in (best, probe, known) if r is not None}  # each design once, in this order
     rounds = Rounds({key: _final_seconds(prepared, r) for key, r in wanted.items()}, seconds)
     found = confirm(
         study,
@@ -99,12 +100,29 @@ def finish(
     return Recommendation(
         trial=best,
         final=by_key[best.key],
-        probe=by_key.get(probe.key) if probe and probe.key != best.key else None,
-        known=next((by_key[r.key] for r in known if r.key in by_key and r.key != best.key), None),
+        probe=by_key.get(probe.key) if probe else None,
+        known=by_key.get(known.key) if known else None,
         confirmation=found,
         folder=out,
         difference=difference,
     )
+
+
+def companions(
+    best: TrialRecord, records: Sequence[TrialRecord], objectives: Objectives
+) -> tuple[TrialRecord | None, TrialRecord | None]:
+    """The linear probe, and the best known method besides it: what `best` is measured beside.
+
+    One that `best` is itself, at this or another learning rate, is none: nothing would be learnt from it.
+    """
+
+    def another(record: TrialRecord) -> bool:
+        pair = best.design, record.design
+        return None not in pair and len({d.placements for d in pair if d is not None}) == 2
+
+    complete = (r for r in records if r.preset == PROBE and r.state == "complete")
+    known = (r for r in strongest_presets(records, objectives=objectives) if r.preset != PROBE)
+    return next(filter(another, complete), None), next(filter(another, known), None)
 
 
 def _final_seconds(prepared: Search, record: TrialRecord) -> float:
