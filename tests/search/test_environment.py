@@ -13,6 +13,7 @@ from utuning_search.designs.design import Design
 from utuning_search.search.budget import Budget
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.runner import LOSSES, Runner
+from utuning_search.search.running import Next
 from utuning_search.search.samplers.base import Request
 from utuning_search.search.samplers.wrapped import RandomSampler
 from utuning_search.search.scheduler import MOST_LOSSES
@@ -283,13 +284,14 @@ class Learning(RandomSampler):
     """What it proposes at a place depends on what was tried, as with any sampler that learns."""
 
     def propose(self, request: Request) -> Design:
-        return request.suggest(self.backend(request.seed + len(request.history)))
+        return request.suggest(self.backend(request.seed + 7 * len(request.history)))
 
 
 def failures(study: PretendStudy, *, preset: bool) -> list[TrialRecord]:
     """Fail a known method and two designs of the sampler's, and train others between and after them."""
     for place in range(6):
-        running, _ = study.scheduler.ask()
+        running, step = study.scheduler.ask()
+        assert step is Next.TRAIN, "each is another design"
         if place in ((0, 3, 4) if preset else (3, 4)):
             study.scheduler.failed(running, "a lost device", 1.0)
         else:
