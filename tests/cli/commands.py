@@ -79,6 +79,8 @@ def tree(folder: Path) -> dict[Path, bytes | None]:
 
 def refused(*arguments: str) -> str:
     """The one line of a refusal that left everything in the working directory as it was."""
+    # A checkout may hold gigabytes of an environment, which would all be read.
+    assert not Path("pyproject.toml").exists(), "refusals are tried in a folder of their own"
     before = tree(Path.cwd())
     said = command(*arguments)
     assert said.code == 2, said

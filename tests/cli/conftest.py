@@ -13,6 +13,12 @@ from PIL import Image
 from .commands import FOLDER_TASK, INLINE, PROMPT, SLOT, TASK, TRIALS, succeeded
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command is tried in the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory with a task, a space, and an image folder for the other task."""
