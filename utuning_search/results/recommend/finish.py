@@ -117,8 +117,8 @@ def companions(
     """
 
     def another(record: TrialRecord) -> bool:
-        pair = best.design, record.design
-        return None not in pair and len({d.placements for d in pair if d is not None}) == 2
+        mine, other = best.design, record.design
+        return mine is not None and other is not None and other.placements != mine.placements
 
     complete = (r for r in records if r.preset == PROBE and r.state == "complete")
     known = (r for r in strongest_presets(records, objectives=objectives) if r.preset != PROBE)
