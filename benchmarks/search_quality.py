@@ -1,12 +1,15 @@
 """How good is a front after so many epochs: our search beside random search, Optuna's samplers, its hub and Syne Tune.
 
     python benchmarks/search_quality.py [--task digits-200] [--seeds 10] [--rivals random,tpe,...] [--epochs 384]
-        [--json FILE] [--picture FILE] [--cache DIR] [--data-dir DIR] [--workers 2]
+        [--json FILE] [--picture FILE] [--cache DIR] [--done FILE] [--data-dir DIR] [--workers 2]
 
 Every search is given the same number of trained epochs, the same space `full` and the same trainings: a result is a
 function of (task, design), so it is looked up in TunerBench, and trained and kept in the cache where nobody trained it
 before. Who stops a training early pays for the epochs that were trained. Volumes are shares of the box from the linear
 probe's accuracy and size to 100% and full fine-tuning; of a single training on validation images, each.
+
+With `--done` searches that ended are kept as well, so that what was stopped goes on. They are of the package as it was:
+take another file when it changed.
 
 Printed are the volume at the end (median and quartiles over seeds), the epochs after which our median reaches a rival's
 final median, the ratio of the budget to those, and the mean rank at the full budget. `epochs_ratio` in the JSON file is
@@ -66,6 +69,19 @@ def work(job: Job) -> Done:
     curves = Curves(job.task, job.cache / f"{job.task}.jsonl", known(job.task), job.data_dir)
     found = {**RIVALS, **VARIANTS}[job.rival](curves, job.seed, job.epochs)
     return Done(job.rival, job.seed, Box(curves).course(found.points, steps(job.epochs)), found.trials, curves.trained)
+
+
+def kept(path: Path | None, epochs: int) -> list[Done]:
+    """Searches of that many epochs that were done before."""
+    if path is None or not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Done(**row["search"]) for row in rows if row["epochs"] == epochs]
+
+
+def keep(path: Path, one: Done, epochs: int) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"epochs": epochs, "search": one._asdict()}) + "\n")
 
 
 def steps(epochs: int) -> list[int]:
@@ -132,25 +148,30 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("tunerbench-cache"))
+    parser.add_argument("--done", type=Path, help="JSON lines of searches that ended, of one task")
     parser.add_argument("--data-dir")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     names = ["ours", *(n for n in arguments.rivals.split(",") if n and n != "ours")]
-    there = (*RIVALS, *VARIANTS)
-    unknown = [n for n in names if n not in there]
+    all_names = (*RIVALS, *VARIANTS)
+    unknown = [n for n in names if n not in all_names]
     if unknown:
-        parser.error(f"--rivals: {', '.join(unknown)} is unknown; there are {', '.join(there)}")
+        parser.error(f"--rivals: {', '.join(unknown)} is unknown; there are {', '.join(all_names)}")
     task = TASKS[arguments.task]
     epochs = arguments.epochs or TRAININGS * task.recipe.epochs
+    done = [d for d in kept(arguments.done, epochs) if d.rival in names and d.seed < arguments.seeds]
+    there = {(d.rival, d.seed) for d in done}
     jobs = [
         Job(task.name, name, seed, epochs, arguments.cache, arguments.data_dir)
         for seed in range(arguments.seeds)
         for name in names
+        if (name, seed) not in there
     ]
-    done = []
     with multiprocessing.get_context("spawn").Pool(arguments.workers, maxtasksperchild=8) as pool:
         for one in pool.imap_unordered(work, jobs):
             done.append(one)
+            if arguments.done:
+                keep(arguments.done, one, epochs)
             print(f"{one.rival} seed {one.seed}: {one.volumes[-1]:.4f}, {one.trained} trained", flush=True)
     done.sort(key=lambda d: d.seed)
     volumes = {name: np.array([d.volumes for d in done if d.rival == name]) for name in names}
