@@ -33,7 +33,7 @@ class GPSampler(OptunaSampler):
     summary: ClassVar[str] = "Optuna's GPSampler"
 
     def make(self, seed: int) -> optuna.samplers.BaseSampler:
-        return optuna.samplers.GPSampler(seed=seed)
+        return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
 
 
 def unpruned(make: Callable[[int], Sampler]) -> Search:
