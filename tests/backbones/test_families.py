@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from timm.models.beit import Beit
 from torch import nn
 
 from utuning_search.backbones import registry
+from utuning_search.backbones.beit import BeitAdapter
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.vit import VisionTransformerAdapter
 from utuning_search.common.errors import BackboneError
@@ -14,7 +16,7 @@ from utuning_search.tuners import LoraConfig
 
 from ..helpers import CLASSES, randomise, tiny_vit, tuned
 from .toy_family import Toy, ToyAdapter, ToyLayer
-from .variants import VARIANTS
+from .variants import BEITS, VARIANTS, makers
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +27,11 @@ def _with_toy(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestVisionTransformer(BackboneContract):
     adapter = VisionTransformerAdapter
     models = {name: lambda s=s: tiny_vit(**s) for name, s in VARIANTS.items()}  # noqa: RUF012  # ours to set
+
+
+class TestBeit(BackboneContract):
+    adapter = BeitAdapter
+    models = makers(Beit, BEITS)
 
 
 class TestToy(BackboneContract):
@@ -44,7 +51,7 @@ def test_an_operation_that_the_family_has_not_is_refused() -> None:
 def test_why_a_model_of_a_family_is_refused_comes_from_the_family() -> None:
     with pytest.raises(BackboneError, match=r"^backbone 'Toy': a toy has blocks; got none"):
         adapter_of(Toy(depth=0))
-    rule = r"^backbone 'mine': the model is a timm VisionTransformer or a toy; got Linear"
+    rule = r"^backbone 'mine': the model is a timm VisionTransformer or .* or a toy; got Linear"
     with pytest.raises(BackboneError, match=rule):
         adapter_of(nn.Linear(2, 2), "mine")
 

@@ -1,15 +1,17 @@
 """Kinds of vision transformers that timm builds, small, and images for them."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from timm.layers import Attention, GluMlp, SwiGLUPacked
+from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ..helpers import IMAGE
+from ..helpers import DIM, HEADS, IMAGE, PATCH, randomise
 
 
 class _Gated(Attention):
@@ -67,3 +69,32 @@ every_variant = pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIA
 
 def pictures(model: VisionTransformer, size: int = IMAGE) -> Tensor:
     return torch.randn(3, model.in_chans, size, size, generator=torch.Generator().manual_seed(3))
+
+
+# Other families. The plainest, first of each, has no positions in its attention.
+
+BEITS: dict[str, dict[str, Any]] = {
+    "beit without positions in its attention": {},
+    "beit": {"use_abs_pos_emb": False, "use_rel_pos_bias": True, "init_values": 0.1},
+    "beit, shared biases": {"use_abs_pos_emb": False, "use_shared_rel_pos_bias": True, "global_pool": "token"},
+    "beit, both biases": {"use_rel_pos_bias": True, "use_shared_rel_pos_bias": True, "qkv_bias": False},
+    "beit, swiglu, norm": {"use_rel_pos_bias": True, "swiglu_mlp": True, "scale_mlp": True, "drop_path_rate": 0.3},
+}
+
+
+def tiny(kind: Callable[..., nn.Module], **settings: Any) -> nn.Module:
+    """A fresh model of 2 blocks on 8x8 images, without a head, in evaluation mode; as `tiny_vit`."""
+    small = {"img_size": IMAGE, "patch_size": PATCH, "embed_dim": DIM, "depth": 2, "num_heads": HEADS}
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(1)
+        model = kind(**{**small, "num_classes": 0, **settings})
+    return randomise(model, seed=1).eval()
+
+
+def makers(kind: Callable[..., nn.Module], variants: dict[str, dict[str, Any]]) -> dict[str, Callable[[], nn.Module]]:
+    """Of each variant, by its name."""
+    return {name: lambda s=s: tiny(kind, **s) for name, s in variants.items()}
+
+
+FAMILIES: dict[str, Callable[[], nn.Module]] = {**makers(Beit, BEITS)}
+every_family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())

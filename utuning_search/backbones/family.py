@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from utuning_search.tuners import BackboneShape, FrozenBlock, Operation
@@ -43,12 +44,51 @@ class BlockTuners(ABC):
         """Keys and values, each (heads, length, head_dim), that join the softmax before the block's own, one by one."""
 
 
+class LinearMap(ABC):
+    """The linear map whose output is an operation's output, wherever a family keeps its weight and bias."""
+
+    @property
+    @abstractmethod
+    def widths(self) -> tuple[int, int]:
+        """(input width, output width)."""
+
+    @abstractmethod
+    def weight(self) -> Tensor:
+        """(output width, input width)."""
+
+    @abstractmethod
+    def bias(self) -> Tensor | None:
+        """(output width,), or None where it has none."""
+
+    @abstractmethod
+    def assign(self, weight: Tensor, bias: Tensor) -> None:
+        """Take another weight and bias in place of its own; neither is trainable."""
+
+
 @dataclass(frozen=True)
-class LinearPart:
-    """A linear map, and the rows of its weight that make an operation's output."""
+class LinearPart(LinearMap):
+    """One module, and the rows of its weight that make an operation's output."""
 
     module: nn.Linear
     rows: slice
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        return self.module.in_features, self.rows.stop - self.rows.start
+
+    def weight(self) -> Tensor:
+        return self.module.weight[self.rows]
+
+    def bias(self) -> Tensor | None:
+        own = cast(Tensor | None, self.module.bias)
+        return None if own is None else own[self.rows]
+
+    def assign(self, weight: Tensor, bias: Tensor) -> None:
+        whole, own = self.module.weight.detach().clone(), cast(Tensor | None, self.module.bias)
+        biases = torch.zeros_like(whole[:, 0]) if own is None else own.detach().clone()
+        whole[self.rows], biases[self.rows] = weight, bias
+        self.module.weight = nn.Parameter(whole, requires_grad=False)
+        self.module.bias = nn.Parameter(biases, requires_grad=False)
 
 
 class BackboneBlock(FrozenBlock):
@@ -70,8 +110,8 @@ class BackboneBlock(FrozenBlock):
         """
 
     @abstractmethod
-    def linear(self, operation: Operation) -> LinearPart | None:
-        """The last linear map of a linear operation, "attention" or "mlp"; None where it is not one `nn.Linear`."""
+    def linear(self, operation: Operation) -> LinearMap | None:
+        """The last linear map of a linear operation, "attention" or "mlp"; None where there is none."""
 
     @abstractmethod
     def ends_in_linear(self, operation: Operation) -> bool:
@@ -173,3 +213,11 @@ class BackboneAdapter(ABC):
     def read_npz(self, path: Path) -> dict[str, Tensor]:
         """All tensors of the model, as a .npz file has them; the model stays as it is."""
         raise TypeError(f"no .npz of {self.named} is known, at {path}")
+
+    def plain_state(self) -> dict[str, Tensor]:
+        """The model's tensors under the names of a fresh model with biases, whatever merging put where.
+
+        Raises:
+            BackboneError: The model has something that a fresh one has no place for.
+        """
+        return dict(self.model.state_dict())

@@ -94,13 +94,11 @@ def _fold_added(placed: list[nn.Module], block: BackboneBlock, operation: Operat
     """Fold what is added to an operation's output into the linear map that it ends in."""
     if not placed:
         return
-    part = block.linear(operation)
-    if part is None:
+    linear = block.linear(operation)
+    if linear is None:
         raise TypeError(f"'{operation}' is said to end in a linear map and has none")
-    linear, rows = part.module, part.rows
-    whole_weight, own_bias = linear.weight.clone(), cast(Tensor | None, linear.bias)
-    whole_bias = torch.zeros_like(whole_weight[:, 0]) if own_bias is None else own_bias.clone()
-    weight, bias = whole_weight[rows], whole_bias[rows]
+    weight, own_bias = linear.weight(), linear.bias()
+    bias = torch.zeros_like(weight[:, 0]) if own_bias is None else own_bias
     new_weight, new_bias = weight.clone(), bias.clone()
     for form, scale, matrix, constant in (term for tuner in placed for term in _terms(tuner)):
         if matrix is not None:
@@ -111,9 +109,7 @@ def _fold_added(placed: list[nn.Module], block: BackboneBlock, operation: Operat
                 new_bias += scaled @ bias
         if constant is not None:
             new_bias += scale * constant
-    whole_weight[rows], whole_bias[rows] = new_weight, new_bias
-    linear.weight = nn.Parameter(whole_weight, requires_grad=False)
-    linear.bias = nn.Parameter(whole_bias, requires_grad=False)
+    linear.assign(new_weight, new_bias)
 
 
 Term = tuple[str, Tensor | float, Tensor | None, Tensor | None]

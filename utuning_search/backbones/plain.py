@@ -15,7 +15,8 @@ from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import BackboneError
 
-QKV = "qkv.bias"  # how names of biases end that timm switches by themselves; others go together
+# How names of biases end that timm switches by themselves; others go together.
+QKV = ("qkv.bias", "q_bias", "v_bias", "q_proj.bias", "v_proj.bias")
 KEPT = ("fixed_input_size", "first_conv", "classifier")  # of timm's own configuration of a model
 
 
@@ -31,18 +32,18 @@ def as_timm(
         classes: Names by index of a logit.
 
     Raises:
-        BackboneError: timm's model of that name has other tensors.
+        BackboneError: timm's model of that name has other tensors, or no place for a bias.
     """
     name, size = (spec.name, {"img_size": spec.image_size} if spec.image_size else {})
     name, args = (TIMM_NAME, dict(TIMM_ARGS)) if name == GLYPH_VIT else (name.partition(".")[0], size)
-    state = {n: t.detach() for n, t in model.backbone.state_dict().items()}
+    state = {n: t.detach() for n, t in model.adapter.plain_state().items()}
     target = _built(name, args, len(classes))
-    biases = [n for n in state.keys() - target.state_dict().keys() if n.endswith(".bias")]
+    biases = [n for n in state.keys() - target.state_dict().keys() if n.endswith("bias")]
     if biases:  # a tuner gave a bias to maps that had none
         args |= {"qkv_bias" if n.endswith(QKV) else "proj_bias": True for n in biases}
         target = _built(name, args, len(classes))
     own = target.state_dict()
-    state |= {n: torch.zeros_like(t) for n, t in own.items() if n not in state and n.endswith(".bias")}
+    state |= {n: torch.zeros_like(t) for n, t in own.items() if n not in state and n.endswith("bias")}
     state |= _heads(model, own)
     wrong = sorted(state.keys() ^ own.keys()) or [n for n in own if own[n].shape != state[n].shape]
     if wrong:

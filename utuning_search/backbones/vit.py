@@ -64,8 +64,7 @@ class VisionTransformerBlock(BackboneBlock):
         if operation not in LINEAR_OPERATIONS:
             width: int = self._block.attn.qkv.in_features
             return width, width
-        part = self.linear(operation)
-        return part.module.in_features, part.rows.stop - part.rows.start
+        return self.linear(operation).widths
 
     def linear(self, operation: Operation) -> LinearPart:
         module: nn.Linear = self._block.get_submodule(LAST_LINEAR[operation])

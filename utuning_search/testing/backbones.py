@@ -179,11 +179,10 @@ class BackboneContract:
             recorder = Recorder(steps=True)
             block.run(tokens, recorder)
             for operation in [o for o in LINEAR_OPERATIONS if o in adapter.operations]:
-                part, (x, y) = block.linear(operation), recorder.seen[operation]
-                assert part is not None
-                assert block.widths(operation) == (part.module.in_features, len(part.module.weight[part.rows]))
-                bias = None if part.module.bias is None else part.module.bias[part.rows]
-                assert torch.allclose(F.linear(x, part.module.weight[part.rows], bias), y, atol=1e-5)
+                linear, (x, y) = block.linear(operation), recorder.seen[operation]
+                assert linear is not None
+                assert block.widths(operation) == linear.widths == linear.weight().shape[::-1]
+                assert torch.allclose(F.linear(x, linear.weight(), linear.bias()), y, atol=1e-5)
                 assert block.ends_in_linear(operation)
             ends: tuple[tuple[Operation, Operation], ...] = (("attention", "proj"), ("mlp", "fc2"))
             for outer, last in ends:
@@ -202,9 +201,10 @@ class BackboneContract:
             k, v = block.keys_values(block.norm("attention")(tokens)[0])
             shape = adapter.shape
             assert k.shape == v.shape == (shape.num_heads, tokens.shape[1], shape.head_dim)
-            part, own = block.linear("proj"), recorder.seen["attention"][1]
-            assert part is not None
-            assert torch.allclose(block.attend(tokens, k, v) + part.module.bias, own, atol=1e-5)
+            linear, own = block.linear("proj"), recorder.seen["attention"][1]
+            bias = None if linear is None else linear.bias()
+            assert bias is not None
+            assert torch.allclose(block.attend(tokens, k, v) + bias, own, atol=1e-5)
 
     @torch.no_grad()
     def test_plain_matmuls_compute_the_same(self, make: Maker) -> None:

@@ -10,7 +10,13 @@ from utuning_search.designs.design import Design
 from utuning_search.results.exported import README
 from utuning_search.results.exports.base import Written, check_free
 from utuning_search.results.exports.beside import INFERENCE, lines_with, readme, write_inference
-from utuning_search.results.exports.peft_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_peft, write_peft
+from utuning_search.results.exports.peft_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    check_layers,
+    check_peft,
+    write_peft,
+)
 from utuning_search.results.exports.tuner import load_trial
 from utuning_search.results.trained import read_source, source_of
 from utuning_search.search.study import Study
@@ -23,7 +29,7 @@ def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = 
     Classes and preprocessing are in inference.json beside them.
 
     Raises:
-        InputError: peft cannot hold the design; says why.
+        InputError: peft cannot hold the design, or not with this backbone; says why.
         StudyError: See `tuner.export_trial`.
     """
     source_of(study, record)
@@ -31,6 +37,7 @@ def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = 
     check_peft(design)
     check_free(out, (ADAPTER_CONFIG, ADAPTER_WEIGHTS, INFERENCE, README))
     loaded, tensors = load_trial(study, record, data_dir), read_source(study, record)
+    check_layers(loaded.model.model.adapter)
     with whole_folder(out, last=ADAPTER_CONFIG) as folder:
         write_peft(design, tensors, study.shape, study.spec.task.backbone.name, folder)
         write_inference(study, loaded.model, folder)

@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search.backbones.vit import linear_name
+from utuning_search.backbones.family import BackboneAdapter
+from utuning_search.backbones.vit import VisionTransformerAdapter, linear_name
 from utuning_search.common.errors import InputError
 from utuning_search.common.files import write_atomically
 from utuning_search.designs.design import Design, Placement
@@ -32,6 +33,13 @@ def check_peft(design: Design) -> None:
             raise InputError("--format peft", rule, f"{placement}: {why}", "Export it without --format.")
     if not design.placements:
         raise InputError("--format peft", "the design has a LoRA", "a linear probe", "Export it without --format.")
+
+
+def check_layers(adapter: BackboneAdapter) -> None:
+    """Raise InputError unless peft's layers are called: other families compute with a layer's weight by themselves."""
+    if not isinstance(adapter, VisionTransformerAdapter):
+        todo = "Export it with --format timm, onnx or torch."
+        raise InputError("--format peft", f"the backbone is {VisionTransformerAdapter.named}", adapter.named, todo)
 
 
 def write_peft(

@@ -1,0 +1,123 @@
+"""What tuners promise holds in families other than VisionTransformer: at every operation, in every form."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from utuning_search.backbones.merge import merge
+from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.designs.design import Design, Placement
+from utuning_search.designs.flops import num_flops
+from utuning_search.designs.mergeability import staying
+from utuning_search.designs.presets import PRESETS
+from utuning_search.testing.backbones import pictures
+from utuning_search.tuners import LoraConfig, NormConfig
+
+from ..designs.test_flops import counted
+from ..helpers import CASES, CLASSES, same_snapshot, snapshot, tuned
+from .test_tuned_model import EVERYTHING
+from .variants import FAMILIES, every_family
+
+Maker = Callable[[], nn.Module]
+RICHEST = ("beit, both biases",)  # of each family the one whose blocks have the most parts
+KINDS = tuple(dict.fromkeys(c.placement.tuner.kind for c in CASES))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [FAMILIES[n] for n in RICHEST], ids=RICHEST)
+def test_each_tuner_at_each_operation_in_each_form(make: Maker, kind: str) -> None:
+    """Sizes, starts, gradients, merging and detaching are those that its config claims."""
+    backbone = make()
+    double, before = copy.deepcopy(backbone).double(), snapshot(backbone)
+    adapter = adapter_of(backbone)
+    images = pictures(adapter, 2)
+    with torch.no_grad():
+        bare = backbone(images)
+    for placement in [c.placement for c in CASES if c.placement.tuner.kind == kind]:
+        design = Design((placement,))
+        fresh = tuned(backbone, placement)
+        assert sum(p.numel() for p in fresh.tuners.parameters()) == design.num_parameters(adapter.shape), placement
+        with torch.no_grad():
+            assert torch.equal(fresh(images), fresh.head(bare)) == design.starts_as_backbone, placement
+        _check_trained(double, placement, images.double())
+        assert fresh.detach() is backbone
+    assert all(not p.requires_grad for p in double.parameters())
+    assert same_snapshot(snapshot(backbone), before)
+
+
+def _check_trained(backbone: nn.Module, placement: Placement, images: Tensor) -> None:
+    """Gradients reach every parameter of a tuner that acts as a trained one, and merging keeps the function."""
+    model = tuned(backbone, placement, random=True, double=True)
+    logits = model(images)
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.tuners.parameters()), placement
+    merged = merge(model)
+    with torch.no_grad():
+        assert torch.allclose(merged(images), logits, rtol=0, atol=1e-9), placement
+    assert (len(merged.tuners) > 0) == bool(staying(model.design, model.adapter.shape)), placement
+
+
+@every_family
+def test_everything_at_once_starts_trains_and_merges(make: Maker) -> None:
+    """All that can meet in one model; and with plain matmuls it is the same function."""
+    backbone = make()
+    images = pictures(adapter_of(backbone))
+    model = tuned(backbone, *(p for p in EVERYTHING if Design((p,)).starts_as_backbone))
+    with torch.no_grad():
+        assert torch.equal(model(images), model.head(backbone(images)))
+    model = tuned(backbone.double(), *EVERYTHING, random=True, double=True)
+    logits = model(images.double())
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.tuners.parameters())
+    assert all(p.grad is None for p in backbone.parameters())
+    merged = merge(model)
+    with torch.no_grad():
+        assert torch.allclose(merged(images.double()), logits, rtol=0, atol=1e-9)
+        merged.adapter.unfuse_attention()
+        assert torch.allclose(merged(images.double()), logits, rtol=0, atol=1e-9)
+
+
+@every_family
+def test_what_folds_leaves_a_plain_model_of_timm(make: Maker) -> None:
+    """A fresh model takes the tensors of a merged one, and computes the same."""
+    linear = [Placement(o, LoraConfig(2), f) for o in ("qkv", "q", "v", "proj", "fc1", "fc2") for f in ("parallel",)]
+    norms = [Placement(o, NormConfig()) for o in ("attention", "mlp")]
+    model = tuned(make().double(), *linear, *norms, random=True, double=True)
+    images = pictures(model.adapter).double()
+    merged, fresh = merge(model), make().double()
+    assert len(merged.tuners) == 0
+    state, own = merged.adapter.plain_state(), fresh.state_dict()
+    state = {n: t for n, t in state.items() if n in own or t.any()}  # timm is told where there are biases
+    assert own.keys() == state.keys()
+    fresh.load_state_dict(state)
+    with torch.no_grad():
+        assert torch.allclose(model.head(fresh(images)), model(images), rtol=0, atol=1e-9)
+
+
+@every_family
+def test_flops_are_counted_flops(make: Maker) -> None:
+    """Of the bare model, of all that can meet in it, and of what folds."""
+    backbone = make()
+    folding = tuple(p for p in EVERYTHING if p.tuner.mergeable)
+    for placements, fused in (((), True), (EVERYTHING, True), (folding, False)):
+        merged = merge(TunedModel(backbone, Design(placements), CLASSES).eval())
+        adapter = merged.adapter
+        if not fused:
+            adapter.unfuse_attention()
+        expected = num_flops(Design(placements), adapter.shape, CLASSES)
+        assert counted(merged, adapter.channels, adapter.image_size) == expected
+
+
+@every_family
+def test_presets_run(make: Maker) -> None:
+    backbone = make()
+    images = pictures(adapter_of(backbone), 1)
+    for preset in PRESETS:
+        model = tuned(backbone, *Design.preset(preset.name).placements)
+        assert sum(p.numel() for p in model.tuners.parameters()) == model.design.num_parameters(model.adapter.shape)
+        with torch.no_grad():
+            assert model(images).isfinite().all(), preset.name

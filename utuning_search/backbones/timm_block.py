@@ -1,0 +1,222 @@
+"""A pre-norm block as several families of timm build it: attention and MLP followed step by step, tuners in between."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from timm.layers import GluMlp, SwiGLU
+from torch import Tensor, nn
+
+from utuning_search.backbones.family import BackboneBlock, BlockTuners, LinearMap, LinearPart
+from utuning_search.backbones.linear_maps import SplitBias, StackedLinear
+from utuning_search.tuners import LINEAR_OPERATIONS, QKV_PARTS, FrozenBlock, Operation
+
+
+class Untuned(BlockTuners):
+    """No tuners, for a block that has to be run step by step all the same."""
+
+    def touches(self, *operations: Operation) -> bool:
+        del operations
+        return False
+
+    def add(self, operation: Operation, block: FrozenBlock, x: Tensor, y: Tensor) -> Tensor:
+        del operation, block, x
+        return y
+
+    def normalise(self, operation: Operation, norm: nn.Module, x: Tensor) -> Tensor:
+        del operation
+        return cast(Tensor, norm(x))
+
+    def rows(self) -> list[tuple[Tensor, Tensor]]:
+        return []
+
+
+class TimmBlock(BackboneBlock):
+    """x + γ1 attention(norm1 x), then x + γ2 mlp(norm2 x), with an attention that may know where tokens stand.
+
+    What it knows of that, rotations of queries and keys or biases of their products, is about the model's own tokens.
+    Tokens that tuners insert stand between the prefix tokens and the patches and have no place in the image, and nor
+    have keys and values that join the softmax: neither is rotated, nor biased.
+
+    Queries, keys and values may come from one map or from three, which are "qkv" together; a gated MLP's two maps are
+    "fc1" together, gate first, whether they are kept in one module or in two.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self._block: Any = block  # nn.Module's own typing knows nothing of its attributes
+
+    # What a family adds
+
+    @abstractmethod
+    def _bare(self, x: Tensor) -> Tensor:
+        """The model's own block on as many tokens as the model has."""
+
+    @abstractmethod
+    def _bare_attention(self, x: Tensor) -> Tensor:
+        """The model's own attention on as many normalised tokens as the model has."""
+
+    @abstractmethod
+    def _is_longer(self, x: Tensor) -> bool:
+        """Whether x (batch, tokens, dim) has more tokens than the model's own modules know the places of."""
+
+    def _placed(self, x: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+        """Queries or keys (batch, heads, tokens, head_dim), turned by each token's place, in the dtype of `like`."""
+        del like
+        return list(x)
+
+    def _biases(self, tokens: int, keys: int) -> list[Tensor]:
+        """What is added to the products of queries and keys, each (heads, tokens, keys) or a batch of one of it."""
+        del tokens, keys
+        return []
+
+    # What tuners borrow
+
+    @property
+    def softmax_scale(self) -> float:
+        scale: float = self._block.attn.scale
+        return scale
+
+    def queries(self, x: Tensor) -> Tensor:
+        q = self._split(_apply(self.linear("q"), self._block.norm1(x)))
+        (placed,) = self._placed([_through(self._block.attn, "q_norm", q)], q)
+        return placed
+
+    def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = (self._split(_apply(self.linear(part), tokens)) for part in QKV_PARTS[1:])
+        return _through(self._block.attn, "k_norm", k), v
+
+    def project(self, mixed: Tensor) -> Tensor:
+        return F.linear(mixed, self._block.attn.proj.weight)
+
+    def norm(self, operation: Operation) -> nn.Module:
+        return cast(nn.Module, self._block.norm1 if operation in ("attention", "norm1") else self._block.norm2)
+
+    # Its parts
+
+    def widths(self, operation: Operation) -> tuple[int, int]:
+        if operation not in LINEAR_OPERATIONS:
+            width: int = self._block.attn.proj.out_features
+            return width, width
+        return self.linear(operation).widths
+
+    def linear(self, operation: Operation) -> LinearMap:
+        attention, mlp = self._block.attn, self._block.mlp
+        if operation in ("proj", "attention"):
+            return _all_of(attention.proj)
+        if operation in ("fc2", "mlp"):
+            return _all_of(mlp.fc2)
+        if operation == "fc1":
+            return StackedLinear((mlp.fc1_g, mlp.fc1_x)) if isinstance(mlp, SwiGLU) else _all_of(mlp.fc1)
+        if attention.qkv is None:
+            maps = (attention.q_proj, attention.k_proj, attention.v_proj)
+            return StackedLinear(maps) if operation == "qkv" else _all_of(maps[QKV_PARTS.index(operation)])
+        rows = slice(0, attention.qkv.out_features)
+        if operation in QKV_PARTS:
+            count = rows.stop // len(QKV_PARTS)
+            rows = slice(QKV_PARTS.index(operation) * count, (QKV_PARTS.index(operation) + 1) * count)
+        split = getattr(attention, "q_bias", None) is not None
+        return SplitBias(attention, rows) if split else LinearPart(attention.qkv, rows)
+
+    def ends_in_linear(self, operation: Operation) -> bool:
+        block = self._block
+        ends = {"attention": (block.gamma_1, block.drop_path1), "mlp": (block.gamma_2, block.drop_path2)}
+        return all(end is None or isinstance(end, nn.Identity) for end in ends.get(operation, ()))
+
+    # Its forward pass
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.run(x, Untuned()) if self._is_longer(x) else self._bare(x)
+
+    def run(self, x: Tensor, tuners: BlockTuners) -> Tensor:
+        y = x + tuners.add("attention", self, x, self._attention(x, tuners))
+        return y + tuners.add("mlp", self, y, self._mlp(y, tuners))
+
+    def _attention(self, x: Tensor, tuners: BlockTuners) -> Tensor:
+        block = self._block
+        h = tuners.add("norm1", self, x, tuners.normalise("attention", block.norm1, x))
+        rows = tuners.rows()
+        whole = not rows and not self._is_longer(x) and not tuners.touches("qkv", *QKV_PARTS, "proj")
+        out = self._bare_attention(h) if whole else self._attend(h, rows, tuners)
+        return tuners.add("mhsa", self, h, block.drop_path1(_scaled(block.gamma_1, out)))
+
+    def _attend(self, x: Tensor, rows: list[tuple[Tensor, Tensor]], tuners: BlockTuners) -> Tensor:
+        """timm's own forward pass step by step, with tuners at its linear maps and rows in its softmax."""
+        attn = self._block.attn
+        gate = getattr(attn, "gate", None)
+        opened = None if gate is None else gate(x).sigmoid()
+        q, k, v = (self._split(part) for part in self._qkv(x, tuners).chunk(3, dim=-1))
+        q, k = self._placed([_through(attn, "q_norm", q), _through(attn, "k_norm", k)], v)
+        for keys, values in rows:
+            k = torch.cat([keys.to(k.dtype).expand(len(x), -1, -1, -1), k], dim=2)
+            v = torch.cat([values.to(v.dtype).expand(len(x), -1, -1, -1), v], dim=2)
+        biases = self._biases(q.shape[2], k.shape[2])
+        if attn.fused_attn:
+            drop = attn.attn_drop.p if attn.training else 0.0
+            mask = reduce(torch.add, biases) if biases else None
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop)
+        else:
+            logits = reduce(torch.add, biases, q * attn.scale @ k.transpose(-2, -1))
+            mixed = attn.attn_drop(logits.softmax(dim=-1)) @ v
+        mixed = _through(attn, "norm", mixed.transpose(1, 2).flatten(2))
+        mixed = mixed if opened is None else mixed * opened
+        return cast(Tensor, attn.proj_drop(tuners.add("proj", self, mixed, attn.proj(mixed))))
+
+    def _qkv(self, x: Tensor, tuners: BlockTuners) -> Tensor:
+        attn = self._block.attn
+        if attn.qkv is None:
+            qkv = torch.cat([attn.q_proj(x), attn.k_proj(x), attn.v_proj(x)], dim=-1)
+        elif getattr(attn, "q_bias", None) is None:
+            qkv = attn.qkv(x)
+        else:
+            bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+            qkv = attn.qkv(x) + bias if attn.qkv_bias_separate else F.linear(x, attn.qkv.weight, bias)
+        qkv = tuners.add("qkv", self, x, qkv)
+        if not tuners.touches(*QKV_PARTS):
+            return qkv
+        parts = qkv.chunk(3, dim=-1)
+        return torch.cat([tuners.add(p, self, x, y) for p, y in zip(QKV_PARTS, parts, strict=True)], dim=-1)
+
+    def _mlp(self, x: Tensor, tuners: BlockTuners) -> Tensor:
+        block, mlp = self._block, self._block.mlp
+        read = h = tuners.add("norm2", self, x, tuners.normalise("mlp", block.norm2, x))
+        if tuners.touches("fc1", "fc2"):
+            gated = isinstance(mlp, (SwiGLU, GluMlp))
+            first = torch.cat([mlp.fc1_g(h), mlp.fc1_x(h)], dim=-1) if isinstance(mlp, SwiGLU) else mlp.fc1(h)
+            h = tuners.add("fc1", self, h, first)
+            if gated:
+                gate, value = h.chunk(2, dim=-1)
+                gate, value = (value, gate) if getattr(mlp, "gate_last", False) else (gate, value)
+                h = mlp.act(gate) * value
+            else:
+                h = mlp.act(h)
+            h = mlp.norm(mlp.drop1(h))
+            h = mlp.drop2(tuners.add("fc2", self, h, mlp.fc2(h)))
+        else:
+            h = mlp(h)
+        return tuners.add("ffn", self, read, block.drop_path2(_scaled(block.gamma_2, h)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(..., tokens, heads * head_dim) to (..., heads, tokens, head_dim)."""
+        split: Tensor = x.unflatten(-1, (self._block.attn.num_heads, -1)).transpose(-3, -2)
+        return split
+
+
+def _apply(linear: LinearMap, x: Tensor) -> Tensor:
+    return F.linear(x, linear.weight(), linear.bias())
+
+
+def _all_of(module: nn.Linear) -> LinearPart:
+    return LinearPart(module, slice(0, module.out_features))
+
+
+def _through(module: nn.Module, name: str, x: Tensor) -> Tensor:
+    """x through a part that not every family's module has."""
+    part = getattr(module, name, None)
+    return x if part is None else cast(Tensor, part(x))
+
+
+def _scaled(gamma: Tensor | None, x: Tensor) -> Tensor:
+    return x if gamma is None else gamma * x

@@ -1,0 +1,170 @@
+"""What several families of timm's vision transformers have in common around their blocks."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar, cast
+
+from timm.layers import AttentionPoolLatent, AttentionPoolPrr, PatchEmbed
+from torch import Tensor, nn
+
+from utuning_search.backbones.family import BackboneAdapter
+from utuning_search.backbones.timm_block import TimmBlock
+from utuning_search.common.errors import BackboneError, InputError
+from utuning_search.tuners import OPERATIONS, BackboneShape, Operation
+
+Kinds = tuple[type[nn.Module], ...]
+
+
+class TimmAdapter(BackboneAdapter):
+    """A model with `patch_embed`, `blocks`, `norm` and `forward_head`, whose blocks are `TimmBlock`s.
+
+    Attributes:
+        attentions: Kinds of the blocks' attention.
+    """
+
+    head: ClassVar[tuple[str, ...]] = ("head.",)
+    operations: ClassVar[tuple[Operation, ...]] = OPERATIONS
+    attentions: ClassVar[Kinds]
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._timm = cast(Any, model)  # nn.Module's own typing knows nothing of its attributes
+        self.blocks = tuple(self._block(i) for i in range(len(self._timm.blocks)))
+
+    @abstractmethod
+    def _block(self, index: int) -> TimmBlock:
+        """The adapter of the model's block of that index, from 0."""
+
+    @property
+    def shape(self) -> BackboneShape:
+        model, first = self._timm, self.blocks[0]
+        attention = model.blocks[0].attn
+        return BackboneShape(
+            dim=model.embed_dim,
+            depth=len(self.blocks),
+            num_heads=attention.num_heads,
+            head_dim=attention.proj.in_features // attention.num_heads,
+            hidden=first.widths("fc1")[1],
+            hidden_in=first.widths("fc2")[0],
+            parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith(self.head)),
+            grid=tuple(model.patch_embed.grid_size),
+            prefix_tokens=model.num_prefix_tokens,
+            flops_outside=flops_outside(model, self._pooled_tokens()),
+            gated_attention=getattr(attention, "gate", None) is not None,
+            scaled_ends=not all(b.ends_in_linear(o) for b in self.blocks for o in ("attention", "mlp")),
+            plain_norms=all(
+                isinstance(m, nn.LayerNorm) and m.weight is not None and m.bias is not None
+                for b in model.blocks
+                for m in (b.norm1, b.norm2)
+            ),
+        )
+
+    def _pooled_tokens(self) -> int:
+        """How many tokens attention pooling sees, where the model has one."""
+        tokens: int = math.prod(self._timm.patch_embed.grid_size) + self._timm.num_prefix_tokens
+        return tokens
+
+    @property
+    def num_features(self) -> int:
+        features: int = self._timm.num_features
+        return features
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        tokens: int = self._timm.num_prefix_tokens
+        return tokens
+
+    @property
+    def image_size(self) -> int:
+        size: int = self._timm.patch_embed.img_size[0]
+        return size
+
+    @property
+    def channels(self) -> int:
+        channels: int = self._timm.in_chans
+        return channels
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        features: Tensor = self._timm.forward_head(self._timm.norm(tokens), pre_logits=True)
+        return features
+
+    def unfuse_attention(self) -> None:
+        for module in self.model.modules():
+            if isinstance(module, self.attentions):
+                # `fused_attn` is timm's own switch; it is Final for TorchScript only.
+                setattr(module, "fused_attn", False)  # noqa: B010
+
+    def check_image_size(self, where: str) -> None:
+        check_patches(self._timm.patch_embed, where)
+
+    def plain_state(self) -> dict[str, Tensor]:
+        """As `BackboneAdapter.plain_state`; keys have no bias in these models, whatever a merge gave them."""
+        state = dict(self.model.state_dict())
+        for i, block in enumerate(self._timm.blocks):
+            if not hasattr(block.attn, "k_bias"):
+                continue  # its keys may have one
+            above = f"blocks.{i}.attn."
+            keys = state.pop(f"{above}k_proj.bias", None)
+            if (whole := state.pop(f"{above}qkv.bias", None)) is not None:
+                state[f"{above}q_bias"], keys, state[f"{above}v_bias"] = whole.chunk(3)
+            if keys is not None and keys.any() and not self._ignores_key_bias(block):
+                rule = "keys get no bias: it has no place in timm's own attention, which turns keys by their places"
+                todo = "Export it with --format onnx or torch."
+                raise BackboneError(f"{type(self.model).__name__}, block {i + 1}", rule, "one", todo)
+        return state
+
+    def _ignores_key_bias(self, block: Any) -> bool:
+        """Whether one bias of all keys changes nothing: it shifts each query's products alike."""
+        return isinstance(getattr(block.attn, "k_norm", nn.Identity()), nn.Identity)
+
+
+def check_pools(model: Any, todo: str, where: str) -> None:
+    """Raise BackboneError, from `where`, where a model gives tokens instead of features."""
+    if not model.global_pool:
+        raise BackboneError(where, "the model pools its tokens", "no pooling", todo)
+
+
+def check_blocks(blocks: Iterable[nn.Module], kinds: tuple[Kinds, Kinds, Kinds], rule: str, where: str) -> None:
+    """Raise BackboneError, from `where`, unless blocks, attentions and MLPs are of known kinds, which are followed step
+    by step, so a subclass with another forward does not do.
+    """
+    for i, block in enumerate(blocks):
+        attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
+        parts = zip((block, attention, mlp), kinds, strict=True)
+        if not all(any(isinstance(m, c) and type(m).forward is c.forward for c in known) for m, known in parts):
+            got = f"{type(block).__name__} with {type(attention).__name__} and {type(mlp).__name__}"
+            raise BackboneError(f"{where}, block {i + 1}", rule, got)
+
+
+def check_patches(patches: Any, where: str) -> None:
+    """Raise InputError, from `where`, where a patch embedding's image size does not fall into patches."""
+    for size, patch in zip(patches.img_size or (), patches.patch_size, strict=False):
+        if size % patch and not patches.dynamic_img_pad:  # timm finds that out at the first image only
+            below = size - size % patch
+            todo = f"Take {below} or {below + patch}." if below else f"Take {patch}."
+            raise InputError(where, f"image_size is a multiple of its patches, {patch}", size, todo)
+
+
+def flops_outside(model: Any, pooled_tokens: int) -> int | None:
+    """FLOPs of one image in patch embedding and pooling; None where either is not one that we know.
+
+    Args:
+        model: Of timm.
+        pooled_tokens: That attention pooling sees.
+    """
+    embed, pooled = model.patch_embed, getattr(model, "attn_pool", None)
+    plain = type(embed).forward is PatchEmbed.forward and isinstance(embed.proj, nn.Conv2d)
+    if not plain or any(size % patch for size, patch in zip(embed.img_size, embed.patch_size, strict=True)):
+        return None
+    flops: int = 2 * math.prod(embed.grid_size) * embed.proj.weight.numel()
+    if type(pooled) is AttentionPoolLatent:
+        # All its linear maps see the latent queries but `kv`, which sees the tokens.
+        maps = {n: m.weight.numel() for n, m in pooled.named_modules() if isinstance(m, nn.Linear)}
+        flops += sum(2 * count * (pooled_tokens if n == "kv" else pooled.latent_len) for n, count in maps.items())
+        flops += 4 * pooled.latent_len * pooled_tokens * model.embed_dim
+    elif type(pooled) is AttentionPoolPrr:
+        flops += 4 * pooled_tokens**2 * model.embed_dim
+    elif pooled is not None:
+        return None
+    return flops
