@@ -3,10 +3,12 @@
 import pytest
 import torch
 from timm.models.beit import Beit
+from timm.models.eva import Eva
 from torch import nn
 
 from utuning_search.backbones import registry
 from utuning_search.backbones.beit import BeitAdapter
+from utuning_search.backbones.eva import EvaAdapter
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.vit import VisionTransformerAdapter
 from utuning_search.common.errors import BackboneError
@@ -16,7 +18,7 @@ from utuning_search.tuners import LoraConfig
 
 from ..helpers import CLASSES, randomise, tiny_vit, tuned
 from .toy_family import Toy, ToyAdapter, ToyLayer
-from .variants import BEITS, VARIANTS, makers
+from .variants import BEITS, EVAS, VARIANTS, makers
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +29,11 @@ def _with_toy(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestVisionTransformer(BackboneContract):
     adapter = VisionTransformerAdapter
     models = {name: lambda s=s: tiny_vit(**s) for name, s in VARIANTS.items()}  # noqa: RUF012  # ours to set
+
+
+class TestEva(BackboneContract):
+    adapter = EvaAdapter
+    models = makers(Eva, EVAS)
 
 
 class TestBeit(BackboneContract):

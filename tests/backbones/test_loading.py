@@ -449,7 +449,7 @@ def test_what_carries_no_tuners_is_refused_before_weights_are_fetched(
 @pytest.mark.parametrize("size", [None, 64])
 def test_other_architectures_are_refused_by_name(size: int | None, tmp_path: Path) -> None:
     path = save({"x": torch.zeros(1)}, tmp_path / "weights.pth")
-    with pytest.raises(BackboneError, match="a timm VisionTransformer or .*; got ResNet"):
+    with pytest.raises(BackboneError, match=r"a timm VisionTransformer or .*; got ResNet"):
         load_backbone("test_resnet", path, image_size=size)
 
 

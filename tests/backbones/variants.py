@@ -8,6 +8,7 @@ import pytest
 import torch
 from timm.layers import Attention, GluMlp, SwiGLUPacked
 from timm.models.beit import Beit
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -81,6 +82,22 @@ BEITS: dict[str, dict[str, Any]] = {
     "beit, swiglu, norm": {"use_rel_pos_bias": True, "swiglu_mlp": True, "scale_mlp": True, "drop_path_rate": 0.3},
 }
 
+ROPE = {"use_abs_pos_emb": False, "use_rot_pos_emb": True}
+EVAS: dict[str, dict[str, Any]] = {
+    "eva": {},
+    "eva-02": ROPE | {"swiglu_mlp": True, "scale_mlp": True, "scale_attn_inner": True, "qkv_fused": False},
+    "eva-02, packed": {"use_rot_pos_emb": True, "swiglu_mlp": True, "ref_feat_shape": 2, "global_pool": "token"}
+    | {"drop_path_rate": 0.3},
+    "dinov3": ROPE
+    | {"rope_type": "dinov3", "rope_rotate_half": True, "num_reg_tokens": 4, "init_values": 0.1, "use_fc_norm": False}
+    | {"qkv_bias": False, "swiglu_mlp": True, "swiglu_align_to": 8, "dynamic_img_size": True},
+    "perception encoder": {"attn_type": "rope", "use_rot_pos_emb": True, "rope_grid_indexing": "xy"}
+    | {"rope_grid_offset": 1.0, "use_pre_transformer_norm": True, "global_pool": "map", "attn_pool_num_heads": 4},
+    "mixed rope": ROPE
+    | {"attn_type": "rope", "rope_type": "mixed", "rope_grid_indexing": "xy", "qk_norm": True}
+    | {"no_embed_class": True, "class_token": True, "attn_only_layer_scale": True, "init_values": 1.0},
+}
+
 
 def tiny(kind: Callable[..., nn.Module], **settings: Any) -> nn.Module:
     """A fresh model of 2 blocks on 8x8 images, without a head, in evaluation mode; as `tiny_vit`."""
@@ -96,5 +113,5 @@ def makers(kind: Callable[..., nn.Module], variants: dict[str, dict[str, Any]]) 
     return {name: lambda s=s: tiny(kind, **s) for name, s in variants.items()}
 
 
-FAMILIES: dict[str, Callable[[], nn.Module]] = {**makers(Beit, BEITS)}
+FAMILIES: dict[str, Callable[[], nn.Module]] = {**makers(Beit, BEITS), **makers(Eva, EVAS)}
 every_family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())

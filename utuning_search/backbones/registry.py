@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from torch import nn
 
 from utuning_search.backbones.beit import BeitAdapter
+from utuning_search.backbones.eva import EvaAdapter
 from utuning_search.backbones.family import BackboneAdapter
 from utuning_search.backbones.vit import VisionTransformerAdapter
 from utuning_search.common.errors import BackboneError
 from utuning_search.common.plugins import Registry
 
-OURS: tuple[type[BackboneAdapter], ...] = (VisionTransformerAdapter, BeitAdapter)
+OURS: tuple[type[BackboneAdapter], ...] = (VisionTransformerAdapter, EvaAdapter, BeitAdapter)
 FAMILIES: Mapping[str, type[BackboneAdapter]] = Registry(
     "utuning_search.backbones",
     OURS,

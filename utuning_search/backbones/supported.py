@@ -11,7 +11,7 @@ from utuning_search.backbones.embedded.architecture import GLYPH_VIT
 from utuning_search.backbones.registry import adapter_of, supported
 from utuning_search.common.errors import BackboneError, InputError, UTuningError
 
-MODULES = ("vision_transformer", "deit", "beit")  # of timm, whose models are of our own families, nearly all
+MODULES = ("vision_transformer", "deit", "eva", "beit")  # of timm, whose models are of our own families, nearly all
 SHOWN, LOOKED_AT = 3, 8
 
 

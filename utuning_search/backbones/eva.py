@@ -1,0 +1,111 @@
+"""timm's Eva (EVA, EVA-02, DINOv3, Perception Encoder, RoPE ViTs): queries and keys are turned by their places."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from timm.layers import (
+    AttentionRope,
+    GluMlp,
+    Mlp,
+    SwiGLU,
+    apply_rot_embed_cat,
+    get_mixed_freqs,
+)
+from timm.models.eva import Eva, EvaAttention, EvaBlock, checkpoint_filter_fn
+from torch import Tensor, nn
+
+from utuning_search.backbones.timm_block import TimmBlock
+from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
+from utuning_search.common.errors import BackboneError
+
+
+class EvaBlockAdapter(TimmBlock):
+    """An EvaBlock of a model, with the model's rotary embedding, if it has one.
+
+    Only the last tokens, those of patches, are turned: not those of the class and registers, as in the model itself,
+    and not those that tuners insert.
+    """
+
+    def __init__(self, model: nn.Module, index: int) -> None:
+        self._model, self._index = cast(Any, model), index
+        super().__init__(self._model.blocks[index])
+
+    def _bare(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self._block(x, rope=self._rotation()))
+
+    def _bare_attention(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self._block.attn(x, rope=self._rotation()))
+
+    def _is_longer(self, x: Tensor) -> bool:
+        known: int = self._model.patch_embed.num_patches + self._model.num_prefix_tokens
+        return self._model.rope is not None and x.shape[1] != known
+
+    def _rotation(self) -> Tensor | None:
+        """Sines and cosines of the patches, (patches, 2 * head_dim) or (heads, patches, 2 * head_dim)."""
+        rope = self._model.rope
+        if rope is None:
+            return None
+        if self._model.rope_mixed and rope.t_x is not None:  # all blocks' at once would be made anew in each block
+            return get_mixed_freqs(rope.freqs[:, self._index], rope.t_x, rope.t_y)
+        fixed = hasattr(rope, "feat_shape") and not self._model.dynamic_img_size
+        whole = cast(Tensor, rope.get_embed() if fixed else rope.get_embed(shape=self._model.patch_embed.grid_size))
+        return whole[self._index] if self._model.rope_mixed else whole
+
+    def _placed(self, x: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+        rotation = self._rotation()
+        if rotation is None:
+            return list(x)
+        half, count = getattr(self._block.attn, "rotate_half", False), rotation.shape[-2]
+        turned = [apply_rot_embed_cat(t[:, :, -count:], rotation, half=half) for t in x]
+        return [torch.cat([t[:, :, :-count], own], dim=2).type_as(like) for t, own in zip(x, turned, strict=True)]
+
+
+class EvaAdapter(TimmAdapter):
+    """Whatever timm builds of its Eva with pre-norm blocks, and pools."""
+
+    named: ClassVar[str] = "a timm Eva"
+    attentions: ClassVar[Kinds] = (EvaAttention, AttentionRope)
+
+    @classmethod
+    def recognises(cls, model: nn.Module) -> bool:
+        return isinstance(model, Eva)
+
+    @classmethod
+    def check(cls, model: nn.Module, where: str) -> None:
+        eva = cast(Any, model)
+        check_pools(eva, 'Create it with global_pool="token", "avg" or "map".', where)
+        rule = "a pre-norm EvaBlock with its attention and MLP"
+        check_blocks(eva.blocks, ((EvaBlock,), cls.attentions, (Mlp, GluMlp, SwiGLU)), rule, where)
+        for i, block in enumerate(eva.blocks):
+            groups = getattr(block.attn, "num_kv_groups", 1)
+            if groups > 1:
+                rule = "queries, keys and values have as many heads"
+                raise BackboneError(f"{where}, block {i + 1}", rule, f"{groups} queries a key")
+        if getattr(eva.rope, "aug_active", False):
+            # One random change of all places, drawn once a batch: blocks that run from cached tokens cannot know it.
+            rule = "patches keep their places in training"
+            raise BackboneError(where, rule, "a rotary embedding that moves them")
+        if eva.patch_drop is not None:
+            raise BackboneError(where, "all patches are there in training", "patch dropout")
+        height, width = eva.patch_embed.img_size
+        if height != width:
+            raise BackboneError(where, "images are square", f"{height}x{width}", "Set image_size.")
+
+    def _block(self, index: int) -> EvaBlockAdapter:
+        return EvaBlockAdapter(self.model, index)
+
+    def embed(self, images: Tensor) -> Tensor:
+        eva = self._timm
+        if images.shape[-1] != self.image_size or images.shape[-2] != self.image_size:
+            # More patches than the places that blocks know would be taken for prompts.
+            rule, got = f"images are of {self.image_size} pixels", "x".join(map(str, images.shape[-2:]))
+            raise BackboneError(f"backbone '{type(eva).__name__}'", rule, got)
+        tokens, _ = eva._pos_embed(eva.patch_embed(images))
+        return cast(Tensor, eva.norm_pre(tokens))
+
+    def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return checkpoint_filter_fn(state, self.model)
+
+    def _ignores_key_bias(self, block: Any) -> bool:
+        return self._timm.rope is None and super()._ignores_key_bias(block)
