@@ -1,7 +1,9 @@
 """What is read as a class and what as a split: splits by any name and beside anything, and no split as a class."""
 
+import os
 import shlex
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,7 @@ def notes(found: Survey) -> str:
         ("X-train", "X-test"),
         ("flowers_train", "flowers_test"),
         ("trainset", "holdout"),
+        ("train_labeled", "test"),
     ],
 )
 @pytest.mark.parametrize("beside", [(), ("runs/exp",), ("__MACOSX/train/cat",), ("annotations",), ("bus",)])
@@ -92,7 +95,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "train and a class": (("train/cat", "train/dog", "bus"), "'train', with folders of images", "train"),
     "folds": (("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"), "cat, dog in fold1, fold2", "fold1"),
     "folds beside": (("1/cat", "1/dog", "2/cat", "2/dog", "docs"), "cat, dog in 1, 2", "1"),
-    "years": (("2019/a", "2019/b", "2020/a", "2020/b", "2020/c"), "a, b in 2019, 2020", "2019"),
+    "years": (("2019/a", "2019/b", "2020/a", "2020/b", "2020/c"), "a, b in 2019, 2020", "2020"),
     "a repository": (("dataset/cat", "dataset/dog", "examples", "docs"), "'dataset', with cat, dog in it", "dataset"),
     "another": (("flowers/rose", "flowers/tulip", "assets"), "'flowers', with rose, tulip in it", "flowers"),
     "splits below": (("d/train/a", "d/train/b", "d/test/a", "d/test/b", "c"), "test, train in 'd'", "d"),
@@ -139,6 +142,33 @@ def test_a_folder_a_species_in_one_a_genus_is_read_by_genus_and_said(tmp_path: P
     assert found.named == "3 classes: acer, quercus, salix"
     assert "such as negundo, rubrum in 'acer': all count as 'acer'" in notes(found)
     assert "folders" not in notes(survey(lay(tmp_path / "tiny", "a/images", "b/images")))
+    wrapped = survey(lay(tmp_path / "wrapped", "benign/SOB/adenosis", "benign/SOB/phyllodes", "malignant/SOB/ductal"))
+    assert wrapped.named == "2 classes: benign, malignant"
+    wrapped = survey(lay(tmp_path / "wrapped", "malignant/SOB/lobular"))
+    assert "such as adenosis, phyllodes in 'benign'" in notes(wrapped)
+
+
+def test_the_part_with_most_images_is_offered(tmp_path: Path) -> None:
+    """As of splits that are called in a language we do not know."""
+    lay(tmp_path, "Testdaten/cat", "Testdaten/dog", each=1)
+    root = lay(tmp_path, "Trainingsdaten/cat", "Trainingsdaten/dog")
+    with pytest.raises(DataError, match=rf"Then give --data {root / 'Trainingsdaten'}, or"):
+        survey(root)
+
+
+def test_a_folder_of_the_system_that_nobody_may_list_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = lay(tmp_path, "java", "rust", "lost+found")
+    real = os.scandir
+
+    def scandir(path: str) -> Iterator[os.DirEntry[str]]:
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert survey(root).classes == {"java": 3, "rust": 3}
 
 
 def test_a_class_may_still_be_called_like_a_split_and_is_said(tmp_path: Path) -> None:
@@ -146,6 +176,39 @@ def test_a_class_may_still_be_called_like_a_split_and_is_said(tmp_path: Path) ->
     assert "1 class called like a split, 'train': is that meant?" in notes(
         survey(lay(tmp_path, "train", "bus", "tram"))
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("Cat", "cat", "dog"), "'Cat' and 'cat'"),
+        (("cat", "cat ", "dog"), "'cat' and 'cat '"),
+        (("ice cream", "ice_cream", "ice-cream"), "'ice cream' and 'ice-cream' and 'ice_cream'"),
+        (("cat", "cat (1)", "dog"), "'cat' and 'cat (1)'"),
+        (("cat", "cat - Copy", "dog", "dog copy"), "'cat' and 'cat - Copy', 'dog' and 'dog copy'"),
+        (("cat", "cat\u200b"), "'cat' and 'cat\\u200b'"),
+        ((unicodedata.normalize("NFD", "é"), "é"), "'e\u0301' and 'é'"),
+        (("A", "A-", "A+", "car (2012)", "car (2013)", "a b", "ab"), ""),
+    ],
+)
+def test_classes_of_nearly_the_same_name_are_said(names: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    wanted = [f"classes of nearly the same name, {said}: are they one? Then give them one name."] if said else []
+    assert [n for n in survey(lay(tmp_path, *names)).notes() if "name" in n] == wanted
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("cat", "dog", "masks"), "1 class called like what lies around images, 'masks': is that meant?"),
+        (("images", "annotations"), "2 classes called like what lies around images, 'annotations', 'images'"),
+        (("cat", "nan", "None"), "2 classes called like a value that is missing, 'None', 'nan': is that meant?"),
+        (("apple", "fig", "none"), ""),
+    ],
+)
+def test_classes_that_may_be_none_are_said(names: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    found = notes(survey(lay(tmp_path, *names)))
+    assert said in found
+    assert bool(found) == bool(said)
 
 
 def test_images_beside_the_folders_of_a_split_do_not_hide_it(tmp_path: Path) -> None:

@@ -20,11 +20,13 @@ from utuning_search.cli.main import main
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data import own as own_images
 from utuning_search.data import parquet
+from utuning_search.data.csv_table import Csv
 from utuning_search.data.decoded import SearchData
 from utuning_search.data.decoding import Decoding
 from utuning_search.data.loading import check_test_data, load_final_data, load_search_data
 from utuning_search.data.looking import look_at
 from utuning_search.data.permit import TestPermit
+from utuning_search.data.pixels import UnreadableError
 from utuning_search.data.places import find_data
 from utuning_search.data.survey import Survey
 from utuning_search.training.task import Task
@@ -210,6 +212,10 @@ BAD = {
     "an endless name": (HEADER + GOOD + "a" * 5000 + ",a,train\n", "row 8: its file is there, in"),
     "empty path": (HEADER + GOOD + ",a,train\n", "row 8: it names an image file; got an empty path"),
     "empty label": (HEADER + GOOD + "a/0.png, ,train\n", "row 8: it names a class; got an empty label"),
+    "a text for a label": (
+        HEADER + GOOD + f"a/0.png,{'a long text ' * 30},train\n",
+        "row 8: a class's name has at most 255 letters; got 359 of 'a long text a long t...'. Give a short label.",
+    ),
     "unknown split": (
         HEADER + GOOD + "a/0.png,a,holdout\n",
         "row 8: its split is one of 'val', 'train', 'validation', 'test'; got 'holdout'",
@@ -266,6 +272,21 @@ def test_what_spreadsheets_write_is_read(place: Path) -> None:
     assert found.classes == {"Bär": 3, "猫": 3}
 
 
+def test_an_image_that_is_gone_once_the_table_was_read_is_left_out(place: Path) -> None:
+    for i in range(60):
+        noise(i).save(place / "own" / "a" / f"{i}.png")
+    rows = "".join(f"a/{i}.png,{'xy'[i % 2]}\n" for i in range(60))
+    (place / "own" / "t.csv").write_text(f"path,label\n{rows}")
+    spec = look_at(place / "own" / "t.csv").spec()
+    source = Csv(spec, COLOUR, place / "own")
+    assert source.classes == ("x", "y")
+    (place / "own" / "a" / "7.png").unlink()
+    parts = source.train(), source.test(TestPermit())
+    gone = [(part, i) for part in parts for i, name in enumerate(part.names) if name == "a/7.png"]
+    with pytest.raises(UnreadableError, match="No such file"):
+        gone[0][0].read(gone[0][1])
+
+
 def test_a_csv_of_another_encoding_is_refused(place: Path) -> None:
     (place / "own" / "t.csv").write_bytes("path,label\na/0.png,Bär\n".encode("latin-1"))
     with pytest.raises(InputError, match=r"UTF-8; got byte 0xe4\. Save it as CSV UTF-8"):
@@ -296,6 +317,10 @@ BROKEN: dict[str, tuple[Callable[[], dict[str, pa.Table]], str]] = {
     "labels that are no labels": (lambda: {"x": labelled(0.5, 1.5, names=None)}, "'label' of numbers or names; got"),
     "images that are none": (lambda: {"x": pa.table({"image": [1, 2], "label": [0, 1]})}, "got image (int64)"),
     "empty label": (lambda: {"x": labelled("a", "", "b", names=None)}, "x.parquet, row 1: it names a class"),
+    "a text for a label": (
+        lambda: {"x": labelled("a", "x\n" * 200, "b", names=None)},
+        r"x.parquet, row 1: a class's name has at most 255 letters; got 400 of 'x\nx\n",
+    ),
     "no class": (lambda: {"x": labelled(0, 1, -1, 2)}, "x.parquet, row 2: it names a class; got an empty label"),
     "beyond the names": (lambda: {"x": labelled(0, 1, 3)}, "row 2: labels are from 0 to 2"),
     "names twice": (lambda: {"x": labelled(0, 1, names=("a", "a"))}, "the names of its classes are different words"),

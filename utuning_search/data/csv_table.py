@@ -12,7 +12,7 @@ from utuning_search.common.wording import listed, printable
 from utuning_search.data.copies import equal_files
 from utuning_search.data.decoding import Opener
 from utuning_search.data.pixels import open_file, openers
-from utuning_search.data.table import RULE, TRAIN, Table, Tabular, split_of, splits_named
+from utuning_search.data.table import RULE, TRAIN, Table, Tabular, check_label, split_of, splits_named
 
 PATH, LABEL, SPLIT = "path", "label", "split"
 HEADER = f"its first row is {PATH},{LABEL} or {PATH},{LABEL},{SPLIT}"
@@ -31,8 +31,7 @@ class CsvTable(Table):
             at = f"{where}, row {number}"
             names.append(_path(row[PATH], file.parent, at))
             label = row[LABEL].strip()
-            if not label:
-                raise DataError(at, "it names a class", "an empty label", "Give it a label, or remove the row.")
+            check_label(label, at)
             labels.append(known.setdefault(label, label))
             split = split_of(row.get(SPLIT, TRAIN))
             if not split:
@@ -50,7 +49,8 @@ class CsvTable(Table):
         return openers(self._folder / self.names[row] for row in rows)
 
     def size(self, rows: Sequence[int]) -> int:
-        return sum((self._folder / self.names[row]).stat().st_size for row in rows)
+        paths = (self._folder / self.names[row] for row in rows)
+        return sum(path.stat().st_size for path in paths if path.exists())  # what is gone is said when it is read
 
     def equal(self, rows: Sequence[int]) -> list[str]:
         return equal_files([self._folder / self.names[row] for row in rows])

@@ -19,9 +19,9 @@ from utuning_search.data.split_names import FOLD, TEST_NAMES, role_of, roles_of
 
 # What repositories keep around their images, and what beside them.
 _AROUND = "data dataset datasets image images img imgs jpegimages photos pictures raw"
-_ASIDE = """additional annotations assets checkpoints demo doc docs example examples extra extras fig figs figures
-    labels logs misc models notebooks output outputs results runs sample samples scripts src thumbnails thumbs tmp
-    unlabeled unlabelled unsup unsupervised visualizations weights"""
+_ASIDE = """additional annotations assets bboxes checkpoints demo doc docs example examples extra extras fig figs
+    figures gt groundtruth labels logs masks misc models notebooks output outputs results runs sample samples scripts
+    segmentations src thumbnails thumbs tmp unlabeled unlabelled unsup unsupervised visualizations weights"""
 AROUND, ASIDE = (frozenset(words.split()) for words in (_AROUND, _ASIDE))
 Place = tuple[str, ...]  # names of folders, one below the other
 
@@ -63,6 +63,16 @@ class Tree:
         """Names of the folders in a folder that hold images, directly or not; sorted."""
         depth = len(place)
         return sorted({p[depth] for p in self._direct if len(p) > depth and p[:depth] == place})
+
+    def images(self, place: Place) -> int:
+        """Images in a folder and in those below it."""
+        return sum(count for p, count in self._direct.items() if p[: len(place)] == place)
+
+    def branching(self, place: Place) -> Place:
+        """Where something begins to branch: below folders that hold one folder and no image."""
+        while not self.direct(place) and len(self.below(place)) == 1:
+            place = (*place, *self.below(place))
+        return place
 
 
 def splits_of(tree: Tree) -> Splits | None:
@@ -111,7 +121,7 @@ def check_classes(tree: Tree, classes: Iterable[str], place: Place = ()) -> None
         DataError: With where the classes may be.
     """
     folder, names = tree.root.joinpath(*place), sorted(classes)
-    holders = {name: _single(tree, (*place, name)) for name in names}
+    holders = {name: tree.branching((*place, name)) for name in names}
     inside = {name: tree.below(holders[name]) for name in names}
     below = {name: _quoted(tree.root.joinpath(*holders[name])) for name in names}
     roles = roles_of(names)
@@ -138,8 +148,9 @@ def check_classes(tree: Tree, classes: Iterable[str], place: Place = ()) -> None
     if not shared and all(FOLD.fullmatch(name) and len(inside[name]) > 1 for name in parts):
         shared = sorted({inner for name in parts for inner in inside[name]})  # each may have classes of its own
     if shared:
-        holding = next(n for n in names if set(shared) & set(inside[n]))
-        got = f"{listed(shared)} in {listed([n for n in names if set(shared) & set(inside[n])])}"
+        most = {n: tree.images((*place, n)) for n in names if set(shared) & set(inside[n])}
+        holding = max(most, key=lambda n: most[n])
+        got = f"{listed(shared)} in {listed(most)}"
         todo = f"Are these the classes? Then give --data {below[holding]}, or one folder with the images of all."
         if roles_of(shared):
             todo = "Lay images out as train/<class>/<image> and test/<class>/<image>."
@@ -226,13 +237,6 @@ def _unwrapped(tree: Tree, name: str) -> Place:
         if inner.casefold() not in AROUND and role_of(inner)[0] != role_of(name)[0]:
             break
         place = (*place, inner)
-    return place
-
-
-def _single(tree: Tree, place: Place) -> Place:
-    """Where something begins to branch: below folders that hold one folder and no image."""
-    while not tree.direct(place) and len(tree.below(place)) == 1:
-        place = (*place, *tree.below(place))
     return place
 
 

@@ -18,7 +18,7 @@ from utuning_search.common.wording import listed, printable
 from utuning_search.data.decoding import Opener
 from utuning_search.data.listing import files_below
 from utuning_search.data.places import fixed, matching
-from utuning_search.data.table import RULE, SPLITS, TRAIN, Table, Tabular, split_of
+from utuning_search.data.table import RULE, SPLITS, TRAIN, Table, Tabular, check_label, split_of
 
 IMAGE, LABEL, SUFFIX = "image", "label", ".parquet"
 COLUMNS = f"it has a column '{IMAGE}' of bytes, or of bytes and path, and a column '{LABEL}' of numbers or names"
@@ -126,9 +126,7 @@ class ParquetTable(Table):
     @staticmethod
     def _check(values: Sequence[Any], where: str) -> None:
         for row, value in enumerate(values):
-            if value is None or not str(value).strip():
-                todo = "Give it a label, or remove the row; rows count from 0."
-                raise DataError(f"{where}, row {row}", "it names a class", "an empty label", todo)
+            check_label("" if value is None else str(value), f"{where}, row {row}", "; rows count from 0")
 
 
 class Parquet(Tabular):

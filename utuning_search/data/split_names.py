@@ -6,8 +6,8 @@ from collections.abc import Iterable
 TRAIN_NAMES = ("train", "training", "trainval", "trn")
 TEST_NAMES = ("test", "testing", "tst", "eval", "evaluation", "holdout", "val", "valid", "validation", "dev")
 # Words beside these that leave a folder what it is: training_set, seg_test, images-val, trainData ...
-_BESIDE = """all cropped data dataset files folder full image images img imgs new part photo photos pic pics pred
-    picture pictures raw resized samples seg set sets split splits subset x"""
+_BESIDE = """all cropped data dataset files folder full image images img imgs labeled labelled new part photo photos pic
+    pics pred picture pictures raw resized samples seg set sets split splits subset x"""
 BESIDE = frozenset(_BESIDE.split())
 # With a number behind them they are parts of a data set: fold1, fold_2, part-03.
 FOLD = re.compile(r"(cv|k?fold|split|part|subset|batch|chunk|shard|group|session)[\W_]*\d+", re.IGNORECASE)

@@ -7,6 +7,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import counted, listed
+from utuning_search.data.class_names import doubts
 from utuning_search.data.layout import Tree, check_classes, differing, splits_of
 from utuning_search.data.listing import (
     RULE,
@@ -49,7 +51,7 @@ class Survey:
         empty: Folders beside the classes without an image.
         loose: Image files beside the class folders.
         others: Other files below class folders, by suffix.
-        inside: Folders with images in each class.
+        inside: Folders with images in each class, where it begins to branch.
         dotted: Images in folders that count as hidden.
     """
 
@@ -138,6 +140,7 @@ class Survey:
         called = [f"'{n}'" for n in self.classes if role_of(n)[0]]
         if called:
             yield f"{counted(len(called), 'class')} called like a split, {listed(called)}: is that meant?"
+        yield from doubts(self.classes)
         parts = [n for n in self.inside if len(self.inside[n]) > 1]
         if 2 * len(parts) > len(self.classes):
             first = parts[0]
@@ -216,7 +219,7 @@ def _look(tree: Tree, below: str = "") -> Survey:
         empty=tuple(name for name, count in counts.items() if not count),
         loose=tree.direct(place),
         others={suffix: n for suffix, n in suffixes.items() if suffix not in SUFFIXES},
-        inside={name: tree.below((*place, name)) for name, count in counts.items() if count},
+        inside={name: tree.below(tree.branching((*place, name))) for name, count in counts.items() if count},
         dotted={**_dotted(tree.root), **_dotted(folder)},
     )
 
@@ -225,7 +228,10 @@ def _dotted(folder: Path) -> dict[str, int]:
     """Images in folders that count as hidden."""
     with os.scandir(folder) as entries:
         names = sorted(e.name for e in entries if is_folder(e) and is_hidden(e.name))
-    counts = {name: len(images_below(folder / name)) for name in names}
+    counts = {}
+    for name in names:
+        with suppress(DataError):  # what its owner alone may list, as lost+found, is no class anyway
+            counts[name] = len(images_below(folder / name))
     return {name: count for name, count in counts.items() if count}
 
 

@@ -22,6 +22,7 @@ from utuning_search.data.source import Part
 TRAIN, VALIDATION, TEST = SPLITS = "train", "validation", "test"
 ALIASES = {"val": VALIDATION, **{name: name for name in SPLITS}}
 RULE = "every image has a row with its class"
+LONGEST = 255  # letters of a class's name, as of a folder's; a longer label is a text about the image
 
 
 class Table(ABC):
@@ -142,6 +143,19 @@ class Tabular(Own):
 
         labels = np.array([number[table.labels[row]] for row in rows], dtype=np.int64)
         return Part(labels, read, names, tuple(rows))
+
+
+def check_label(label: str, at: str, counted: str = "") -> None:
+    """Refuse a label that names no class; `counted` says how the rows of `at` count.
+
+    Raises:
+        DataError: It is empty, or longer than a name.
+    """
+    if not label.strip():
+        raise DataError(at, "it names a class", "an empty label", f"Give it a label, or remove the row{counted}.")
+    if len(label) > LONGEST:
+        got = f"{len(label):,} of '{printable(label[:20])}...'"
+        raise DataError(at, f"a class's name has at most {LONGEST} letters", got, f"Give a short label{counted}.")
 
 
 def split_of(value: str) -> str:
