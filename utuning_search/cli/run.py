@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from utuning_search.cli.console import PLAIN, console
+from utuning_search.cli.options import shots
 from utuning_search.cli.running import budget_of, go, loggers_of, on_backbone
 from utuning_search.cli.studies import say_survey
 from utuning_search.common.counts import parse_count
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             task, data_dir = task.on_data(found, data_dir)
             if not arguments.quiet:
                 say_survey(found)
+        task = task if arguments.shots is None else task.with_shots(shots(arguments.shots))
         study = Study.create(
             arguments.space,
             task,
