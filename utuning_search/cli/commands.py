@@ -115,6 +115,12 @@ def _confirm(parser: ArgumentParser) -> None:
     parser.add_argument("--no-augment", action="store_true", help=text)
     text = "train them N times on the search's own split too: how much its choice flattered them on validation"
     parser.add_argument("--remeasure", type=int, metavar="N", help=text)
+    text = "score the test images against a folder of images of other kinds, or the bundled letters; several times"
+    parser.add_argument("--ood", action="append", default=[], metavar="FOLDER|letters", help=text)
+    text = "with --ood: score by how near frozen features are to training images, too (Dong et al. 2024)"
+    parser.add_argument("--use", action="store_true", help=text)
+    text = "with --ood: score by a head on tuned and frozen features, too (the same)"
+    parser.add_argument("--dsgf", action="store_true", help=text)
     parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or mps (default: the study's)")
     parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")

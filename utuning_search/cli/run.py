@@ -14,8 +14,8 @@ from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import counted, listed
 from utuning_search.data.looking import look_at
 from utuning_search.data.spec import OWN
-from utuning_search.results.confirm import look_ahead
 from utuning_search.results.metrics import checked
+from utuning_search.results.permitted import look_ahead
 from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, TASK, TRIALS
 from utuning_search.search.samplers.registry import sampler_for
 from utuning_search.search.spec import exact_objective
