@@ -19,13 +19,17 @@ TESTING = f"{PACKAGE}.testing"
 MAY_PRINT = (f"{PACKAGE}.cli", f"{PACKAGE}.backbones.embedded.pretrain")
 MAY_IMPORT_OURS_IN_FUNCTIONS: tuple[str, ...] = ()
 # Who may name the permit to read test images, and who may make one or read them.
-PERMIT, GIVES_PERMITS = "TestPermit", f"{PACKAGE}.results.confirm"
+PERMIT, GIVES_PERMITS = "TestPermit", f"{PACKAGE}.results.permitted"
 KNOWS_PERMITS = (GIVES_PERMITS, f"{PACKAGE}.data")
 # How timm names the parts of a model. Some of them name operations of ours too, and are words anywhere but attributes.
 KNOWS_PARTS = (f"{PACKAGE}.backbones", f"{PACKAGE}.testing.backbones", f"{PACKAGE}.testing.models")
 PARTS = ("attn", "ls1", "ls2", "drop_path1", "drop_path2", "q_norm", "k_norm", "fused_attn", "patch_embed", "pos_embed")
 PARTS += ("norm_pre", "num_prefix_tokens", "embed_dim", "in_chans", "global_pool", "forward_head", "forward_features")
 NAMED_LIKE_OPERATIONS = ("norm1", "norm2", "qkv", "fc1", "fc2")
+# Who may ask it for them: what measures finalists, and what looks ahead whether there are any.
+MEASURING = ("confirm", "final_training", "ood.detect", "resilience")
+MEASURES_FINALS = tuple(f"{PACKAGE}.results.{name}" for name in MEASURING)
+LOOKS_AHEAD = (f"{PACKAGE}.cli.run", f"{PACKAGE}.results.recommend.prepare")
 READS_TESTS = (GIVES_PERMITS, f"{PACKAGE}.data.loading", f"{PACKAGE}.data.source")
 
 
@@ -264,7 +268,12 @@ def no_prints(modules: Modules) -> Iterator[str]:
 def no_test_images(modules: Modules) -> Iterator[str]:
     """Test images are for finalists: only one module permits itself to read them, and only through the guard."""
     for module in modules.values():
+        for found in module.imports:
+            if found.target == GIVES_PERMITS and not within(module.name, (*MEASURES_FINALS, *LOOKS_AHEAD)):
+                yield module.at(found.line, f"imports {GIVES_PERMITS}, which reads test images")
         for name, line in module.names:
+            if name in ("final_data", "restored") and module.name in LOOKS_AHEAD:
+                yield module.at(line, "reads test images; it may look ahead only")
             if name == PERMIT and not within(module.name, KNOWS_PERMITS):
                 yield module.at(line, f"names {name}; only {GIVES_PERMITS} may")
             if name == "_test" and module.name != f"{PACKAGE}.data.source":
@@ -406,6 +415,8 @@ OPENING = '"""What it is for.\n\nMay import: nothing.\nStart reading: here.\n"""
         ("no test images", {"data/a.py": "def f(source):\n    return source._test()"}, "data/a.py:2"),
         ("no test images", {"a.py": "def f(source):\n    return source.test(None)"}, "a.py:2"),
         ("no test images", {"a.py": "from utuning_search.data import load_final_data"}, "a.py:1"),
+        ("no test images", {"a.py": "from utuning_search.results.permitted import final_data"}, "a.py:1"),
+        ("no test images", {"cli/run.py": "\nfrom ..results.permitted import final_data"}, "cli/run.py:2"),
         ("no parts of backbones", {"tuners/a.py": "def f(block):\n    return block.attn"}, "tuners/a.py:2"),
         ("no parts of backbones", {"a.py": "def f(block, x):\n    return block.norm1(x)"}, "a.py:2"),
         ("no parts of backbones", {"a.py": "def f(model):\n    return getattr(model, 'num_prefix_tokens')"}, "a.py:2"),
@@ -430,7 +441,8 @@ def test_rule_names_file_and_line(rule: str, files: dict[str, str], where: str, 
 def test_what_is_allowed_passes(tmp_path: Path) -> None:
     files = {
         "cli/__init__.py": f"{OPENING}\nimport rich\nfrom ..backbones import vit\nprint(vit)\n",
-        "results/confirm.py": "from ..data import TestPermit, load_final_data\n\nx = TestPermit()\n",
+        "results/confirm.py": "from .permitted import final_data\n",
+        "results/permitted.py": "from ..data import TestPermit, load_final_data\n\nx = TestPermit()\n",
         "backbones/vit.py": "import timm\n\n\ndef f(model):\n    import math\n    return model.blocks[0].attn.qkv\n",
         "backbones/cnn.py": "'''See `vit.py`, and `results/confirm.py`.'''",
         "designs/design.py": "def f(shape, p):\n    return shape.widths('qkv'), p.blocks, f'{p}.blocks', 'norm1'\n",

@@ -58,6 +58,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "numbered-cpu": (("--device", "cpu:1"), r"--device: device is one of .* got 'cpu:1'"),
     "too-many-gpus": (("--device", "cuda:99"), r"--device: the device is there; got 'cuda:99'"),
     "unknown-precision": (("--precision", "fp16"), r"--precision: precision is one of auto, fp32, bf16; got 'fp16'"),
+    "three-shots": (("--shots", "3"), r"--shots: it is one of 2, 4, 8, 16; got 3"),
     "name-of-dots": (("--name", ".."), r"--name: .* got '\.\.'"),
     "hidden-name": (("--name", ".x"), r"--name: .* got '\.x'"),
     "name-with-a-space": (("--name", "a b"), r"--name: .* got 'a b'"),

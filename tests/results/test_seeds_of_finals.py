@@ -7,7 +7,7 @@ from typing import Any
 from utuning_search.common.errors import TrainingError
 from utuning_search.designs.design import Design
 from utuning_search.designs.presets import parse_presets
-from utuning_search.results.confirm import _Job, _train
+from utuning_search.results.final_training import Job, train
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
 
@@ -28,8 +28,8 @@ class Asked:
 
 def seeds_of(design: Design, study: int, seeds: tuple[int, ...] = SEEDS) -> list[int]:
     task, trainer = Task.load("digits"), Asked()
-    job = _Job(task, task.recipe, design.resolve(6), seeds, True, study, (Runtime(),), Path("images"), ())
-    list(_train(trainer, "0123456789ab", 9, 0, job))  # type: ignore[arg-type]  # it is all that is asked of a trainer
+    job = Job(task, task.recipe, design.resolve(6), seeds, True, study, (Runtime(),), Path("images"), ())
+    list(train(trainer, "0123456789ab", 9, 0, job))  # type: ignore[arg-type]  # it is all that is asked of a trainer
     return trainer.seeds
 
 

@@ -69,8 +69,15 @@ class TunedModel(nn.Module):
 
     def forward_from(self, tokens: Tensor, start: int) -> Tensor:
         """Tokens (batch, tokens, dim) before block index `start` (from 0) to logits; see `first_tuned_block`."""
+        return cast(Tensor, self.head(self._features_from(tokens, start)))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Normalised images (batch, channels, height, width) to what the head reads, (batch, features)."""
+        return self._features_from(self.adapter.embed(images), 0)
+
+    def _features_from(self, tokens: Tensor, start: int) -> Tensor:
         if self.design.is_bypass:
-            return cast(Tensor, self.head(self.adapter.pool(self._bypass(tokens, start))))
+            return self.adapter.pool(self._bypass(tokens, start))
         position = self.adapter.num_prefix_tokens  # after class and register tokens: index 0 stays what it is
         entered = 0
         for i in range(start, self.depth):
@@ -82,7 +89,7 @@ class TunedModel(nn.Module):
                 entered += sum(map(len, staying))
             else:
                 tokens = block(tokens)
-        return cast(Tensor, self.head(self.adapter.pool(drop(tokens, entered, position))))
+        return self.adapter.pool(drop(tokens, entered, position))
 
     def _bypass(self, tokens: Tensor, start: int) -> Tensor:
         """The side stream after the last block; nothing is back-propagated through the backbone.

@@ -27,6 +27,7 @@ from utuning_search.cli.options import (
     add_place,
     add_running,
 )
+from utuning_search.data.spec import SHOTS
 from utuning_search.results.defaults import FINALISTS, PICK, PICKS, SEEDS, TOP
 from utuning_search.results.exports.formats import DEFAULT as EXPORT
 from utuning_search.results.exports.formats import FORMATS as EXPORTS
@@ -63,6 +64,8 @@ def _run(parser: ArgumentParser) -> None:
     text = f"a bundled task or a .toml file (default: {TASK}, or {OWN_TASK} with --data)"
     parser.add_argument("--task", metavar="T", help=text)
     parser.add_argument("--data", metavar="PATH", help=f"your images instead of the task's: {DATA}")
+    text = f"train on so many images of each class, {', '.join(map(str, SHOTS))}, in the search and in finals"
+    parser.add_argument("--shots", type=int, metavar="N", help=text)
     add_backbone(parser)
     parser.add_argument("--name", metavar="NAME", help="of the study (default: SPACE-TASK)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")
@@ -112,6 +115,12 @@ def _confirm(parser: ArgumentParser) -> None:
     parser.add_argument("--no-augment", action="store_true", help=text)
     text = "train them N times on the search's own split too: how much its choice flattered them on validation"
     parser.add_argument("--remeasure", type=int, metavar="N", help=text)
+    text = "score the test images against a folder of images of other kinds, or the bundled letters; several times"
+    parser.add_argument("--ood", action="append", default=[], metavar="FOLDER|letters", help=text)
+    text = "with --ood: score by how near frozen features are to training images, too (Dong et al. 2024)"
+    parser.add_argument("--use", action="store_true", help=text)
+    text = "with --ood: score by a head on tuned and frozen features, too (the same)"
+    parser.add_argument("--dsgf", action="store_true", help=text)
     parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
     parser.add_argument("--device", metavar="D", help="auto, cpu, cuda or mps (default: the study's)")
     parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")

@@ -1,39 +1,35 @@
 """`confirm`: a front in earnest, on the test split."""
 
 import argparse
-import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from utuning_search.cli.confirm_options import check, options_of, trials_of
 from utuning_search.cli.console import PLAIN, console, errors
 from utuning_search.cli.display import say_again, say_progress
 from utuning_search.cli.finals_display import finals_lines
 from utuning_search.cli.json_output import say_json
-from utuning_search.cli.options import COMPARED, JSON, check_format, positive
+from utuning_search.cli.ood_display import ood_lines
+from utuning_search.cli.options import JSON
 from utuning_search.cli.running import loggers_of, say_trouble
 from utuning_search.cli.stopped import Stopped
 from utuning_search.cli.studies import FINALS_PNG, load_study, place_of, write_confirmation
-from utuning_search.common.errors import InputError
 from utuning_search.results.confirm import confirm
-from utuning_search.results.defaults import SEEDS, TOP
-from utuning_search.results.finals import Confirmation
-from utuning_search.results.metrics import checked
+from utuning_search.results.finals import Confirmation, Final
+from utuning_search.results.ood.detect import detect
+from utuning_search.results.ood.figures import Detection
+from utuning_search.results.ood.table import OOD_CSV, write_ood
 from utuning_search.results.outcomes import FINALS
 from utuning_search.results.remeasure import remeasure
 from utuning_search.results.tables import COMPARISONS_CSV, FINALS_CSV, comparisons_table
 from utuning_search.results.words import smallest_equal
 from utuning_search.search.study import Study
 
-DIGITS = 18  # of a trial's number
-
 
 def run(arguments: argparse.Namespace) -> int:
-    check_format(arguments.format, COMPARED)
-    for option in ("top", "seeds", "epochs", "remeasure"):  # before a study is opened
-        positive(getattr(arguments, option), f"--{option}")
-    if arguments.metric is not None:
-        checked(arguments.metric)
+    check(arguments)  # before a study is opened
     loggers = loggers_of(arguments)
     study = load_study(arguments)
     place = place_of(arguments)
@@ -45,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = confirm(
             study,
             top=arguments.top,
-            trials=_trials(arguments.trial),
+            trials=trials_of(arguments.trial),
             seeds=arguments.seeds,
             presets=arguments.preset,
             epochs=arguments.epochs,
@@ -70,20 +66,47 @@ def run(arguments: argparse.Namespace) -> int:
                 callbacks=loggers,
                 on_trouble=say_trouble,
             )
+        write_confirmation(study, found)
+        rows, notes = _detected(study, found, arguments)
     except KeyboardInterrupt:
-        raise Stopped(f"confirm {study.name}{_options(arguments)}{place}") from None
-    write_confirmation(study, found)
+        raise Stopped(f"confirm {study.name}{options_of(arguments)}{place}") from None
     if arguments.format == JSON:
-        say_json(_table(study, found))
+        say_json({**_table(study, found), "ood": [asdict(row) for row in rows]})
         return 0
-    for line in finals_lines(found):
+    for line in (*finals_lines(found), *ood_lines(rows, notes)):
         console.print(line)
     console.print(f"\nPicture  {study.folder / FINALS_PNG}", **PLAIN)
     console.print(f"Tables   {study.folder / FINALS_CSV}  {study.folder / FINALS / COMPARISONS_CSV}", **PLAIN)
+    if rows:
+        console.print(f"         {study.folder / OOD_CSV}", **PLAIN)
     console.print("Next", **PLAIN)
-    for line in _next(study, found, _options(arguments, seeds=2 * found.seeds)):
+    for line in _next(study, found, options_of(arguments, seeds=2 * found.seeds)):
         console.print(f"  utuning-search {line}{place}", **PLAIN)
     return 0
+
+
+def _detected(
+    study: Study, found: Confirmation, arguments: argparse.Namespace
+) -> tuple[tuple[Detection, ...], tuple[str, ...]]:
+    """What --ood asks for, written into ood.csv; nothing without it."""
+    if not arguments.ood:
+        return (), ()
+
+    def say(final: Final) -> None:
+        (errors if arguments.format == JSON else console).print(f"scored  {final.finalist.name}", **PLAIN)
+
+    rows, notes = detect(
+        study,
+        found,
+        arguments.ood,
+        use=arguments.use,
+        dsgf=arguments.dsgf,
+        device=arguments.device,
+        data_dir=arguments.data_dir,
+        on_progress=None if arguments.quiet else say,
+    )
+    write_ood(study.folder, rows)
+    return rows, notes
 
 
 def _table(study: Study, found: Confirmation) -> dict[str, Any]:
@@ -101,30 +124,6 @@ def _table(study: Study, found: Confirmation) -> dict[str, Any]:
         "comparisons": comparisons_table(found).to_dict("records"),
         "notes": found.notes,
     }
-
-
-def _trials(given: list[str]) -> list[int]:
-    names = [name.strip() for text in given for name in text.split(",")]
-    for name in names:
-        if not name.isdecimal() or len(name) > DIGITS:  # int() reads no more than some thousands
-            raise InputError("--trial", "it is the number of a complete trial in the study", f"'{name}'")
-    return [int(name) for name in names]
-
-
-def _options(arguments: argparse.Namespace, **changed: int) -> str:
-    """What was asked for, where it is not the default: whoever goes on has to ask for the same."""
-    usual = {"top": TOP, "seeds": SEEDS, "epochs": None, "remeasure": None}
-    usual |= {"metric": None, "workers": None, "device": None, "data_dir": None}
-    given = {name: changed.get(name, getattr(arguments, name)) for name in usual}
-    said = [
-        f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
-        for name, value in given.items()
-        if value != usual[name]
-    ]
-    said += [f" --format {JSON}"] if arguments.format == JSON else []
-    said += [" --no-augment"] if arguments.no_augment else []
-    said += [f" --trial {shlex.quote(t)}" for t in arguments.trial]
-    return "".join([*said, *(f" --preset {shlex.quote(p)}" for p in arguments.preset)])
 
 
 def _next(study: Study, found: Confirmation, more: str) -> Iterator[str]:

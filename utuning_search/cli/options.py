@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from utuning_search.common.errors import InputError
+from utuning_search.data.spec import SHOTS
 from utuning_search.search.defaults import LOGGERS, TRIALS
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -102,6 +103,13 @@ def workers(value: int | None) -> int | None:
     """A number of processes, or None."""
     if value is not None and value < 0:
         raise InputError("--workers", "it is at least 1, or 0 to train in this process", value)
+    return value
+
+
+def shots(value: int) -> int:
+    """A number of training images a class."""
+    if value not in SHOTS:
+        raise InputError("--shots", f"it is one of {', '.join(map(str, SHOTS))}", value)
     return value
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from utuning_search.cli.console import PLAIN, console
+from utuning_search.cli.options import shots
 from utuning_search.cli.running import budget_of, go, loggers_of, on_backbone
 from utuning_search.cli.studies import say_survey
 from utuning_search.common.counts import parse_count
@@ -13,8 +14,8 @@ from utuning_search.common.errors import DataError, InputError
 from utuning_search.common.wording import counted, listed
 from utuning_search.data.looking import look_at
 from utuning_search.data.spec import OWN
-from utuning_search.results.confirm import look_ahead
 from utuning_search.results.metrics import checked
+from utuning_search.results.permitted import look_ahead
 from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, TASK, TRIALS
 from utuning_search.search.samplers.registry import sampler_for
 from utuning_search.search.spec import exact_objective
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             task, data_dir = task.on_data(found, data_dir)
             if not arguments.quiet:
                 say_survey(found)
+        task = task if arguments.shots is None else task.with_shots(shots(arguments.shots))
         study = Study.create(
             arguments.space,
             task,

@@ -20,7 +20,8 @@ def run(arguments: argparse.Namespace) -> int:
     table = listing("task", "backbone", "data", "proxy / validation", "epochs", "what it is")
     for name in bundled("task"):
         task = Task.load(name)
-        split = f"{task.data.proxy} / {task.data.validation}"
+        trained = f"{task.data.shots} a class" if task.data.shots else task.data.proxy
+        split = f"{trained} / {task.data.validation}"
         data = task.data.dataset or task.data.source
         table.add_row(name, task.backbone.name, data, split, str(task.recipe.epochs), task.description)
     console.print(table)
@@ -39,7 +40,8 @@ def _entry(name: str) -> dict[str, object]:
         "image_size": task.backbone.image_size,
         "source": task.data.source,
         "dataset": task.data.dataset,
-        "proxy": task.data.proxy,
+        "proxy": None if task.data.shots else task.data.proxy,
+        "shots": task.data.shots or None,
         "validation": task.data.validation,
         "epochs": task.recipe.epochs,
         "rungs": task.recipe.rungs,

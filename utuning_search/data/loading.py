@@ -22,9 +22,9 @@ from utuning_search.data.own import Own
 from utuning_search.data.parquet import Parquet
 from utuning_search.data.permit import TestPermit
 from utuning_search.data.pixels import UnreadableError
+from utuning_search.data.shots import final_rows, search_rows
 from utuning_search.data.source import Part, Source
 from utuning_search.data.spec import STORED, DataSpec
-from utuning_search.data.splits import check_trainable, limited, split_indices
 from utuning_search.data.stored import Stored
 from utuning_search.data.torchvision import Torchvision
 
@@ -57,7 +57,7 @@ def load_search_data(
     """
     source = SOURCES[spec.source](spec, preprocessing, data_dir)
     part = source.train()
-    rows = split_indices(part.labels, spec, source.where, source.classes)
+    rows = search_rows(part.labels, spec, source.where, source.classes)
     proxy, validation = _read(part, dict(zip(("proxy", "validation"), rows, strict=True)), source, store)
     notes: tuple[str, ...] = ()
     if source.looked_at:
@@ -91,8 +91,8 @@ def load_final_data(
     source = SOURCES[spec.source](spec, preprocessing, data_dir)
     test = source.test(permit)  # first: without a permit nothing is read
     part = source.train()
-    check_trainable(part.labels, spec, source.where, source.classes)
-    (train,) = _read(part, {"train": limited(part.labels, spec, source.where)}, source, store)
+    rows = final_rows(part.labels, spec, source.where, source.classes)
+    (train,) = _read(part, {"train": rows}, source, store)
     (measured,) = _read(test, {"test": range(len(test.labels))}, source, store)
     notes: tuple[str, ...] = ()
     if source.looked_at:

@@ -1,4 +1,4 @@
-"""The permit without which no test image is read; only `utuning_search.results.confirm` may make one."""
+"""The permit without which no test image is read; only `utuning_search.results.permitted` may make one."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -21,7 +21,8 @@ DATASETS = (
     "SVHN",
 )
 OWN_KEYS, FOLDER_KEYS = ("held_out", "scarce"), ("train_folder", "test_folder")
-LATER = ("dataset", "limit", *OWN_KEYS, *FOLDER_KEYS)  # keys of a task's data that older studies have not
+SHOTS = (2, 4, 8, 16)  # a class, as few-shot benchmarks have them (arXiv 2311.12076)
+LATER = ("dataset", "limit", "shots", *OWN_KEYS, *FOLDER_KEYS)  # keys of a task's data that older studies have not
 SEEDS = 1 << 32  # as many as numpy's generators take
 
 
@@ -47,6 +48,8 @@ class DataSpec:
         train_folder, test_folder: What those two are called.
         scarce: Whether classes of one image and folders of none are taken as they are, instead of refused. Every
             class is then split by itself: of one image it is trained on only, of two there is none for the test.
+        shots: Training images of each class, 2, 4, 8 or 16, in the search and in finals, which train on the same ones;
+            stands in for `proxy`. Validation images are drawn from the others. 0 is no few-shot task.
     """
 
     source: str
@@ -61,6 +64,7 @@ class DataSpec:
     train_folder: str = "train"
     test_folder: str = "test"
     scarce: bool = False
+    shots: int = 0
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -72,6 +76,12 @@ class DataSpec:
         if self.dataset and self.dataset not in DATASETS:
             advice = nearest(self.dataset, DATASETS)
             raise InputError("dataset", "dataset is the name of one of torchvision's", repr(self.dataset), advice)
+        if self.shots not in (0, *SHOTS):
+            raise InputError("shots", f"shots is one of {', '.join(map(str, SHOTS))}, or 0 for none", self.shots)
+        for name in ("proxy", "limit") if self.shots else ():
+            if getattr(self, name) != _DEFAULTS[name]:
+                rule = f"shots says how many images are trained on, so that there is no {name}"
+                raise InputError(name, rule, getattr(self, name), f"Leave out {name}, or shots.")
         if self.limit and self.limit < self.proxy + self.validation:
             rule = f"limit is 0, or at least proxy + validation, {self.proxy + self.validation}"
             raise InputError("limit", rule, self.limit)
@@ -96,4 +106,5 @@ _DEFAULTS = {f.name: f.default for f in fields(DataSpec)}
 def data_table(spec: DataSpec) -> dict[str, Any]:
     """The TOML table of a spec; what came later is left out where it says nothing, as in older studies."""
     table = {f.name: getattr(spec, f.name) for f in fields(spec)}
-    return {name: value for name, value in table.items() if name not in LATER or value != _DEFAULTS[name]}
+    silent = ("proxy",) if spec.shots else ()
+    return {n: v for n, v in table.items() if n not in silent and (n not in LATER or v != _DEFAULTS[n])}

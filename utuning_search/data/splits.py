@@ -120,13 +120,13 @@ def held_out(counts: Labels, share: float) -> Labels:
 
 def hold_out_each(labels: Labels, share: float) -> tuple[Labels, Labels]:
     """Rows to train on and rows to test on, see `held_out`, both ascending; for every seed the same."""
-    return _divide(labels, held_out(np.bincount(labels), share), 0)
+    return divide(labels, held_out(np.bincount(labels), share), 0)
 
 
 def sample_each(labels: Labels, total: int, seed: int) -> Labels:
     """About `total` rows, ascending: two of each class at least where it has them, the rest in proportion."""
     counts = np.bincount(labels)
-    _, rows = _divide(labels, apportion(counts, total, np.minimum(counts, 2), counts), seed)
+    _, rows = divide(labels, apportion(counts, total, np.minimum(counts, 2), counts), seed)
     return rows
 
 
@@ -137,7 +137,7 @@ def split_each(labels: Labels, validation: int, seed: int) -> tuple[Labels, Labe
     """
     counts = np.bincount(labels)
     most = np.maximum(counts - 1, 0)
-    return _divide(labels, apportion(counts, validation, np.minimum(most, 1), most), seed)
+    return divide(labels, apportion(counts, validation, np.minimum(most, 1), most), seed)
 
 
 def _stratified(rows: Labels, labels: Labels, seed: int, **size: int) -> tuple[Labels, Labels]:
@@ -158,7 +158,7 @@ def _stratified(rows: Labels, labels: Labels, seed: int, **size: int) -> tuple[L
     return first, second
 
 
-def _divide(labels: Labels, shares: Labels, seed: int) -> tuple[Labels, Labels]:
+def divide(labels: Labels, shares: Labels, seed: int) -> tuple[Labels, Labels]:
     """Rows in two parts; the second has `shares` of each class, drawn by seed."""
     order = np.random.default_rng(seed).permutation(len(labels))
     second = np.zeros(len(labels), dtype=bool)

@@ -1,49 +1,38 @@
 """Confirm a study's front: its designs trained on all training images, with several seeds, and tested.
 
-The only module that reads the test split. A finalist's outcome is a function of (spec, design, seed), and is kept
-as soon as it is there; so a confirmation killed at any moment and run again ends with the same numbers.
+A finalist's outcome is a function of (spec, design, seed), and is kept as soon as it is there; so a confirmation killed
+at any moment and run again ends with the same numbers.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from torch import nn
-
-from utuning_search.backbones.preprocessing import Preprocessing
-from utuning_search.common.errors import InputError, StudyError, TrainingError
+from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import make_folder
 from utuning_search.common.locks import locked
-from utuning_search.common.seeds import derive_seed
-from utuning_search.data.decoded import FinalData, Store
-from utuning_search.data.loading import check_test_data, load_final_data
-from utuning_search.data.permit import TestPermit
-from utuning_search.designs.design import Design
+from utuning_search.data.decoded import Store
 from utuning_search.results import metrics
 from utuning_search.results.defaults import SEEDS, TOP
+from utuning_search.results.final_training import Job, Trained, in_process, train
 from utuning_search.results.finalists import Finalist, select
 from utuning_search.results.finals import Confirmation, judge
 from utuning_search.results.kept import check_data, finals_of, kept_outcomes
-from utuning_search.results.outcomes import EXPORTED_SEED, FINALS, Outcome, keep_outcome
-from utuning_search.results.predictions import Classes, keep_confidences, keep_labels, keep_predictions
+from utuning_search.results.outcomes import FINALS, Outcome, keep_outcome
+from utuning_search.results.permitted import final_data
+from utuning_search.results.predictions import keep_confidences, keep_labels, keep_predictions
 from utuning_search.results.rounds import Rounds
+from utuning_search.results.study_data import checked_backbone
 from utuning_search.search.callbacks.base import Callback, FinalRecord
 from utuning_search.search.callbacks.telling import Telling, warn
-from utuning_search.search.layout import IMAGES, images_in, named, removed, sweep
+from utuning_search.search.layout import IMAGES, named, removed, sweep
 from utuning_search.search.study import Study
-from utuning_search.training.context import SearchContext, data_path, load_backbone, load_search
 from utuning_search.training.full import FullTrainer
-from utuning_search.training.measurement import Measure
-from utuning_search.training.out_of_memory import note
 from utuning_search.training.recipe import Recipe
 from utuning_search.training.run_each import run_each
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, runtimes
-from utuning_search.training.task import Task
 from utuning_search.training.workers import Lost
 
 
@@ -62,31 +51,6 @@ class Progress:
     outcome: Outcome
     done: int
     total: int | None
-
-
-@dataclass(frozen=True)
-class _Job:
-    """The trainings that one process does: of one design, with some of the seeds that are missing."""
-
-    task: Task
-    recipe: Recipe
-    design: Design
-    seeds: tuple[int, ...]
-    augmented: bool
-    study_seed: int
-    runtimes: tuple[Runtime, ...]  # by slot
-    images: Path  # decoded ones, see FinalData.save
-    measures: tuple[Measure, ...]
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """What a process sends of a training: weights of the one that exports take, predictions unless it failed."""
-
-    outcome: Outcome
-    weights: bytes = b""
-    predictions: Classes | None = None
-    confidences: npt.NDArray[np.float32] | None = None
 
 
 def confirm(
@@ -155,9 +119,8 @@ def confirm(
     runtime = Runtime(kind, study.spec.precision, data_dir)
     store = Store.beside(study.folder / FINALS / IMAGES)
     with removed(store), ExitStack() as alone:
-        backbone, preprocessing = _checked(study, data_dir)
-        place = data_path(study.spec.task, data_dir, study.folder)
-        data = load_final_data(study.spec.task.data, preprocessing, place, permit=TestPermit(), store=store)
+        backbone, preprocessing = checked_backbone(study, data_dir)
+        data = final_data(study, preprocessing, data_dir, store)
         make_folder(study.folder / FINALS)
         alone.enter_context(locked(study.folder / FINALS, study.name, "confirms"))
         sweep(study.folder / FINALS, store)
@@ -168,19 +131,19 @@ def confirm(
         wanted = metrics.measured(study.objectives, metric)
         each = runtimes(runtime, count)
 
-        def job(key: str, *missing: int) -> _Job:
+        def job(key: str, *missing: int) -> Job:
             design = by_key[key].design
-            return _Job(study.spec.task, recipe, design, missing, augment, study.spec.seed, each, store.folder, wanted)
+            return Job(study.spec.task, recipe, design, missing, augment, study.spec.seed, each, store.folder, wanted)
 
         missing = {key: tuple(s for s in range(seeds) if (key, s) not in kept) for key in by_key}
-        jobs: Iterator[_Job] = (job(key, *found) for key, found in missing.items() if found)
+        jobs: Iterator[Job] = (job(key, *found) for key, found in missing.items() if found)
         if rounds is not None:
             jobs = (job(key, seed) for key, seed in rounds.turns(kept, seeds))
-        work: Callable[[int, _Job], Iterator[_Trained]] = _in_process
+        work: Callable[[int, Job], Iterator[Trained]] = in_process
         if count == 0:
             mirrored = study.spec.task.data.views > 1
             trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=wanted)
-            work = partial(_train, trainer, data.digest, len(data.test.labels))
+            work = partial(train, trainer, data.digest, len(data.test.labels))
         else:  # not every process decodes them again
             data.save(store.folder)
         images, digest, notes = len(data.test.labels), data.digest, data.notes
@@ -189,7 +152,7 @@ def confirm(
         lost: dict[str, str] = {}
         telling = Telling(callbacks, on_trouble)
         telling.start(study.started([_final(by_key[o.key], o) for o in kept.values()]))
-        begun: list[tuple[_Job, float]] = []
+        begun: list[tuple[Job, float]] = []
         try:
             for index, found in run_each(work, _timed(jobs, begun), count):
                 begun_job, since = begun[index]
@@ -219,36 +182,6 @@ def confirm(
     return Confirmation(finals, recipe.epochs, augment, images, tuple(study.classes), comparisons, notes, metric)
 
 
-def _checked(study: Study, data_dir: str | None) -> tuple[nn.Module, Preprocessing]:
-    """The study's backbone, once it is known that its images are those it was created with."""
-    store = images_in(study.folder / FINALS, study.spec.task)
-    with removed(store):
-        context = load_search(study.spec.task, data_dir, store=store, home=study.folder)
-        found = context.data.digest
-    if found != study.spec.data:
-        todo = "Give the data it was created with, or start a new study."
-        raise StudyError(f"study '{study.name}', data", f"its digest is {study.spec.data}", found, todo)
-    return context.backbone, context.preprocessing
-
-
-def look_ahead(task: Task, context: SearchContext, data_dir: str | None = None) -> tuple[str, ...]:
-    """Whether a confirmation will find what it needs, asked before the search: test images, their classes and names.
-
-    Args:
-        task: To be searched on.
-        context: The task, loaded.
-        data_dir: Where relative data paths are looked up.
-
-    Returns:
-        What is odd about the test images, a line each.
-
-    Raises:
-        DataError, InputError: A confirmation would be refused, and why.
-    """
-    path = context.data_path or Runtime(data_dir=data_dir).data_path
-    return check_test_data(task.data, context.preprocessing, context.data, path, permit=TestPermit())
-
-
 def _final(finalist: Finalist, outcome: Outcome) -> FinalRecord:
     """A training as callbacks see it."""
     return FinalRecord(
@@ -265,7 +198,7 @@ def _final(finalist: Finalist, outcome: Outcome) -> FinalRecord:
     )
 
 
-def _timed(jobs: Iterator[_Job], begun: list[tuple[_Job, float]]) -> Iterator[_Job]:
+def _timed(jobs: Iterator[Job], begun: list[tuple[Job, float]]) -> Iterator[Job]:
     """The jobs, each noted with the time when it was asked for."""
     for job in jobs:
         begun.append((job, time.monotonic()))
@@ -286,42 +219,3 @@ def _recipe(recipe: Recipe, epochs: int | None) -> Recipe:
         return replace(recipe, rungs=())
     warmup = recipe.warmup_epochs if recipe.warmup_epochs < epochs else epochs / 2
     return replace(recipe, epochs=epochs, rungs=(), warmup_epochs=warmup)
-
-
-def _in_process(slot: int, job: _Job) -> Iterator[_Trained]:
-    """What a process of its own does: load the task, train."""
-    runtime = job.runtimes[slot]
-    backbone, preprocessing = load_backbone(job.task, runtime.data_dir)
-    data = FinalData.restore(job.images, permit=TestPermit())
-    mirrored = job.task.data.views > 1
-    trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=job.measures)
-    yield from _train(trainer, data.digest, len(data.test.labels), slot, job)
-
-
-def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job) -> Iterator[_Trained]:
-    """Each training of a job."""
-    runtime = job.runtimes[slot]
-    for seed in job.seeds:
-        about = Outcome(
-            key=job.design.key,
-            design=job.design.to_dict(),
-            seed=seed,
-            epochs=job.recipe.epochs,
-            augmented=job.augmented,
-            data=digest,
-            test_images=images,
-            device=runtime.device,
-            precision=runtime.precision,
-        )
-        own = derive_seed(job.study_seed, f"final {job.design.key} {seed}")
-        try:
-            trained = trainer.run(job.design, job.recipe, own, augmented=job.augmented)
-        except TrainingError as error:  # it would fail again
-            yield _Trained(replace(about, reason=str(error)))
-        else:
-            names = {f.name for f in fields(trained)} & {f.name for f in fields(about)}
-            said = note(job.recipe.batch_size, trained.accumulation)
-            outcome = replace(about, **{name: getattr(trained, name) for name in names}, reason=said)
-            weights = trained.weights if seed == EXPORTED_SEED else b""
-            sure = None if trained.confidences is None else trained.confidences.numpy()
-            yield _Trained(outcome, weights, trained.predictions.numpy(), sure)

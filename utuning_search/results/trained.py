@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import StudyError
-from utuning_search.results.outcomes import FINALS, confirmed_weights
+from utuning_search.designs.design import Design
+from utuning_search.results.outcomes import AGAIN, FINALS, WEIGHTS, Outcome, confirmed_weights, outcome_file
 from utuning_search.search.layout import named
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
-from utuning_search.training.weights import CHECK, is_whole
+from utuning_search.training.weights import CHECK, SEAL, is_whole
 
 
 def source_of(study: Study, record: TrialRecord) -> tuple[Path, bool]:
@@ -34,7 +36,39 @@ def read_source(study: Study, record: TrialRecord) -> dict[str, Tensor]:
         StudyError: They are not.
     """
     path, confirmed = source_of(study, record)
-    rule, todo = "it holds the weights that were trained", again(study, record, confirmed)
+    return read_weights(path, again(study, record, confirmed))
+
+
+def final_model(study: Study, design: Design, outcome: Outcome, backbone: nn.Module) -> TunedModel | None:
+    """A training of a finalist as it ended, in evaluation mode on the backbone's device; None without its weights.
+
+    Older versions kept those of the first seed only.
+
+    Args:
+        study: Of the finalist.
+        design: Of the finalist.
+        outcome: Of the training.
+        backbone: The study's, which the model shares.
+
+    Raises:
+        StudyError: The weights are damaged.
+    """
+    path = outcome_file(study.folder, outcome.key, outcome.epochs, outcome.augmented, outcome.seed)
+    if outcome.accuracy is None or not path.with_suffix(WEIGHTS).exists():
+        return None
+    tensors = read_weights(path.with_suffix(WEIGHTS), AGAIN)
+    model = TunedModel(backbone, design, len(study.classes))
+    model.load_tuner_state_dict({name: t for name, t in tensors.items() if name not in (CHECK, SEAL)})
+    return model.to(next(backbone.parameters()).device).eval()
+
+
+def read_weights(path: Path, todo: str) -> dict[str, Tensor]:
+    """The tensors of a kept training; they are as they were kept.
+
+    Raises:
+        StudyError: They are not; `todo` says what helps.
+    """
+    rule = "it holds the weights that were trained"
     try:
         tensors = safetensors.torch.load_file(path)
     except Exception as error:

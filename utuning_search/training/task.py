@@ -57,6 +57,10 @@ class Task:
             spec = replace(spec, image_size=image_size)
         return replace(self, backbone=spec)
 
+    def with_shots(self, shots: int) -> "Task":
+        """This task with so many training images a class, which stand in for its proxy split and its limit."""
+        return replace(self, data=replace(self.data, proxy=DataSpec.proxy, limit=DataSpec.limit, shots=shots))
+
     def on_data(self, found: Survey, data_dir: str | None = None) -> tuple["Task", str | None]:
         """This task on other images, as many for each split, and the data directory that it then wants.
 
@@ -73,7 +77,9 @@ class Task:
             base, place = Path(data_dir).resolve(), data_dir
             root = found.root.relative_to(base) if found.root.is_relative_to(base) else found.root
             spec = replace(spec, root=str(root))
-        spec = replace(spec, proxy=own.proxy, validation=own.validation, seed=own.seed, views=own.views)
+        spec = replace(
+            spec, proxy=own.proxy, validation=own.validation, seed=own.seed, views=own.views, shots=own.shots
+        )
         return replace(self, name=found.name, data=spec, description=f"images of {found.root.name}"), place
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from utuning_search.results.sampling_error import interval_of, validation_images
 from utuning_search.results.verdicts import kept_interval
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
+from utuning_search.training.task import Task
 from utuning_search.tuners.references import U_TUNING
 
 LIBRARY, KIND = "utuning-search", "image-classification"
@@ -95,7 +96,7 @@ def _text(
         f"- Backbone: `{task.backbone.name}`, digest `{table['backbone']['digest']}`",
         *([f"- Licence of the backbone: {origin.licence}, as it is published"] if origin.licence else []),
         f"- Data: `{_dataset(study)}`" + (f", {task.description}" if task.description else ""),
-        f"- Trained on {'all training images' if kept else f'{task.data.proxy:,} of the training images'}",
+        f"- Trained on {_trained_on(task, kept)}",
         f"- Classes: {named}",
         "- All settings: `tuner.toml`",
         "",
@@ -105,6 +106,12 @@ def _text(
         _citations(study, record),
         "```",
     ]
+
+
+def _trained_on(task: Task, everything: bool) -> str:
+    if task.data.shots:
+        return f"{task.data.shots} training images of each class"
+    return "all training images" if everything else f"{task.data.proxy:,} of the training images"
 
 
 def _dataset(study: Study) -> str:

@@ -14,9 +14,9 @@ from utuning_search.data.places import is_there
 from utuning_search.data.spec import STORED, DataSpec
 from utuning_search.data.survey import Survey
 from utuning_search.designs.spaces.space import Space
-from utuning_search.results.confirm import look_ahead
 from utuning_search.results.exported import README, TUNER_TOML, TUNER_WEIGHTS
 from utuning_search.results.metrics import ACCURACY, BALANCED
+from utuning_search.results.permitted import look_ahead
 from utuning_search.results.recommend.plan import Cost, plan_search
 from utuning_search.results.recommend.search import Search, at_once
 from utuning_search.search.defaults import OBJECTIVES

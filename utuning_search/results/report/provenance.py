@@ -64,12 +64,13 @@ def cost_of(records: Sequence[TrialRecord]) -> str:
 def facts(study: Study, records: Sequence[TrialRecord], images: int) -> list[tuple[str, str]]:
     """What a reader has to know of a study, a name and a value each."""
     spec = study.spec
+    trained = f"{data.shots} a class" if (data := spec.task.data).shots else f"{data.proxy:,}"
     limits = ", ".join(f"{name} at most {short(value)}" for name, value in spec.limits)
     return [
         ("Space and task", f"{spec.space.name} on {spec.task.name}"),
         ("Backbone", f"{spec.task.backbone.name}, {short(study.reference)} parameters with the head"),
         ("Objectives", ", ".join(spec.objectives.names) + (f"; {limits}" if limits else "")),
-        ("Images", f"{spec.task.data.proxy:,} trained on, {images:,} compared on, {len(study.classes):,} classes"),
+        ("Images", f"{trained} trained on, {images:,} compared on, {len(study.classes):,} classes"),
         ("Sampler, pruner, seed", f"{spec.sampler.kind}, {spec.pruner.kind}, {spec.seed}"),
         ("Cost", cost_of(records)),
         ("Hypervolume", f"{study.hypervolume():.4f}"),
@@ -101,12 +102,16 @@ def _task_options(task: Task) -> tuple[list[str], bool]:
         return [], False
     if bundled == task:
         return [], True
-    own = task.backbone
+    own, shots = task.backbone, task.data.shots
+    if shots and bundled.with_shots(shots) == task:
+        return ["--shots", str(shots)], True
     options = ["--backbone", own.name]
     options += ["--checkpoint", own.checkpoint] if own.checkpoint else []
     options += ["--image-size", str(own.image_size)]
+    options += ["--shots", str(shots)] if shots else []
     try:
-        same = bundled.with_backbone(own.name, own.checkpoint or None, own.image_size) == task
+        drawn = bundled.with_shots(shots) if shots else bundled
+        same = drawn.with_backbone(own.name, own.checkpoint or None, own.image_size) == task
     except UTuningError:
         same = False
     return (options, True) if same else ([], False)

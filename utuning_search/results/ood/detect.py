@@ -1,0 +1,129 @@
+"""Score the test images of finals against images of other kinds, with the weights that confirmations kept."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+from torch import nn
+
+from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.common.errors import StudyError
+from utuning_search.common.locks import locked
+from utuning_search.common.seeds import derive_seed
+from utuning_search.data.decoded import Store
+from utuning_search.data.outliers import check_given, load_outliers, without_copies
+from utuning_search.designs.design import Design
+from utuning_search.results.finals import Confirmation, Final
+from utuning_search.results.kept import check_data
+from utuning_search.results.ood.compare import Answers, Seen, Sets, compare, see
+from utuning_search.results.ood.figures import Detection, figures
+from utuning_search.results.ood.intervals import draws
+from utuning_search.results.ood.scoring import DSGF, TUNED, USE
+from utuning_search.results.outcomes import FINALS
+from utuning_search.results.permitted import final_data
+from utuning_search.results.study_data import search_context
+from utuning_search.results.trained import final_model
+from utuning_search.search.layout import IMAGES, removed, sweep
+from utuning_search.search.study import Study
+from utuning_search.training.measuring import threads
+from utuning_search.training.ood_scores import SCORES
+from utuning_search.training.runtime import resolve_device
+from utuning_search.training.trainer import settle
+
+
+def detect(
+    study: Study,
+    found: Confirmation,
+    given: Sequence[str],
+    *,
+    use: bool = False,
+    dsgf: bool = False,
+    device: str | None = None,
+    data_dir: str | None = None,
+    on_progress: Callable[[Final], None] | None = None,
+) -> tuple[tuple[Detection, ...], tuple[str, ...]]:
+    """How well finals tell unknown images from the test images, by each score; and notes on the images, a line each.
+
+    Nothing is trained but the heads of DSGF. Of finals that older versions trained, only the first seed has weights.
+
+    Args:
+        study: That was confirmed.
+        found: Its finals.
+        given: Folders of unknown images, or "letters"; see `outliers.load_outliers`.
+        use, dsgf: Whether to score with these too; see `scoring.py`.
+        device: As of `confirm`.
+        data_dir: Where relative data paths are looked up; None for the study's own.
+        on_progress: Called after each final.
+
+    Raises:
+        InputError: There is no such folder, or no image in it.
+        DataError: Images cannot be read, or all are the task's own.
+        StudyError: Other images than those of the finals, or no final has weights.
+    """
+    check_given(given)
+    kind = resolve_device(device or study.local.get("device", "auto"))
+    data_dir = data_dir or study.local.get("data_dir")
+    folder = study.folder / FINALS
+    store = Store.beside(folder / IMAGES)
+    methods = (TUNED, *([USE] if use else []), *([DSGF] if dsgf else []))
+    rows: list[Detection] = []
+    with removed(store), threads(1), ExitStack() as alone:
+        alone.enter_context(locked(folder, study.name, "confirms"))
+        sweep(folder, store)
+        context = search_context(study, data_dir, store)
+        data = final_data(study, context.preprocessing, data_dir, store)
+        check_data(study, found.finals[0].outcomes[0], data.digest)
+        unknown = [load_outliers(one, context.preprocessing, data.decoding) for one in given]
+        unknown = [without_copies(one, data.train.images, data.test.images) for one in unknown]
+        sets = Sets(
+            data.train.images,
+            data.train.labels,
+            data.test.images,
+            data.test.labels,
+            {one.name: one.images for one in unknown},
+            # Of a few-shot task alone finals do not train on validation images.
+            context.data.validation.images if study.spec.task.data.shots else None,
+            context.preprocessing,
+        )
+        backbone = settle(context.backbone, kind)
+        bare = TunedModel(backbone, Design(), len(study.classes)).to(kind).eval()
+        frozen = see(bare, sets) if use or dsgf else None
+        for final in found.finals:
+            rows += _rows(final, list(_trainings(study, final, sets, backbone, frozen, methods)), sets)
+            if on_progress is not None:
+                on_progress(final)
+    if not rows:
+        todo = f"Remove {folder}, and confirm again."
+        raise StudyError(f"study '{study.name}'", "some final has kept its weights", "none", todo)
+    return tuple(rows), tuple(note for one in unknown for note in one.notes)
+
+
+def _trainings(
+    study: Study, final: Final, sets: Sets, backbone: nn.Module, frozen: Seen | None, methods: Sequence[str]
+) -> Iterator[dict[str, Answers]]:
+    """What each training of a final that has weights says, by method."""
+    for outcome in final.outcomes:
+        model = final_model(study, final.finalist.design, outcome, backbone)
+        if model is not None:
+            seed = derive_seed(study.spec.seed, f"fusion {outcome.key} {outcome.seed}")
+            yield compare(see(model, sets), frozen, sets, study.spec.task.recipe, seed, methods)
+
+
+def _rows(final: Final, trainings: Sequence[dict[str, Answers]], sets: Sets) -> Iterator[Detection]:
+    known = len(sets.test_labels)
+    for outliers, images in sets.outliers.items() if trainings else ():
+        drawn = draws(known, len(images))
+        for method in trainings[0]:
+            own = [answers[method] for answers in trainings]
+            for score in SCORES:
+                yield Detection(
+                    key=final.key,
+                    name=final.finalist.name,
+                    outliers=outliers,
+                    method=method,
+                    score=score,
+                    **figures([(a.known[score], a.unknown[outliers][score]) for a in own], drawn),
+                    accuracy=sum(a.accuracy for a in own) / len(own),
+                    seeds=len(own),
+                    test_images=known,
+                    outlier_images=len(images),
+                )
