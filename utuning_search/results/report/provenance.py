@@ -102,11 +102,11 @@ def _task_options(task: Task) -> tuple[list[str], bool]:
     if bundled == task:
         return [], True
     own = task.backbone
-    options = ["--backbone", own.name]
+    options = ["--backbone", own.exact]
     options += ["--checkpoint", own.checkpoint] if own.checkpoint else []
     options += ["--image-size", str(own.image_size)]
     try:
-        same = bundled.with_backbone(own.name, own.checkpoint or None, own.image_size) == task
+        same = bundled.with_backbone(own.name, own.checkpoint or None, own.image_size).as_read(task) == task
     except UTuningError:
         same = False
     return (options, True) if same else ([], False)
