@@ -378,7 +378,10 @@ def test_digits_are_enlarged_for_another_backbone() -> None:
         (("--image-size", "-1"), r"--image-size: it is in pixels, .*; got -1"),
         (("--image-size", "16"), r"backbone 'glyph_vit': image_size is 8; got 16"),
         ((*OTHER, "--image-size", "24"), r"image_size is a multiple of its patches, 16; got 24\. Take 16 or 32"),
-        (("--backbone", "vit_tiny_patch16"), r"backbone: name is a timm model or glyph_vit; got 'vit_tiny_patch16'"),
+        (
+            ("--backbone", "vit_tiny_patch16"),
+            r"name is a timm model, glyph_vit, hf-hub:USER/MODEL or a folder; got 'vit_tiny_patch16'",
+        ),
         (("--backbone", "deit_tiny_patch16_224", "--checkpoint", "no.pth"), r"'no\.pth' in none of .*--data-dir"),
         (("--backbone", "resnet18", "--checkpoint", "w.safetensors"), r"the model is a timm VisionTransformer"),
         (("--backbone", "deit_tiny_patch16_224", "--checkpoint", "w.safetensors"), r"its tensors fit .* exactly"),

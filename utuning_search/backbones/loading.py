@@ -1,4 +1,7 @@
-"""A frozen backbone by its name: timm's or the bundled one, with weights, and how its images are prepared."""
+"""A frozen backbone by its name, with weights, and how its images are prepared.
+
+The name is timm's, the bundled one's, or that of a hub's repository or a folder; see `names.py`.
+"""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,10 +12,12 @@ from torch import Tensor, nn
 
 from utuning_search.backbones.checkpoint import load_checkpoint, weights_digest, without_head
 from utuning_search.backbones.embedded.architecture import GLYPH_VIT, WEIGHTS, glyph_vit
+from utuning_search.backbones.names import parse_name
+from utuning_search.backbones.opened import opened
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import WHOLE
-from utuning_search.backbones.supported import check_supported
+from utuning_search.backbones.supported import check_carries, check_supported
 from utuning_search.common.errors import BackboneError, InputError
 
 __all__ = ["GLYPH_VIT", "freeze", "load_backbone", "load_digested", "preprocessing_of"]
@@ -24,15 +29,18 @@ def load_backbone(name: str, checkpoint: Path | None = None, image_size: int | N
     """A frozen backbone without head, in evaluation mode, in fp32 on the CPU.
 
     Args:
-        name: `glyph_vit` (bundled), or a timm model of a family in `registry.FAMILIES`.
-        checkpoint: A local .safetensors, .pth / .pt or .npz file with timm's names; None asks timm for its
-            pretrained weights. Position embeddings are resampled to `image_size`; a head in it is dropped.
+        name: `glyph_vit` (bundled), a timm model of a family in `registry.FAMILIES`, `hf-hub:USER/MODEL` or
+            `hf-hub:USER/MODEL@REVISION`, `local-dir:PATH` or the path of a folder; of the last three config.json says
+            which timm model it is.
+        checkpoint: A local .safetensors, .pth / .pt or .npz file with timm's names; None takes those of the repository
+            or folder, and for others asks timm. Position embeddings are resampled to `image_size`; a head in it is
+            dropped.
         image_size: Pixels; None takes the model's own.
 
     Raises:
-        InputError: No such model or file.
-        BackboneError: Of no family that can carry tuners, which is found out before weights are fetched, or the
-            checkpoint does not fit (names the tensors).
+        InputError: No such model, repository, folder or file.
+        BackboneError: It can be neither fetched nor found in a cache; it is of no family that can carry tuners, which
+            is found out before weights are fetched; or the checkpoint does not fit (names the tensors).
     """
     return _load(name, checkpoint, image_size)[0]
 
@@ -43,7 +51,7 @@ def load_digested(name: str, checkpoint: Path | None = None, image_size: int | N
     What is resampled differs in its last bits from machine to machine.
     """
     model, read = _load(name, checkpoint, image_size)
-    if checkpoint is None and name != GLYPH_VIT and image_size is not None:
+    if checkpoint is None and name != GLYPH_VIT and image_size is not None and not parse_name(name).source:
         plain = _fetched(name)  # timm tells nobody what it read before it resampled
         read = without_head(adapter_of(plain, name), plain.state_dict())
     return model, weights_digest(read)
@@ -58,6 +66,13 @@ def _load(name: str, checkpoint: Path | None, image_size: int | None) -> tuple[n
         model: nn.Module = glyph_vit()
         return freeze(model), load_checkpoint(adapter_of(model, name), checkpoint or WEIGHTS)
     size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+    named = parse_name(name)
+    if named.source:
+        made, fetched = opened(named)
+        check_carries(name, made.architecture, made.create, size)
+        weights = checkpoint or fetched()
+        model = made.create(**size)
+        return freeze(model), load_checkpoint(adapter_of(model, name), weights)
     check_supported(name, size)
     if checkpoint is not None:
         model = timm.create_model(name, pretrained=False, num_classes=0, **size)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import timm
 
 from utuning_search.backbones.embedded.architecture import GLYPH_VIT
+from utuning_search.backbones.names import HUB, parse_name
+
+TIMM = "timm"  # the user of the hub whose repositories have the names of timm's models
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,19 @@ def origin_of(name: str, checkpoint: str = "") -> Origin:
     """Where the weights of a backbone come from; of a local file nothing is known.
 
     Args:
-        name: `glyph_vit`, or a timm model.
+        name: `glyph_vit`, a timm model, or a repository or folder; of a folder nothing is known.
         checkpoint: The local file, or empty.
     """
     if checkpoint:
         return Origin()
     if name == GLYPH_VIT:
         return Origin("apache-2.0")  # part of this package
+    named = parse_name(name)
+    if named.source == HUB:
+        user, _, model = named.place.rpartition("/")
+        return Origin(origin_of(model).licence if user == TIMM and timm.is_model(model) else "", named.place)
+    if named.source:
+        return Origin()
     known = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if known is None:
         return Origin()

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from utuning_search.backbones.embedded.architecture import GLYPH_VIT, TIMM_ARGS, TIMM_NAME
+from utuning_search.backbones.names import parse_name
+from utuning_search.backbones.opened import opened
 from utuning_search.backbones.origin import origin_of
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.spec import BackboneSpec
@@ -21,7 +23,11 @@ KEPT = ("fixed_input_size", "first_conv", "classifier")  # of timm's own configu
 
 
 def as_timm(
-    model: TunedModel, spec: BackboneSpec, preprocessing: Preprocessing, classes: tuple[str, ...]
+    model: TunedModel,
+    spec: BackboneSpec,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...],
+    loaded_by: str | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights of a timm model with a head that computes what `model` does, and the config.json that builds it.
 
@@ -30,12 +36,12 @@ def as_timm(
         spec: Of its backbone.
         preprocessing: Of its images.
         classes: Names by index of a logit.
+        loaded_by: The name that the backbone was loaded by, where it is not the spec's.
 
     Raises:
         BackboneError: timm's model of that name has other tensors, or no place for a bias.
     """
-    name, size = (spec.name, {"img_size": spec.image_size} if spec.image_size else {})
-    name, args = (TIMM_NAME, dict(TIMM_ARGS)) if name == GLYPH_VIT else (name.partition(".")[0], size)
+    name, args = _made_with(loaded_by or spec.exact, spec, preprocessing)
     state = {n: t.detach() for n, t in model.adapter.plain_state().items()}
     target = _built(name, args, len(classes))
     biases = [n for n in state.keys() - target.state_dict().keys() if n.endswith("bias")]
@@ -70,6 +76,18 @@ def as_timm(
         },
     }
     return {n: state[n].clone().contiguous() for n in own}, config
+
+
+def _made_with(name: str, spec: BackboneSpec, preprocessing: Preprocessing) -> tuple[str, dict[str, Any]]:
+    """timm's name for a backbone's architecture, and the arguments that make it, as JSON holds them."""
+    if name == GLYPH_VIT:
+        return TIMM_NAME, dict(TIMM_ARGS)
+    named = parse_name(name)
+    if not named.source:
+        return name.partition(".")[0], {"img_size": spec.image_size} if spec.image_size else {}
+    made, _ = opened(named)
+    size = {"img_size": preprocessing.image_size, "in_chans": preprocessing.channels}
+    return made.architecture, {k: v for k, v in {**made.args, **size}.items() if k != "num_classes"}
 
 
 def load_plain(folder: Path) -> nn.Module:

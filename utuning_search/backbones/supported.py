@@ -1,6 +1,7 @@
 """Which timm models can carry tuners: asked before their weights are fetched, and what to take instead."""
 
 import difflib
+from collections.abc import Callable
 from typing import Any
 
 import timm
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from utuning_search.backbones.embedded.architecture import GLYPH_VIT
+from utuning_search.backbones.names import HUB
 from utuning_search.backbones.registry import adapter_of, supported
 from utuning_search.common.errors import BackboneError, InputError, UTuningError
 
@@ -27,28 +29,62 @@ def check_supported(name: str, size: dict[str, Any]) -> None:
         BackboneError: Of no family that can carry tuners.
     """
     if not timm.is_model(name):
-        raise InputError("backbone", "name is a timm model or glyph_vit", f"'{name}'", _advice(name))
+        rule = f"name is a timm model, glyph_vit, {HUB}:USER/MODEL or a folder"
+        raise InputError("backbone", rule, f"'{name}'", _advice(name))
+
+    def create(**size: Any) -> nn.Module:
+        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **size)
+        return model
+
+    check_carries(name, name, create, size)
+
+
+def check_carries(name: str, architecture: str, create: Callable[..., nn.Module], size: dict[str, Any]) -> None:
+    """Refuse a model of no family, or of a size that it cannot have; it is made without memory for its tensors.
+
+    Args:
+        name: Of the backbone, for errors.
+        architecture: timm's name for it, for advice.
+        create: Makes it, given what timm is told of its size.
+        size: May be empty.
+
+    Raises:
+        InputError: It cannot be made with these arguments, or its image size does not fall into patches.
+        BackboneError: Of no family that can carry tuners.
+    """
     where = f"backbone '{name}'"
     try:
         try:
-            model = _empty(name, **size)
+            model = _empty(create, size)
         except RuntimeError:  # it cannot be built without memory, or has no such weights: building it in earnest tells
             return
-        except TypeError as error:  # the architecture does not know img_size
-            adapter_of(_empty(name), name)
+        except TypeError as error:  # the architecture does not know img_size, or what a config.json says
+            adapter_of(_without_size(create, where), name)
             raise BackboneError(where, "image_size can be set", error, "Leave image_size out.") from None
         adapter_of(model, name).check_image_size(where)
     except BackboneError as error:
         if error.rule != supported():
             raise
-        raise BackboneError(error.where, error.rule, error.got, _advice(name)) from None
+        raise BackboneError(error.where, error.rule, error.got, _advice(architecture)) from None
 
 
-def _empty(name: str, **size: Any) -> nn.Module:
-    """A timm model whose tensors have shapes only: it takes neither memory nor time."""
+def _without_size(create: Callable[..., nn.Module], where: str) -> nn.Module:
+    """The model at its own size.
+
+    Raises:
+        InputError: It has other arguments that its class does not know.
+    """
+    try:
+        return _empty(create, {})
+    except TypeError as error:
+        said = str(error).splitlines()[0]
+        raise InputError(where, "timm's model knows the model_args of its config.json", said) from None
+
+
+def _empty(create: Callable[..., nn.Module], size: dict[str, Any]) -> nn.Module:
+    """A model whose tensors have shapes only: it takes neither memory nor time."""
     with torch.device("meta"):
-        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **size)
-    return model
+        return create(**size)
 
 
 def _advice(name: str) -> str:
@@ -63,7 +99,8 @@ def _advice(name: str) -> str:
 def _carries(name: str) -> bool:
     try:
         if name != GLYPH_VIT:
-            adapter_of(_empty(name), name)
+            with torch.device("meta"):
+                adapter_of(timm.create_model(name, pretrained=False, num_classes=0), name)
     except (UTuningError, RuntimeError, TypeError):
         return False
     return True

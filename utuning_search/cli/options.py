@@ -53,7 +53,10 @@ def add_log(parser: argparse.ArgumentParser) -> None:
 
 def add_backbone(parser: argparse.ArgumentParser) -> None:
     """What a task is run on instead of its own backbone."""
-    text = "a timm vision transformer instead of the task's backbone, such as vit_base_patch16_224.orig_in21k"
+    text = (
+        "instead of the task's backbone: a timm vision transformer such as vit_base_patch16_224.orig_in21k, "
+        "hf-hub:USER/MODEL[@REVISION], or the path of a folder with config.json"
+    )
     parser.add_argument("--backbone", metavar="NAME", help=text)
     text = "a local file with its weights, .safetensors, .pth or .npz, absolute or in --data-dir (default: the hub's)"
     parser.add_argument("--checkpoint", metavar="FILE", help=text)

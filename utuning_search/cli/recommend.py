@@ -71,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             seed=arguments.seed,
             on_survey=None if arguments.quiet else say_survey,
+            say=say_trouble,
         )
     warn_of_skipped(prepared.study)
     if not arguments.quiet:
@@ -191,7 +192,7 @@ def _answer(prepared: Search, found: Recommendation) -> Iterator[str]:
         yield f"  note: {note}"
     yield f"\nPictures  {study.folder / FRONT_PNG}  {study.folder / FINALS_PNG}"
     yield f"Tuner     {found.folder} (loaded again, its logits differ by at most {found.difference:.1e})"
-    where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.checkpoint else ""
+    where = ', data_dir="DATA_DIR"' if study.spec.task.backbone.is_local else ""
     yield f"\nfrom utuning_search import load_tuned\nmodel = load_tuned({python_string(found.folder)}{where})"
     yield USED
     more = " --data-dir DATA_DIR" if where else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.options import shots
-from utuning_search.cli.running import budget_of, go, loggers_of, on_backbone
+from utuning_search.cli.running import budget_of, go, loggers_of, on_backbone, say_trouble
 from utuning_search.cli.studies import say_survey
 from utuning_search.common.counts import parse_count
 from utuning_search.common.errors import DataError, InputError
@@ -21,7 +21,7 @@ from utuning_search.search.samplers.registry import sampler_for
 from utuning_search.search.spec import exact_objective
 from utuning_search.search.storage import quiet_optuna
 from utuning_search.search.study import Study
-from utuning_search.training.context import SearchContext
+from utuning_search.training.context import SearchContext, pinned
 from utuning_search.training.task import Task
 
 
@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     notes: list[str] = []
     with console.status("Loading backbone and data ..."):
         task = on_backbone(Task.load(arguments.task or (OWN_TASK if arguments.data else TASK)), arguments)
+        task = pinned(task, say_trouble)
         data_dir = arguments.data_dir
         if arguments.data:
             found = look_at(Path(arguments.data))

@@ -6,6 +6,8 @@ from contextlib import suppress
 from glob import has_magic
 from pathlib import Path
 
+from utuning_search.backbones.names import FOLDER, HUB, parse_name
+from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common import files
 from utuning_search.common.errors import InputError
 
@@ -49,3 +51,27 @@ def find_data(path: str, data_dir: Path | None, where: str) -> Path:
     folders = ", ".join(map(str, searched(data_dir)))
     todo = f"Say where it is now: give --data-dir, the folder that holds it, or set {DATA_DIR}."
     raise InputError(where, "it exists in the data directory", f"'{path}' in none of {folders}", todo)
+
+
+def find_backbone(spec: BackboneSpec, data_dir: Path | None, where: str) -> str:
+    """The name that a spec's backbone is loaded by: of a folder, where it lies now.
+
+    Args:
+        spec: Of it.
+        data_dir: Where relative paths start.
+        where: What names it, for errors.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    named = parse_name(spec.name)
+    if named.source != FOLDER:
+        return spec.exact
+    path = str(Path(named.place).expanduser())
+    try:
+        return f"{FOLDER}:{find_data(path, data_dir, where)}"
+    except InputError as error:
+        todo = error.todo
+        if ":" not in spec.name:
+            todo += f" A timm model has no slash in its name; a repository of the hub is {HUB}:USER/MODEL."
+        raise InputError(error.where, error.rule, error.got, todo) from None

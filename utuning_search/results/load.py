@@ -8,13 +8,14 @@ from torch import Tensor
 from utuning_search.backbones.checkpoint import weights_digest
 from utuning_search.backbones.loading import load_digested, preprocessing_of
 from utuning_search.backbones.merge import merge as merge_tuners
+from utuning_search.backbones.names import FOLDER
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.common.toml import build
 from utuning_search.data.decoding import Decoding
-from utuning_search.data.places import find_data
+from utuning_search.data.places import find_backbone, find_data
 from utuning_search.designs.design import Design
 from utuning_search.results.checked import AT_LOADING, difference, tolerance
 from utuning_search.results.classifier import TunedClassifier
@@ -38,8 +39,8 @@ def load_tuned(
         merge: Fold what can be folded into the backbone's weights: the same logits up to rounding, no extra cost
             for LoRA, scale-shift, bias and norm tuners.
         device: "cpu", "cuda", "mps" or "auto".
-        data_dir: Where the backbone's checkpoint is looked up, if the design was trained on a local one.
-        checkpoint: That file itself, wherever it is now.
+        data_dir: Where the backbone's checkpoint or folder is looked up, if the design was trained on a local one.
+        checkpoint: That file or folder itself, wherever it is now.
 
     Raises:
         InputError: Files are missing or damaged, or weights are not those that were exported.
@@ -68,9 +69,14 @@ def open_tuned(
     digest = table["backbone"].pop("digest", None)
     spec = build(BackboneSpec, table["backbone"], where)
     path = Path(checkpoint) if checkpoint is not None else None
-    if path is None and spec.checkpoint:
-        path = find_data(spec.checkpoint, None if data_dir is None else Path(data_dir), where)
-    backbone, read = load_digested(spec.name, path, spec.image_size or None)
+    looked_in = None if data_dir is None else Path(data_dir)
+    if path is not None and path.is_dir():
+        name, path = f"{FOLDER}:{path}", None
+    else:
+        name = find_backbone(spec, looked_in, where)
+        if path is None and spec.checkpoint:
+            path = find_data(spec.checkpoint, looked_in, where)
+    backbone, read = load_digested(name, path, spec.image_size or None)
     # The first exports have the digest of a backbone as it is once loaded, with what was resampled.
     if digest not in (read, weights_digest(backbone.state_dict())):
         todo = "Give the checkpoint it was trained on."
@@ -79,7 +85,7 @@ def open_tuned(
         adapter_of(backbone).unfuse_attention()  # as in training: the two kernels round differently
     model = TunedModel(backbone, Design.from_dict(table["design"], str(folder / TUNER_TOML)), len(table["classes"]))
     model.load_tuner_state_dict({name: tensor for name, tensor in tensors.items() if name not in (CHECK, SEAL)})
-    preprocessing = preprocessing_of(backbone, spec.name, spec.crop)
+    preprocessing = preprocessing_of(backbone, name, spec.crop)
     decoding = Decoding.from_dict(table.get("decoding", {}))
     tuned = TunedClassifier(model, preprocessing, tuple(table["classes"]), decoding)
     return tuned.eval(), tensors, table.get("digest")

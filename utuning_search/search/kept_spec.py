@@ -29,6 +29,8 @@ def settings(stored: StudySpec, changed: Mapping[str, Any]) -> dict[str, Any]:
     if "pruner" in found and isinstance(found["pruner"], str | None):
         kind = found["pruner"] or "none"
         found["pruner"] = stored.pruner if kind == stored.pruner.kind else pruner(kind)
+    if "task" in found:  # what the hub has by now is another question
+        found["task"] = found["task"].as_read(stored.task)
     if "objectives" in found:
         found["objectives"] = Objectives(tuple(found["objectives"]))
     if "max_parameters" in found:

@@ -46,7 +46,7 @@ from utuning_search.search.spec import RESTORE, StudySpec
 from utuning_search.search.storage import JOURNAL, storage_errors
 from utuning_search.search.stored import open_study
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
-from utuning_search.training.context import SearchContext, load_backbone, load_search
+from utuning_search.training.context import SearchContext, load_backbone, load_search, pinned
 from utuning_search.training.pool import InlinePool, Pool, ProcessPool
 from utuning_search.training.proxy import ProxyTrainer
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision, runtimes
@@ -145,6 +145,7 @@ class Study:
         folder = Path(studies_dir) / name
         check_new(folder)
         resolved = resolve_device(device)
+        task = pinned(task)
         store = images_in(folder, task)
         kept = None if given is None else Store(folder / task.data.root)
         with removed(kept, only_after_errors=True), removed(store, only_after_errors=True):

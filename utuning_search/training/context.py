@@ -1,21 +1,29 @@
 """A task, loaded: its frozen backbone, how images are prepared, and the images a search sees."""
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from utuning_search.backbones import loading
+from utuning_search.backbones import loading, opened
+from utuning_search.backbones.names import parse_name
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.data.decoded import SearchData, Store
 from utuning_search.data.loading import load_search_data
-from utuning_search.data.places import find_data
+from utuning_search.data.places import find_backbone, find_data
 from utuning_search.data.spec import STORED
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
 from utuning_search.tuners import BackboneShape
+
+
+def warn(line: str) -> None:
+    """What is done with a line unless told otherwise."""
+    warnings.warn(line, stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -31,23 +39,51 @@ class SearchContext:
 
 def load_backbone(task: Task, data_dir: str | None) -> tuple[nn.Module, Preprocessing]:
     """A task's frozen backbone on the CPU, and how its images are prepared."""
-    spec = task.backbone
+    spec, name = task.backbone, backbone_name(task, data_dir)
     with torch.random.fork_rng(devices=[]):  # timm draws fresh weights before it loads the real ones
-        model = loading.load_backbone(spec.name, checkpoint_of(task, data_dir), spec.image_size or None)
-    return model, loading.preprocessing_of(model, spec.name, spec.crop)
+        model = loading.load_backbone(name, checkpoint_of(task, data_dir), spec.image_size or None)
+    return model, loading.preprocessing_of(model, name, spec.crop)
 
 
 def backbone_digest(task: Task, data_dir: str | None) -> str:
     """Of the weights of a task's backbone, as they are read."""
-    spec = task.backbone
+    size = task.backbone.image_size or None
     with torch.random.fork_rng(devices=[]):
-        return loading.load_digested(spec.name, checkpoint_of(task, data_dir), spec.image_size or None)[1]
+        return loading.load_digested(backbone_name(task, data_dir), checkpoint_of(task, data_dir), size)[1]
+
+
+def backbone_name(task: Task, data_dir: str | None) -> str:
+    """The name that a task's backbone is loaded by: of a repository its commit, of a folder where it lies."""
+    return find_backbone(task.backbone, Runtime(data_dir=data_dir).data_path, "task backbone, name")
+
+
+def pinned(task: Task, say: Callable[[str], object] = warn) -> Task:
+    """The task with the commit of its backbone's repository, if it is in one: it then trains on the same for ever.
+
+    Args:
+        task: Whose backbone may have its commit already; then it stays as it is.
+        say: Called with one line where the hub could not be asked, so that it is the commit that the cache has.
+
+    Raises:
+        InputError, BackboneError: There is no such repository, or the hub cannot be asked and the cache has none.
+    """
+    spec, note = opened.pinned(task.backbone)
+    if note:
+        say(note)
+    return replace(task, backbone=spec)
 
 
 def checkpoint_of(task: Task, data_dir: str | None) -> Path | None:
     """The local file with the weights of a task's backbone; None where they are not in one."""
     spec, path = task.backbone, Runtime(data_dir=data_dir).data_path
     return find_data(spec.checkpoint, path, "task backbone, checkpoint") if spec.checkpoint else None
+
+
+def weights_place(task: Task, data_dir: str | None) -> Path | None:
+    """What `load_tuned` is given as `checkpoint` where the backbone is local: its file, or its folder."""
+    if task.backbone.is_folder and not task.backbone.checkpoint:
+        return Path(parse_name(backbone_name(task, data_dir)).place)
+    return checkpoint_of(task, data_dir)
 
 
 def load_search(

@@ -47,10 +47,10 @@ class Task:
     def with_backbone(
         self, name: str | None = None, checkpoint: str | None = None, image_size: int | None = None
     ) -> "Task":
-        """This task on another backbone; what is None stays, but another model does not keep the checkpoint."""
+        """This task on another backbone; what is None stays, but another model loses checkpoint and revision."""
         spec = self.backbone
         if name is not None and name != spec.name:
-            spec = replace(spec, name=name, checkpoint="")
+            spec = replace(spec, name=name, checkpoint="", revision="")
         if checkpoint is not None:
             spec = replace(spec, checkpoint=checkpoint)
         if image_size is not None:
@@ -60,6 +60,13 @@ class Task:
     def with_shots(self, shots: int) -> "Task":
         """This task with so many training images a class, which stand in for its proxy split and its limit."""
         return replace(self, data=replace(self.data, proxy=DataSpec.proxy, limit=DataSpec.limit, shots=shots))
+
+    def as_read(self, there: "Task") -> "Task":
+        """This task with the commit that another one read, if both name one backbone and this one says no commit."""
+        own, other = self.backbone, there.backbone
+        if own.revision or own.name != other.name:
+            return self
+        return replace(self, backbone=replace(own, revision=other.revision))
 
     def on_data(self, found: Survey, data_dir: str | None = None) -> tuple["Task", str | None]:
         """This task on other images, as many for each split, and the data directory that it then wants.

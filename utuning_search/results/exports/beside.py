@@ -40,7 +40,7 @@ def inference(study: Study, model: TunedClassifier) -> dict[str, Any]:
             **({"decoding": read} if read else {}),
         },
         "design": str(model.design),
-        "backbone": study.spec.task.backbone.name,
+        "backbone": study.spec.task.backbone.exact,
         "versions": {name: version(name) for name in ("utuning-search", "torch", "timm")},
     }
 

@@ -23,9 +23,9 @@ WEIGHTS_SAID = {
 def card(study: Study, record: TrialRecord, table: dict[str, Any], folder: str) -> str:
     """The text; `table` is what tuner.toml holds, `folder` the name to load it by."""
     task, cite = study.spec.task, "\n\n".join(table["provenance"]["cite"])
-    where = ', data_dir="DATA_DIR"' if task.backbone.checkpoint else ""
+    where = ', data_dir="DATA_DIR"' if task.backbone.is_local else ""
     lines = [
-        f"# A tuner for `{task.backbone.name}` on `{task.name}`",
+        f"# A tuner for `{task.backbone.title}` on `{task.name}`",
         "",
         "```python",
         "from utuning_search import load_tuned",

@@ -7,13 +7,15 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from utuning_search.backbones.names import FOLDER
+from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import whole_folder, write_atomically
 from utuning_search.common.text import python_string
 from utuning_search.results.exported import README, TUNER_TOML, TUNER_WEIGHTS
 from utuning_search.results.exports.base import Written, check_free
 from utuning_search.results.exports.card import USED
-from utuning_search.results.exports.model_card import model_card
+from utuning_search.results.exports.model_card import checkpoint_said, model_card
 from utuning_search.results.exports.tuner import prepare, write_tuner
 from utuning_search.results.trained import source_of
 from utuning_search.search.study import Study
@@ -37,7 +39,7 @@ def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = 
     with whole_folder(out, last=TUNER_TOML) as folder:
         apart = write_tuner(ready, folder).apart
         write_atomically(folder / README, model_card(study, record, ready.table, repository))
-    local = ', checkpoint="FILE"' if study.spec.task.backbone.checkpoint else ""
+    local = checkpoint_said(study.spec.task.backbone)
     lines = ("from utuning_search import load_tuned", f"model = load_tuned({python_string(out)}{local})", USED)
     return Written(f"loaded again, its logits differ from the trial's by at most {apart:.1e}", lines)
 
@@ -78,3 +80,5 @@ def _leave_out_places(table: dict[str, Any]) -> None:
     for part, key in ((table["backbone"], "checkpoint"), (table["task"]["data"], "root")):
         if part.get(key):
             part[key] = Path(part[key]).name
+    if (spec := BackboneSpec(table["backbone"]["name"])).is_folder:
+        table["backbone"]["name"] = f"{FOLDER}:{spec.title}"

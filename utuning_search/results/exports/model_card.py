@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from utuning_search.backbones.origin import Origin, origin_of
+from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common.text import python_string
 from utuning_search.designs.nearest import references
 from utuning_search.results.exports.card import TRAINED_ON, USED, facts
@@ -70,15 +71,17 @@ def _text(
     study: Study, record: TrialRecord, table: dict[str, Any], repository: str, origin: Origin, images: int
 ) -> list[str]:
     task, classes = study.spec.task, study.classes
-    local = ', checkpoint="FILE"' if task.backbone.checkpoint else ""
+    local = checkpoint_said(task.backbone)
     named = ", ".join(classes[:NAMED]) + (f", and {len(classes) - NAMED:,} more" if len(classes) > NAMED else "")
-    frozen = f"`{origin.repository}`" if origin.repository else f"`{task.backbone.name}`"
+    frozen = f"`{origin.repository}`" if origin.repository else f"`{task.backbone.title}`"
+    had = ": give its file or folder" if local else " and is fetched where it is loaded"
+    commit = f", commit {task.backbone.revision}" if task.backbone.revision else ""
     kept = TRAINED_ON[True] == table["provenance"]["trained_on"]
     return [
-        f"# A tuner for `{task.backbone.name}` on `{task.name}`",
+        f"# A tuner for `{task.backbone.title}` on `{task.name}`",
         "",
         f"The weights of tuners and head for images of {len(classes):,} classes, found by utuning-search. The frozen "
-        f"backbone, {frozen}, is not in here{': give its file' if local else ' and is fetched where it is loaded'}.",
+        f"backbone, {frozen}, is not in here{had}.",
         "",
         "```python",
         "from huggingface_hub import snapshot_download",
@@ -93,7 +96,7 @@ def _text(
         "",
         "## What it is",
         "",
-        f"- Backbone: `{task.backbone.name}`, digest `{table['backbone']['digest']}`",
+        f"- Backbone: `{task.backbone.title}`{commit}, digest `{table['backbone']['digest']}`",
         *([f"- Licence of the backbone: {origin.licence}, as it is published"] if origin.licence else []),
         f"- Data: `{_dataset(study)}`" + (f", {task.description}" if task.description else ""),
         f"- Trained on {_trained_on(task, kept)}",
@@ -112,6 +115,13 @@ def _trained_on(task: Task, everything: bool) -> str:
     if task.data.shots:
         return f"{task.data.shots} training images of each class"
     return "all training images" if everything else f"{task.data.proxy:,} of the training images"
+
+
+def checkpoint_said(spec: BackboneSpec) -> str:
+    """What is said of a backbone's place where a tuner is loaded; nothing where it is fetched."""
+    if not spec.is_local:
+        return ""
+    return f', checkpoint="{"FILE" if spec.checkpoint else "FOLDER"}"'
 
 
 def _dataset(study: Study) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import cast
 
 from utuning_search.backbones.loading import GLYPH_VIT
+from utuning_search.backbones.names import parse_name
 from utuning_search.common.files import whole_folder, write_atomically
 from utuning_search.common.text import python_string
 from utuning_search.designs.design import Design
@@ -39,7 +40,7 @@ def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = 
     loaded, tensors = load_trial(study, record, data_dir), read_source(study, record)
     check_layers(loaded.model.model.adapter)
     with whole_folder(out, last=ADAPTER_CONFIG) as folder:
-        write_peft(design, tensors, study.shape, study.spec.task.backbone.name, folder)
+        write_peft(design, tensors, study.shape, study.spec.task.backbone.exact, folder)
         write_inference(study, loaded.model, folder)
         lines = _lines(study, out.resolve().name)
         write_atomically(folder / README, readme("A LoRA in peft's format", lines, loaded.model, [f"Design: {design}"]))
@@ -52,9 +53,14 @@ def _lines(study: Study, folder: Path | str) -> tuple[str, ...]:
     weights = f'pretrained_cfg_overlay={{"file": {python_string(spec.checkpoint)}}}, ' if spec.checkpoint else ""
     imports: tuple[str, ...]
     base: tuple[str, ...]
-    if spec.name == GLYPH_VIT:  # its weights are in this package only
+    if spec.name == GLYPH_VIT or parse_name(spec.name).source:  # in this package only, or not in timm's layout
+        more = [f"checkpoint=Path({python_string(spec.checkpoint)})"] if spec.checkpoint else []
+        more += [f"image_size={spec.image_size}"] if spec.image_size else []
         imports = ("from utuning_search.backbones.loading import load_backbone",)
-        base = (f'base = load_backbone("{GLYPH_VIT}")', f"base.reset_classifier({classes})")
+        base = (
+            f"base = load_backbone({', '.join([python_string(spec.exact), *more])})",
+            f"base.reset_classifier({classes})",
+        )
     else:
         made = f'"{spec.name}", pretrained=True, {weights}num_classes={classes}{size}'
         imports, base = ("import timm",), (f"base = timm.create_model({made})",)

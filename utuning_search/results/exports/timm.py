@@ -23,6 +23,7 @@ from utuning_search.results.exports.tuner import load_trial
 from utuning_search.results.trained import source_of
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
+from utuning_search.training.context import backbone_name
 from utuning_search.tuners import BackboneShape
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -42,7 +43,8 @@ def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = 
     check_free(out, (CONFIG, WEIGHTS, README))
     loaded, spec = load_trial(study, record, data_dir), study.spec.task.backbone
     how, classes = loaded.model.preprocessing, loaded.model.classes
-    state, config = as_timm(loaded.merged(), spec, how, classes)
+    name = backbone_name(study.spec.task, data_dir or study.local.get("data_dir"))
+    state, config = as_timm(loaded.merged(), spec, how, classes, name)
     with whole_folder(out, last=CONFIG) as folder:
         write_atomically(folder / WEIGHTS, safetensors.torch.save(state, metadata={"format": "pt"}))
         write_atomically(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
@@ -50,7 +52,7 @@ def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = 
         lines = _lines(out.resolve().name, how.channels)
         said = ["", OPEN.replace("inference.json", CONFIG)] if loaded.model.decoding.to_dict() else []
         text = ["# A plain timm model", "", "```python", *lines, "```", *said, "", f"- Design, merged: {design}"]
-        text += [f"- Backbone: `{spec.name}`", f"- {checked[0].upper()}{checked[1:]}", ""]
+        text += [f"- Backbone: `{spec.title}`", f"- {checked[0].upper()}{checked[1:]}", ""]
         write_atomically(folder / README, "\n".join(text))
     return Written(checked, _lines(out, how.channels))
 

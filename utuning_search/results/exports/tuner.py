@@ -29,7 +29,7 @@ from utuning_search.results.outcomes import EXPORTED_SEED, confirmed_metrics
 from utuning_search.results.trained import again, read_source, source_of
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
-from utuning_search.training.context import backbone_digest, checkpoint_of, load_search
+from utuning_search.training.context import backbone_digest, load_search, weights_place
 from utuning_search.training.weights import (
     CHECK,
     SEAL,
@@ -45,7 +45,7 @@ PACKAGES = ("utuning-search", "torch", "timm", "optuna")
 def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = None) -> Written:
     """As `export_trial`, with how it is used."""
     apart = export_trial(study, record, out, data_dir)
-    local = bool(study.spec.task.backbone.checkpoint)
+    local = study.spec.task.backbone.is_local
     where = ', data_dir="DATA_DIR"' if local else ""
     lines = ("from utuning_search import load_tuned", f"model = load_tuned({python_string(out)}{where})", USED)
     command = f"utuning-search predict {shlex.quote(str(out))} photo.jpg" + (" --data-dir DATA_DIR" if local else "")
@@ -139,7 +139,7 @@ def write_tuner(ready: Ready, folder: Path, *, fused: bool = False) -> Loaded:
     tensors, data_dir, task = dict(ready.tensors), ready.data_dir, ready.study.spec.task
     write_atomically(folder / TUNER_WEIGHTS, safetensors.torch.save(tensors))
     write_atomically(folder / TUNER_TOML, tomli_w.dumps(ready.table))
-    loaded, _, _ = open_tuned(folder, data_dir=data_dir, checkpoint=checkpoint_of(task, data_dir), fused=fused)
+    loaded, _, _ = open_tuned(folder, data_dir=data_dir, checkpoint=weights_place(task, data_dir), fused=fused)
     inputs, wanted = _checked_on(ready, loaded), tensors[CHECK]
     apart = difference(loaded, inputs, wanted)
     if not apart <= tolerance(wanted):

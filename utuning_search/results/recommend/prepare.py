@@ -24,7 +24,7 @@ from utuning_search.search.layout import SPEC
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.study import Study
 from utuning_search.training.balance import NONE, WEIGHTS
-from utuning_search.training.context import SearchContext, load_backbone
+from utuning_search.training.context import SearchContext, load_backbone, pinned, warn
 from utuning_search.training.cost import image_seconds
 from utuning_search.training.runtime import Runtime, resolve_device, resolve_precision
 from utuning_search.training.task import Task
@@ -51,6 +51,7 @@ def prepare(
     device: str = "auto",
     seed: int = 0,
     on_survey: Callable[[Survey], object] | None = None,
+    say: Callable[[str], object] = warn,
 ) -> Search:
     """Look at the images, measure what one costs, and create a study that fits into the time; or find an earlier one.
 
@@ -60,6 +61,7 @@ def prepare(
             that classes of unequal size count alike in training too: on three digits with 100, 5 and 5 images BitFit
             gained 3 points of balanced accuracy by that and a linear probe 7, by sampling 0 and 5 (of three draws).
         on_survey: Called with what is in the folder, before anything that takes time.
+        say: Called with one line where the hub cannot be asked, so that a backbone is the one that the cache has.
         Others: As the options of `utuning-search recommend`.
 
     Raises:
@@ -76,7 +78,7 @@ def prepare(
     data_dir = None if found.source == STORED else str(found.root.parent)
     if (out / STUDY / SPEC).exists():
         return _earlier(out, found, spec, data_spec, max_parameters, seconds, seed, metric)
-    draft = Task(found.name, spec, data_spec)
+    draft = pinned(Task(found.name, spec, data_spec), say)
     model, preprocessing = load_backbone(draft, data_dir)
     runtime = Runtime(kind, resolve_precision("auto", kind, spec.name), data_dir)
     cost = Cost(*image_seconds(model, preprocessing, runtime))

@@ -105,13 +105,13 @@ def _task_options(task: Task) -> tuple[list[str], bool]:
     own, shots = task.backbone, task.data.shots
     if shots and bundled.with_shots(shots) == task:
         return ["--shots", str(shots)], True
-    options = ["--backbone", own.name]
+    options = ["--backbone", own.exact]
     options += ["--checkpoint", own.checkpoint] if own.checkpoint else []
     options += ["--image-size", str(own.image_size)]
     options += ["--shots", str(shots)] if shots else []
     try:
         drawn = bundled.with_shots(shots) if shots else bundled
-        same = drawn.with_backbone(own.name, own.checkpoint or None, own.image_size) == task
+        same = drawn.with_backbone(own.name, own.checkpoint or None, own.image_size).as_read(task) == task
     except UTuningError:
         same = False
     return (options, True) if same else ([], False)
