@@ -104,7 +104,7 @@ def bottleneck(block: str, ours: str, down: nn.Module, up: nn.Module) -> list[Co
 
 
 def compare(
-    model: TunedModel, theirs: Callable[[Tensor], Tensor], pairs: Sequence[Copy], left_out: str = ""
+    model: TunedModel, theirs: Callable[[Tensor], Tensor], pairs: Sequence[Copy], left_out: str = "", unknown: str = ""
 ) -> Difference:
     """Copy our random tuners to the authors' tensors, and run both on the same images.
 
@@ -113,10 +113,11 @@ def compare(
         theirs: The authors' features of images, which depend on the tensors of `pairs`.
         pairs: They have to hold every parameter of our tuners exactly once.
         left_out: See `Difference`.
+        unknown: The end of the names of our parameters that the authors have not; empty where they have all.
     """
     backbone: Any = model.backbone
     images = images_for(backbone)
-    ours = dict(model.tuners.named_parameters())
+    ours = {n: p for n, p in model.tuners.named_parameters() if not unknown or not n.endswith(unknown)}
     counted = {name: ours[name].numel() for pair in pairs for name in pair.ours}
     given = sum(pair.theirs.numel() for pair in pairs)
     assert counted.keys() == ours.keys(), f"not compared: {sorted(ours.keys() ^ counted.keys())}"

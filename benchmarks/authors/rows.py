@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from . import vision
+from . import group, low_rank, vision
 from .checkout import Checkout
 from .compare import Difference
 
@@ -28,7 +28,11 @@ class Row:
     differs: str = ""
 
 
-PLUS = "visinf/adapter_plus"
+PLUS, SWIFT = "visinf/adapter_plus", "modelscope/ms-swift"
+SCE_FILES = {
+    SWIFT: "swift/tuners/scetuning/scetuning_components.py",
+    "modelscope/scepter": "scepter/modules/model/tuner/sce/scetuning_component.py",
+}
 
 ROWS: tuple[Row, ...] = (
     Row("bitfit", "benzakenelad/BitFit", "which biases its `GLUEvaluator` trains, in a ViT", vision.bitfit),
@@ -42,6 +46,26 @@ ROWS: tuple[Row, ...] = (
     *(
         Row(name, PLUS, f"`AdapterBlock`, wiring `{wiring}`", partial(vision.adapter_plus, name=name))
         for name, (wiring, _) in vision.WIRINGS.items()
+    ),
+    Row("lora", "microsoft/LoRA", "`MergedLinear` for queries and values", low_rank.lora),
+    Row("lora-all", "microsoft/LoRA", "`Linear` in the place of each linear map", low_rank.lora_all),
+    Row("mlae", "jie040109/MLAE", "`MLAE_Linear`, evaluated", partial(low_rank.mlae, training=False)),
+    Row("mlae", "jie040109/MLAE", "`MLAE_Linear`, trained, the same experts", partial(low_rank.mlae, training=True)),
+    *(
+        Row(name, SWIFT, "`ResTuner` as the residual x + s U(x)", partial(group.u_tuning, name=name))
+        for name in ("u-tuning-single", "u-tuning-dual", "u-tuning-tri", "u-tuning-1", "res-tuning")
+    ),
+    Row("res-tuning-bypass", SWIFT, "both `ResTuner`s under the paper's λ", partial(group.bypass, mixed=True)),
+    Row(
+        "res-tuning-bypass",
+        SWIFT,
+        "timm's ViT after `ResTuning.prepare_model`",
+        partial(group.bypass, mixed=False),
+        "it adds both streams, without the paper's λ",
+    ),
+    *(
+        Row("scedit", repository, "`SCEAdapter` as the residual", partial(group.scedit, file=file))
+        for repository, file in SCE_FILES.items()
     ),
 )
 
