@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from . import group, low_rank, vision
+from . import group, language, low_rank, unipelt, vision
 from .checkout import Checkout
 from .compare import Difference
 
@@ -29,6 +29,8 @@ class Row:
 
 
 PLUS, SWIFT = "visinf/adapter_plus", "modelscope/ms-swift"
+UNIFIED = "jxhe/unify-parameter-efficient-tuning"
+LAYER = "mBART's encoder layers, which are pre-norm"
 SCE_FILES = {
     SWIFT: "swift/tuners/scetuning/scetuning_components.py",
     "modelscope/scepter": "scepter/modules/model/tuner/sce/scetuning_component.py",
@@ -66,6 +68,18 @@ ROWS: tuple[Row, ...] = (
     *(
         Row("scedit", repository, "`SCEAdapter` as the residual", partial(group.scedit, file=file))
         for repository, file in SCE_FILES.items()
+    ),
+    Row("houlsby", "google-research/adapter-bert", "`feedforward_adapter`, with exact GELU", language.houlsby),
+    Row("pfeiffer", UNIFIED, f"{LAYER}: `pfeiffer`", language.pfeiffer),
+    Row("prefix", UNIFIED, f"{LAYER}: `concat`", language.prefix),
+    Row("parallel-adapter", UNIFIED, f"{LAYER}: `parallel`, scalar 4", language.parallel_adapter),
+    Row("mam", UNIFIED, f"{LAYER}: `concat` and `parallel`, scalar 4", language.mam),
+    Row("u-tuning-single", UNIFIED, f"{LAYER}: `cross_attn_noln`, the prefix added", language.parallel_prefix),
+    Row(
+        "unipelt",
+        "morningmoni/UniPELT",
+        "its attention and its adapter, all gated, in pre-norm blocks",
+        unipelt.compared,
     ),
 )
 
