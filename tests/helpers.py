@@ -57,6 +57,8 @@ CORNERS: dict[str, tuple[dict[str, Any], ...]] = {
         {"length": 3, "reading": "exact"},
         {"length": 1, "reading": "parallel"},
         {"length": 3, "reading": "parallel"},
+        {"length": 1, "reading": "gated"},
+        {"length": 3, "reading": "gated"},
     ),
     "prompt": (
         {"length": 1, "reading": "deep"},

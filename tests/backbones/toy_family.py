@@ -113,7 +113,7 @@ class ToyBlock(BackboneBlock):
 
         h = tuners.add("norm1", self, x, tuners.normalise("attention", layer.first, x))
         q, k, v = (split(at(o, m, h)) for o, m in (("q", layer.ask), ("k", layer.key), ("v", layer.value)))
-        for keys, values in tuners.rows():
+        for keys, values in tuners.rows(h):
             k = torch.cat([keys.expand(len(x), -1, -1, -1), k], dim=2)
             v = torch.cat([values.expand(len(x), -1, -1, -1), v], dim=2)
         out = tuners.add("mhsa", self, h, at("proj", layer.out, mix(q, k, v)))

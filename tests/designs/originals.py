@@ -179,10 +179,12 @@ def adaptformer(block: Any, p: Values, x: Tensor) -> Tensor:
 
 
 def parallel_adapter(block: Any, p: Values, x: Tensor) -> Tensor:
-    """He et al. (2110.04366), table 1: h + 4 ReLU(x W_down) W_up, x the FFN's (normed) input, h its output."""
+    """He et al. (2110.04366), table 1: h + 4 ReLU(x W_down) W_up, h the output of norm2 and FFN, x its input.
+
+    Their code for pre-norm blocks (mBART) reads before the norm.
+    """
     x = x + attention(block, x)
-    read_by_ffn = block.norm2(x)
-    return x + mlp(block, x) + 4 * adapter(under(p, "added.ffn.adapter.parallel"), read_by_ffn, F.relu)
+    return x + mlp(block, x) + 4 * adapter(under(p, "added.mlp.adapter.parallel"), x, F.relu)
 
 
 def scedit(block: Any, p: Values, x: Tensor) -> Tensor:
@@ -307,7 +309,7 @@ def mam(block: Any, p: Values, x: Tensor) -> Tensor:
     k = torch.cat([rows(block, p["inside.attention.prefix.keys"]).expand(len(x), -1, -1, -1), k], dim=-2)
     v = torch.cat([rows(block, p["inside.attention.prefix.values"]).expand(len(x), -1, -1, -1), v], dim=-2)
     x = x + block.ls1(block.attn.proj(softmax_attention(q, k, v)))
-    return x + mlp(block, x) + 4 * adapter(under(p, "added.ffn.adapter.parallel"), block.norm2(x), F.relu)
+    return x + mlp(block, x) + 4 * adapter(under(p, "added.mlp.adapter.parallel"), x, F.relu)
 
 
 def read_among_prompts(vit: Any, x: Tensor, prompts: int) -> Tensor:
@@ -370,9 +372,10 @@ def u_tuning(block: Any, p: Values, x: Tensor) -> Tensor:
 
 
 def unipelt(block: Any, p: Values, x: Tensor) -> Tensor:
-    """UniPELT (2110.07577): LoRA at q and v, a prefix and an adapter, each under a gate σ(w·t + b) of what it reads.
+    """UniPELT (2110.07577, section 3): LoRA at q and v, a prefix and an adapter, each under a gate σ(w·t + b) of what
+    it reads, averaged over the tokens.
 
-    The gate is averaged over the tokens; the prefix is U-Tuning's parallel one.
+    The prefix's gate is a factor of its keys and of its values, which then join the softmax. The adapter is Pfeiffer's.
     """
 
     def gate(name: str, t: Tensor) -> Tensor:
@@ -382,12 +385,14 @@ def unipelt(block: Any, p: Values, x: Tensor) -> Tensor:
     h = block.norm1(x)
     q = project(block, Q, h) + gate("added.q.lora.parallel_gate", h) * lora(under(p, "added.q.lora.parallel"), h)
     v = project(block, V, h) + gate("added.v.lora.parallel_gate", h) * lora(under(p, "added.v.lora.parallel"), h)
-    keys, values = (rows(block, p[f"added.attention.prefix.parallel.{name}"]) for name in ("keys", "values"))
-    prefix = softmax_attention(split(block, Q, project(block, Q, h)), keys, values) @ block.attn.proj.weight.T
-    x = x + attend(block, q, project(block, K, h), v) + gate("added.attention.prefix.parallel_gate", x) * prefix
-    y = mlp(block, x)
-    added = adapter(under(p, "added.mlp.adapter.sequential"), y)
-    return x + y + gate("added.mlp.adapter.sequential_gate", y) * added
+    k, v = split(block, K, project(block, K, h)), split(block, V, v)
+    open_ = gate("inside.attention.prefix.gate", h)[..., None]
+    keys, values = (open_ * rows(block, p[f"inside.attention.prefix.{name}"]) for name in ("keys", "values"))
+    mixed = softmax_attention(split(block, Q, q), torch.cat([keys, k], dim=-2), torch.cat([values, v], dim=-2))
+    x = x + block.ls1(block.attn.proj(mixed))
+    y = x + mlp(block, x)
+    added = adapter(under(p, "added.block.adapter.sequential"), y, F.relu)
+    return y + gate("added.block.adapter.sequential_gate", y) * added
 
 
 def res_tuning_bypass(vit: Any, theta: Values, images: Tensor) -> Tensor:

@@ -371,7 +371,7 @@ ILLEGAL: dict[str, tuple[Callable[[], Any], str]] = {
     "length beyond": (lambda: PrefixConfig(513), r"tuner 'prefix': length is an integer from 1 to 512; got 513"),
     "prompt length": (lambda: PromptConfig(0), r"tuner 'prompt': length is an integer from 1 to 512; got 0"),
     "activation": (lambda: AdapterConfig(1, "tanh"), r"activation is one of gelu, relu; got 'tanh'"),
-    "reading": (lambda: PrefixConfig(1, "deep"), r"reading is one of exact, parallel; got 'deep'"),
+    "reading": (lambda: PrefixConfig(1, "deep"), r"reading is one of exact, parallel, gated; got 'deep'"),
     "lora at attention": (
         lambda: Placement("attention", LoraConfig(1)),
         r"placement of 'lora' at 'attention': a LoRA is legal at: qkv, q, k, v, proj, fc1, fc2; got 'attention'",

@@ -40,8 +40,15 @@ class BlockTuners(ABC):
         """The norm before "attention" or "mlp" applied to x (batch, tokens, dim), as tuned from within."""
 
     @abstractmethod
-    def rows(self) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values, each (heads, length, head_dim), that join the softmax before the block's own, one by one."""
+    def rows(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values that join the softmax before the block's own, one by one.
+
+        Args:
+            x: Tokens (batch, tokens, dim) that the attention reads, after its norm.
+
+        Returns:
+            Each (heads, length, head_dim), or (batch, heads, length, head_dim).
+        """
 
 
 class LinearMap(ABC):

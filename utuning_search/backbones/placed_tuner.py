@@ -7,21 +7,9 @@ from torch import Tensor, nn
 
 from utuning_search.designs.placement import Placement
 from utuning_search.tuners import GATE, BackboneShape, FrozenBlock
+from utuning_search.tuners.gate import Gate
 
 MIX_START = 0.5  # of a bypass's λ: both its inputs weigh the same
-
-
-class Gate(nn.Module):
-    """A scale that is a function of the input: σ(w·t + b), averaged over tokens; starts at 1/2 (UniPELT)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(width))
-        self.bias = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (batch, tokens, width) to (batch, 1, 1)."""
-        return torch.sigmoid(x @ self.weight.to(x.dtype) + self.bias.to(x.dtype)).mean(dim=1).view(-1, 1, 1)
 
 
 class PlacedTuner(nn.Module):

@@ -83,8 +83,8 @@ class TunedBlock(nn.Module, BlockTuners):
                 return tuner.normalise(norm, x)
         return cast(Tensor, norm(x))
 
-    def rows(self) -> list[tuple[Tensor, Tensor]]:
-        return [kv for kv in (t.extra_keys_values() for t in self.within("attention")) if kv is not None]
+    def rows(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [kv for kv in (t.extra_keys_values(x) for t in self.within("attention")) if kv is not None]
 
 
 def _group(home: nn.ModuleDict, operation: Operation) -> list[nn.Module]:

@@ -89,7 +89,7 @@ class VisionTransformerBlock(BackboneBlock):
     def _attention(self, x: Tensor, tuners: BlockTuners) -> Tensor:
         block = self._block
         h = tuners.add("norm1", self, x, tuners.normalise("attention", block.norm1, x))
-        rows = tuners.rows()
+        rows = tuners.rows(h)
         whole = not rows and not tuners.touches("qkv", *QKV_PARTS, "proj")
         out = block.attn(h) if whole else self._attend(h, rows, tuners)
         return tuners.add("mhsa", self, h, block.drop_path1(block.ls1(out)))

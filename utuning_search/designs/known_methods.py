@@ -106,7 +106,7 @@ def _adapter_plus(rank: int = 8) -> Placements:
 
 
 def _parallel_adapter(rank: int = 512, scale: Scale = 4.0) -> Placements:
-    return (Placement("ffn", AdapterConfig(rank, "relu"), "parallel", scale),)
+    return (Placement("mlp", AdapterConfig(rank, "relu"), "parallel", scale),)
 
 
 def _lora(rank: int = 8) -> Placements:
@@ -139,8 +139,8 @@ def _mam(length: int = 30, rank: int = 512, scale: Scale = 4.0) -> Placements:
 
 def _unipelt(rank: int = 8, length: int = 10, adapter_rank: int = 48) -> Placements:
     lora = (Placement(at, LoraConfig(rank), "parallel", "gate") for at in _parts("q", "v"))
-    prefix = Placement("attention", PrefixConfig(length, "parallel"), "parallel", "gate")
-    return (*lora, prefix, Placement("mlp", AdapterConfig(adapter_rank), "sequential", "gate"))
+    prefix = Placement("attention", PrefixConfig(length, "gated"))
+    return (*lora, prefix, Placement("block", AdapterConfig(adapter_rank, "relu"), "sequential", "gate"))
 
 
 def _convpass(rank: int = 8, scale: Scale = 1.0, depthwise: bool = False) -> Placements:
@@ -228,7 +228,7 @@ PRESETS: tuple[Preset, ...] = (
         "UniPELT",
         (papers.UNIPELT,),
         _unipelt,
-        "the prefix in its parallel reading; a gate for each of q and v",
+        "a gate for each of q and v; gates start at 1/2; without the reparametrising MLP",
     ),
     Preset("convpass", "Convpass", (papers.CONVPASS,), _convpass, "scale 1; the paper tunes it; no dropout"),
     Preset("u-tuning-single", "U-Tuning single", (papers.U_TUNING,), _single),

@@ -22,6 +22,7 @@ from utuning_search.tuners import (
     tuner_class,
     tuner_config,
 )
+from utuning_search.tuners.gate import gate_size
 from utuning_search.tuners.references import ADAPTER_PLUS, U_TUNING, UNIPELT
 
 PLACEMENT_KEYS = ("operation", "tuner", "form", "scale", "blocks")
@@ -180,5 +181,5 @@ def canonical_scale(scale: object, where: str) -> Scale:
 
 def scale_size(scale: Scale, site: Site) -> int:
     """Number of parameters of one learned scale at a site."""
-    sizes = {"scalar": 1, "channel": site.out_dim, GATE: site.in_dim + 1}
+    sizes = {"scalar": 1, "channel": site.out_dim, GATE: gate_size(site.in_dim)}
     return sizes.get(scale, 0) if isinstance(scale, str) else 0

@@ -246,6 +246,7 @@ class BackboneContract:
         loras = [Placement(o, LoraConfig(2), form) for o in linear for form in ("parallel", "sequential")]
         others = [
             Placement("attention", PrefixConfig(2, "exact")),
+            Placement("attention", PrefixConfig(2, "gated")),
             Placement("attention", PrefixConfig(2, "parallel")),
             Placement("block", PromptConfig(2, "deep")),
             Placement("block", PromptConfig(2, "parallel")),
@@ -287,7 +288,8 @@ class Recorder(BlockTuners):
         normalised: Tensor = norm(x)
         return normalised
 
-    def rows(self) -> list[tuple[Tensor, Tensor]]:
+    def rows(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        del x
         return []
 
 

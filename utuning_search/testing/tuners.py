@@ -202,9 +202,9 @@ class TunerContract:
         (group,) = (*block.added.values(), *block.inside.values())
         (module,) = group.children()
         if isinstance(module, InsideTuner):
-            tokens, rows = module.extra_tokens(), module.extra_keys_values()
+            tokens, rows = module.extra_tokens(), module.extra_keys_values(torch.zeros(2, 3, shape.dim))
             assert claims.extra_tokens == (0 if tokens is None else len(tokens))
-            assert claims.extra_keys == (0 if rows is None else rows[0].shape[1])
+            assert claims.extra_keys == (0 if rows is None else rows[0].shape[-2])
             assert module.stays is (claims.once and claims.extra_tokens > 0)
             assert claims.changes_norm is (type(module).normalise is not InsideTuner.normalise)
             return

@@ -239,8 +239,13 @@ class InsideTuner(nn.Module):
         """The operation's LayerNorm applied to x (batch, tokens, dim)."""
         return cast(Tensor, norm(x))
 
-    def extra_keys_values(self) -> tuple[Tensor, Tensor] | None:
-        """Keys and values of (heads, length, head_dim) that join the softmax, or None."""
+    def extra_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Keys and values that join the softmax, each (heads, length, head_dim) or one such for each image, or None.
+
+        Args:
+            x: Tokens (batch, tokens, dim) that the attention reads, after its norm.
+        """
+        del x
         return None
 
     def extra_tokens(self) -> Tensor | None:

@@ -42,7 +42,7 @@ SORTS: dict[str, list[dict[str, Any]]] = {
     "lora": [{"rank": 1}, {"rank": 64}],
     "experts": [{"rank": r, "dropout": d} for r in (1, 64) for d in (0.2, 0.5)],
     "fact": [{"rank": 1}, {"rank": 64}],
-    "prefix": [{"length": n, "reading": r} for n in (1, 32) for r in ("exact", "parallel")],
+    "prefix": [{"length": n, "reading": r} for n in (1, 32) for r in ("exact", "parallel", "gated")],
     "prompt": [{"length": n, "reading": r} for n in (1, 32) for r in ("deep", "shallow", "parallel")],
     "scale_shift": [{}],
     "bias": [{}],

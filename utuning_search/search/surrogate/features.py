@@ -33,6 +33,7 @@ LABELS = (
     "conv",
     "prefix exact",
     "prefix parallel",
+    "prefix gated",
     "prompt parallel",
     "prompt deep",
     "prompt shallow",
