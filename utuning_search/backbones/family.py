@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from utuning_search.common.errors import BackboneError
 from utuning_search.tuners import BackboneShape, FrozenBlock, Operation
 
 
@@ -72,6 +73,12 @@ class BackboneBlock(FrozenBlock):
     @abstractmethod
     def linear(self, operation: Operation) -> LinearPart | None:
         """The last linear map of a linear operation, "attention" or "mlp"; None where it is not one `nn.Linear`."""
+
+    def weight(self, operation: Operation) -> Tensor:
+        part = self.linear(operation)
+        if part is None:
+            raise BackboneError(f"the weight of '{operation}'", "the operation is one linear map", "another")
+        return part.module.weight[part.rows]
 
     @abstractmethod
     def ends_in_linear(self, operation: Operation) -> bool:
