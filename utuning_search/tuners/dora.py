@@ -56,4 +56,5 @@ class Dora(WeightTuner):
         # No gradient goes through the length of what is turned (section 4.3 of the paper): less memory, equal results.
         length = turned.detach().norm(dim=1)
         gain = (weight.norm(dim=1) + self.magnitude) / length
-        return gain.unsqueeze(1) * turned - weight
+        changed: Tensor = gain.unsqueeze(1) * turned
+        return changed - weight

@@ -77,9 +77,10 @@ class Grouped(Tuner):
         del block
         padded = F.pad(x, (0, self.groups * self.width - self.in_dim))
         shuffled = padded.unflatten(-1, (self.groups, self.width)).transpose(-1, -2)
-        parts = shuffled.flatten(-2).unflatten(-1, (self.groups, self.width))
-        out = torch.einsum("btgi,goi->btgo", parts, self.weight)
-        return out.flatten(-2)[..., : self.out_dim]
+        parts = shuffled.flatten(-2).unflatten(-1, (self.groups, self.width)).transpose(1, 2)
+        out = parts @ self.weight.transpose(1, 2)  # (batch, groups, tokens, out_dim / groups)
+        whole: Tensor = out.transpose(1, 2).flatten(-2)
+        return whole[..., : self.out_dim]
 
     def affine(self, weight: Tensor | None = None) -> tuple[Tensor | None, Tensor | None] | None:
         del weight

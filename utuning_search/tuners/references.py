@@ -313,3 +313,11 @@ E2VPT = Reference(
     "2307.13770",
     "ICCV",
 )
+ADAPTER_BIAS = Reference(
+    "fu2022adapterbias",
+    "AdapterBias: Parameter-efficient Token-dependent Representation Shift for Adapters in NLP Tasks",
+    "Fu, Chin-Lun and Chen, Zih-Ching and Lee, Yun-Ru and Lee, Hung-yi",
+    2022,
+    "2205.00305",
+    "NAACL",
+)

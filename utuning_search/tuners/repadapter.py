@@ -63,8 +63,9 @@ class RepAdapter(Tuner):
 
     def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
-        h = self.down(x).unflatten(-1, (len(self.up), -1))
-        return torch.einsum("btgi,goi->btgo", h, self.up).flatten(-2) + self.bias
+        h = self.down(x).unflatten(-1, (len(self.up), -1)).transpose(1, 2)  # (batch, groups, tokens, rank / groups)
+        out: Tensor = (h @ self.up.transpose(1, 2)).transpose(1, 2).flatten(-2)
+        return out + self.bias
 
     def affine(self, weight: Tensor | None = None) -> tuple[Tensor | None, Tensor | None] | None:
         del weight
