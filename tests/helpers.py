@@ -49,9 +49,21 @@ __all__ = [
 CORNERS: dict[str, tuple[dict[str, Any], ...]] = {
     "adapter": ({"rank": 1, "activation": "gelu"}, {"rank": 3, "activation": "relu"}),
     "conv": ({"rank": 1, "depthwise": True}, {"rank": 3, "depthwise": False}),
+    "graph": (
+        {"rank": 1, "graph": "grid4", "joined": False},
+        {"rank": 3, "graph": "grid8", "joined": True},
+        {"rank": 2, "graph": "nearest", "joined": False},
+    ),
+    "compacter": ({"rank": 1, "terms": 1}, {"rank": 6, "terms": 3}),
     "lora": ({"rank": 1}, {"rank": 3}),
     "experts": ({"rank": 1, "dropout": 0.0}, {"rank": 3, "dropout": 0.25}),
     "fact": ({"rank": 1}, {"rank": 3}),
+    "kronecker": ({"rank": 1, "terms": 1}, {"rank": 2, "terms": 3}),
+    "grouped": ({"groups": 1}, {"groups": 3}),
+    "vera": ({"rank": 1}, {"rank": 3}),
+    "dora": ({"rank": 1}, {"rank": 3}),
+    "rescale": ({"sides": "both"}, {"sides": "inputs"}),
+    "oft": ({"parts": 1}, {"parts": 3}),
     "prefix": (
         {"length": 1, "reading": "exact"},
         {"length": 3, "reading": "exact"},
@@ -68,9 +80,12 @@ CORNERS: dict[str, tuple[dict[str, Any], ...]] = {
         {"length": 1, "reading": "parallel"},
         {"length": 3, "reading": "parallel"},
     ),
-    "scale_shift": ({},),
+    "scale_shift": ({"shift": True}, {"shift": False}),
     "bias": ({},),
     "norm": ({},),
+    "repadapter": ({"rank": 1, "groups": 1}, {"rank": 6, "groups": 2}),
+    "arc": ({"rank": 1}, {"rank": 3}),
+    "sas": ({"rank": 1, "embedding": 1}, {"rank": 3, "embedding": 2}),
 }
 
 

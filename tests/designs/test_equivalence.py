@@ -29,6 +29,7 @@ from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.presets import PRESETS
 from utuning_search.tuners import AdapterConfig, PromptConfig
 from utuning_search.tuners.experts import Experts
+from utuning_search.tuners.vera import RandomPair
 
 from ..helpers import (
     CLASSES,
@@ -45,6 +46,7 @@ from ..helpers import (
     tuned,
 )
 from . import originals as written
+from . import originals_later as later
 
 LR = 0.1
 TOLERANCE = 1e-5  # of logits and of trained tensors, fp32
@@ -300,6 +302,25 @@ def _cases() -> Iterator[Case]:
         yield Case("u-tuning-tri", block(written.u_tuning), {"size": 3, "block": third}, as_rows)
     yield Case("res-tuning-bypass", written.res_tuning_bypass, {"rank": 3})
     yield Case("scedit", block(written.scedit), {"rank": 3})
+    yield Case("dora", block(later.dora), {"rank": 3})
+    yield Case("rlrr", block(later.rlrr))
+    yield Case("ia3", block(later.ia3))
+    for parts in (3, 8):
+        yield Case("oft", block(later.oft), {"parts": parts})
+    for terms in (3, 4):  # of a width of 16
+        yield Case("kadaptation", later.with_shared(later.kadaptation), {"rank": 2, "terms": terms})
+        yield Case("compacter", later.with_shared(later.compacter), {"rank": 6, "terms": terms})
+        yield Case("consolidator", block(later.consolidator), {"groups": terms})
+    yield Case("hydra", block(later.hydra), {"rank": 3})
+    yield Case("adapterbias", block(later.adapter_bias))
+    yield Case("repadapter", block(later.repadapter), {"rank": 4})
+    yield Case("repadapter", block(later.repadapter), {"rank": 3}, remark="one group")
+    yield Case("arc", later.with_shared(later.arc), {"rank": 3})
+    yield Case("sas", later.with_shared(later.sas), {"rank": 3, "embedding": 2})
+    for graph, joined in (("grid4", False), ("grid8", True), ("nearest", False)):
+        yield Case("g-adapter", later.g_adapter(graph, joined), {"rank": 3, "graph": graph, "joined": joined})
+    yield Case("aim", block(later.aim), {"rank": 3})
+    yield Case("e2vpt", later.e2vpt, {"length": 3, "rows": 2}, as_rows)
 
 
 WRITTEN = tuple(_cases())
@@ -314,8 +335,8 @@ def test_equals_the_written_original(case: Case, backbone: str, images: Tensor) 
 
 
 def test_every_preset_has_an_original() -> None:
-    """`lora-all` has peft's, `mlae` its own two tests."""
-    assert {c.preset for c in WRITTEN} | {"lora-all", "mlae"} == {p.name for p in PRESETS}
+    """`lora-all` has peft's, `mlae` and `vera` tests of their own."""
+    assert {c.preset for c in WRITTEN} | {"lora-all", "mlae", "vera"} == {p.name for p in PRESETS}
 
 
 @pytest.mark.parametrize("preset", ["adapter", "prefix", "vpt-deep", "ssf"])
@@ -359,6 +380,21 @@ def test_prompts_run_through_the_frozen_block(backbone: str, images: Tensor) -> 
         return written.read(vit, torch.cat([longer[:, :n], longer[:, n + 3 :]], dim=1))
 
     assert_same(model, images, features)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_vera_trains_vectors_around_a_random_pair(backbone: str, images: Tensor) -> None:
+    """The pair is drawn with the tuner, so the original is given it; nothing trains it, and it is stored."""
+    vit = tiny_vit(**BACKBONES[backbone])
+    model = ours(vit, "vera", rank=5)
+    (pair,) = (m for m in model.tuners["shared"].values() if isinstance(m, RandomPair))
+    before = {k: v.clone() for k, v in pair.state_dict().items()}
+    assert not list(pair.parameters())
+    assert {f"tuners.shared.vera_5_{DIM}_{DIM}.{n}" for n in "ab"} <= model.tuner_state_dict().keys()
+    pairs = dict.fromkeys("qv", (before["a"], before["b"]))
+    original = written.blockwise(lambda block, p, x: later.vera(block, p, x, pairs))
+    assert_same(model, images, lambda theta: original(vit, theta, images))
+    assert all(torch.equal(v, before[k]) for k, v in pair.state_dict().items())
 
 
 # MLAE

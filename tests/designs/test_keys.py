@@ -1,4 +1,4 @@
-"""Keys last: 42 of them as they were first given out, and what a tuner that gains an option does to them."""
+"""Keys last: 58 of them as they were first given out, and what a tuner that gains an option does to them."""
 
 import dataclasses
 import json
@@ -46,6 +46,22 @@ PRESET_KEYS = {
     "res-tuning-bypass": "119c4532a164",
     "scedit": "dea999701dfc",
     "mlae": "13566628e73d",
+    "repadapter": "ff5794cea84b",
+    "arc": "3e86015009f1",
+    "sas": "d6b8b8bc0b89",
+    "g-adapter": "4386cbb47e39",
+    "dora": "104f5e587609",
+    "rlrr": "2d3e79ec19c1",
+    "ia3": "048b3a5308db",
+    "vera": "4bfa32437aa1",
+    "oft": "d2f69a95c13b",
+    "kadaptation": "ae8857c102bc",
+    "compacter": "990bf289dfc3",
+    "consolidator": "e2117985cba4",
+    "hydra": "bf02d39d6876",
+    "adapterbias": "0194e453f289",
+    "aim": "bdc56a0ff7dd",
+    "e2vpt": "0ce4ad5f093e",
 }
 DESIGN_KEYS: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("golden_keys.json").read_text(encoding="utf-8")

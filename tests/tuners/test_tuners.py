@@ -15,16 +15,27 @@ from utuning_search.testing.cases import readings
 from utuning_search.tuners import (
     TUNERS,
     AdapterConfig,
+    ArcConfig,
     BiasConfig,
+    CompacterConfig,
     ConvConfig,
+    DoraConfig,
     ExpertsConfig,
     FactConfig,
+    GraphConfig,
+    GroupedConfig,
+    KroneckerConfig,
     LoraConfig,
     NormConfig,
+    OftConfig,
     PrefixConfig,
     PromptConfig,
+    RepAdapterConfig,
+    RescaleConfig,
+    SasConfig,
     ScaleShiftConfig,
     Tuner,
+    VeraConfig,
     tuner_class,
 )
 from utuning_search.tuners.registry import OURS
@@ -37,12 +48,23 @@ MERGEABLE = tuple(c for c in DISTINCT if c.claims.mergeable)
 ORDER = (*MERGEABLE, *(c for c in DISTINCT if not c.claims.mergeable))
 
 
+def merging(case: Case) -> tuple[object, ...]:
+    """All that what folds beside it depends on; what it folds to, its own contract measures."""
+    claims, p = case.claims, case.placement
+    reading = (claims.is_constant, claims.mixes_channels, claims.reads_weight, claims.changes_norm)
+    return p.operation, p.form, claims.starts_at_zero, reading
+
+
+# Of those that merge alike the first: LoRA for its experts, FacT and other changes of a weight that do not read it.
+BESIDE = tuple({merging(c): c for c in reversed(MERGEABLE)}.values())
+
+
 class OursContract(TunerContract):
-    """Beside each tuner stand all of ours that merge, each pair of them once."""
+    """Beside each tuner stands one of each sort of ours that merges, each pair of them once."""
 
     @classmethod
     def others(cls, case: Case) -> Sequence[Placement]:
-        return [other.placement for other in ORDER[: ORDER.index(case)] if other.claims.mergeable]
+        return [other.placement for other in BESIDE if ORDER.index(other) < ORDER.index(case)]
 
 
 class TestAdapter(OursContract):
@@ -51,6 +73,14 @@ class TestAdapter(OursContract):
 
 class TestConv(OursContract):
     tuner, corners = ConvConfig, CORNERS["conv"]
+
+
+class TestGraph(OursContract):
+    tuner, corners = GraphConfig, CORNERS["graph"]
+
+
+class TestCompacter(OursContract):
+    tuner, corners = CompacterConfig, CORNERS["compacter"]
 
 
 class TestLora(OursContract):
@@ -63,6 +93,30 @@ class TestExperts(OursContract):
 
 class TestFact(OursContract):
     tuner, corners = FactConfig, CORNERS["fact"]
+
+
+class TestKronecker(OursContract):
+    tuner, corners = KroneckerConfig, CORNERS["kronecker"]
+
+
+class TestGrouped(OursContract):
+    tuner, corners = GroupedConfig, CORNERS["grouped"]
+
+
+class TestVera(OursContract):
+    tuner, corners = VeraConfig, CORNERS["vera"]
+
+
+class TestDora(OursContract):
+    tuner, corners = DoraConfig, CORNERS["dora"]
+
+
+class TestRescale(OursContract):
+    tuner, corners = RescaleConfig, CORNERS["rescale"]
+
+
+class TestOft(OursContract):
+    tuner, corners = OftConfig, CORNERS["oft"]
 
 
 class TestPrefix(OursContract):
@@ -83,6 +137,18 @@ class TestBias(OursContract):
 
 class TestNorm(OursContract):
     tuner, corners = NormConfig, CORNERS["norm"]
+
+
+class TestRepAdapter(OursContract):
+    tuner, corners = RepAdapterConfig, CORNERS["repadapter"]
+
+
+class TestArc(OursContract):
+    tuner, corners = ArcConfig, CORNERS["arc"]
+
+
+class TestSas(OursContract):
+    tuner, corners = SasConfig, CORNERS["sas"]
 
 
 # The registry

@@ -14,6 +14,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from utuning_search.common.errors import BackboneError
 from utuning_search.tuners import BackboneShape, FrozenBlock, Operation
 
 
@@ -119,6 +120,12 @@ class BackboneBlock(FrozenBlock):
     @abstractmethod
     def linear(self, operation: Operation) -> LinearMap | None:
         """The last linear map of a linear operation, "attention" or "mlp"; None where there is none."""
+
+    def weight(self, operation: Operation) -> Tensor:
+        part = self.linear(operation)
+        if part is None:
+            raise BackboneError(f"the weight of '{operation}'", "the operation is one linear map", "another")
+        return part.weight()
 
     @abstractmethod
     def ends_in_linear(self, operation: Operation) -> bool:

@@ -6,11 +6,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from utuning_search.backbones.family import BackboneBlock
+from utuning_search.backbones.family import BackboneBlock, LinearMap
 from utuning_search.backbones.placed_tuner import PlacedTuner
 from utuning_search.backbones.tuned_block import TunedBlock
 from utuning_search.backbones.tuned_model import BLOCK, SHARED, TunedModel
-from utuning_search.designs.mergeability import FOLD_ORDER, unmerged
+from utuning_search.designs.mergeability import BEHIND_NORM, FOLD_ORDER, folds_behind, unmerged
 from utuning_search.designs.placement import Placement
 from utuning_search.tuners import NORM_OPERATIONS, InsideTuner, Operation, Tuner
 
@@ -20,26 +20,29 @@ def merge(model: TunedModel) -> TunedModel:
     """A copy of `model` with everything foldable folded into a copy of its backbone.
 
     LoRA, scale-shift and bias fold into linear operations (W + s M, or W + s M W in sequential form), norm tuners
-    and what stands at norm1 or norm2 into their LayerNorm; `designs/mergeability.py` says what stays.
+    and what stands at norm1 or norm2 into their LayerNorm, or into the linear maps behind it (W + s W M);
+    `designs/mergeability.py` says what stays.
     """
     merged = copy.deepcopy(model)
     shape = merged.adapter.shape
     for name in [n for n in merged.tuners if n.startswith(BLOCK)]:
         number = int(name.removeprefix(BLOCK))
-        block = merged.adapter.blocks[number - 1]
+        block, frozen = merged.adapter.blocks[number - 1], model.adapter.blocks[number - 1]
         tuned = cast(TunedBlock, merged.tuners[name])
         here = [p for p in merged.design.placements if number in p.block_numbers()]
         staying = unmerged(here, shape)
         folding = [p for p in here if p not in staying]
         for operation in FOLD_ORDER:
-            _fold_added(_take(tuned, folding, operation), block, operation)
+            _fold_added(_take(tuned, folding, operation), block, frozen, operation)
         # What is inside a norm comes before what stands at its output.
         for inside in [cast(Operation, o) for o in tuned.inside]:
             for tuner in _take(tuned, folding, inside, inside=True):
                 if not cast(InsideTuner, tuner).fold(block, inside):
                     raise TypeError(f"{type(tuner).__name__} is said to be mergeable and does not fold")
         for operation in NORM_OPERATIONS:
-            _fold_norm(_take(tuned, folding, operation), block, operation)
+            behind = folds_behind(p for p in folding if p.operation == operation)
+            fold = _fold_behind_norm if behind else _fold_norm
+            fold(_take(tuned, folding, operation), block, operation)
         if not len(tuned.inside) and not len(tuned.added):
             del merged.tuners[name]
     _drop_unshared(merged)
@@ -81,7 +84,7 @@ def _fold_norm(placed: list[nn.Module], block: BackboneBlock, operation: Operati
     norm = cast(nn.LayerNorm, block.norm(operation))
     weight, bias = norm.weight.clone(), norm.bias.clone()
     for _, scale, matrix, constant in (term for tuner in placed for term in _terms(tuner)):
-        if matrix is not None:  # a diagonal: scale-shift is the only tuner here that has one
+        if matrix is not None:  # a diagonal
             gamma = scale * matrix.diagonal()
             weight += gamma * norm.weight
             bias += gamma * norm.bias
@@ -90,20 +93,51 @@ def _fold_norm(placed: list[nn.Module], block: BackboneBlock, operation: Operati
     norm.weight, norm.bias = (nn.Parameter(t, requires_grad=False) for t in (weight, bias))
 
 
-def _fold_added(placed: list[nn.Module], block: BackboneBlock, operation: Operation) -> None:
-    """Fold what is added to an operation's output into the linear map that it ends in."""
-    if not placed:
-        return
+def _fold_behind_norm(placed: list[nn.Module], block: BackboneBlock, operation: Operation) -> None:
+    """Fold what mixes the channels of a norm's output h into the maps that read it: W (h + s (M h + c)) + b."""
+    terms = [term for tuner in placed for term in _terms(tuner)]
+    for name in BEHIND_NORM[operation] if terms else ():
+        linear = _linear(block, name)
+        own, own_bias = linear.weight(), linear.bias()
+        weight, bias = own.clone(), torch.zeros_like(own[:, 0]) if own_bias is None else own_bias.clone()
+        for _, scale, matrix, constant in terms:
+            if matrix is not None:
+                weight += own @ _scaled(scale, matrix)
+            if constant is not None:
+                bias += own @ (scale * constant)
+        linear.assign(weight, bias)
+
+
+def _linear(block: BackboneBlock, operation: Operation) -> LinearMap:
     linear = block.linear(operation)
     if linear is None:
         raise TypeError(f"'{operation}' is said to end in a linear map and has none")
+    return linear
+
+
+def _scaled(scale: Tensor | float, matrix: Tensor) -> Tensor:
+    """Rows are outputs, so a channel-wise scale of (out_dim,) multiplies them."""
+    return scale.view(-1, 1) * matrix if isinstance(scale, Tensor) else scale * matrix
+
+
+def _fold_added(placed: list[nn.Module], block: BackboneBlock, frozen: BackboneBlock, operation: Operation) -> None:
+    """Fold what is added to an operation's output into the linear map that it ends in.
+
+    Args:
+        placed: What is added there.
+        block: Of the merged model.
+        frozen: The same block, to which nothing was folded.
+        operation: Which one.
+    """
+    if not placed:
+        return
+    linear = _linear(block, operation)
     weight, own_bias = linear.weight(), linear.bias()
     bias = torch.zeros_like(weight[:, 0]) if own_bias is None else own_bias
     new_weight, new_bias = weight.clone(), bias.clone()
-    for form, scale, matrix, constant in (term for tuner in placed for term in _terms(tuner)):
+    for form, scale, matrix, constant in (term for tuner in placed for term in _terms(tuner, frozen.weight(operation))):
         if matrix is not None:
-            # Rows are outputs, so a channel-wise scale of (out_dim,) multiplies them.
-            scaled = scale.view(-1, 1) * matrix if isinstance(scale, Tensor) else scale * matrix
+            scaled = _scaled(scale, matrix)
             new_weight += scaled if form == "parallel" else scaled @ weight
             if form == "sequential":
                 new_bias += scaled @ bias
@@ -115,12 +149,13 @@ def _fold_added(placed: list[nn.Module], block: BackboneBlock, operation: Operat
 Term = tuple[str, Tensor | float, Tensor | None, Tensor | None]
 
 
-def _terms(module: nn.Module) -> list[Term]:
-    """(form, scale, M, c) of each tuner of a placement that folds."""
+def _terms(module: nn.Module, weight: Tensor | None = None) -> list[Term]:
+    """(form, scale, M, c) of each tuner of a placement that folds, of which some read the frozen `weight`."""
     placed, terms = cast(PlacedTuner, module), []
     for form, tuner in (("parallel", placed.parallel), ("sequential", placed.sequential)):
         if tuner is not None:
-            affine = cast(Tuner, tuner).affine()
+            reads = weight is not None and cast(Tuner, tuner).reads_weight
+            affine = cast(Tuner, tuner).affine(weight) if reads else cast(Tuner, tuner).affine()
             if affine is None:
                 raise TypeError(f"{type(tuner).__name__} is said to be mergeable and is not affine")
             terms.append((form, placed.scale(form), *affine))

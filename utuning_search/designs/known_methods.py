@@ -9,25 +9,37 @@ from utuning_search.common.errors import InputError, nearest
 from utuning_search.designs.placement import Placement
 from utuning_search.tuners import (
     AdapterConfig,
+    ArcConfig,
     BiasConfig,
+    CompacterConfig,
     ConvConfig,
+    DoraConfig,
     ExpertsConfig,
     FactConfig,
+    GraphConfig,
+    GroupedConfig,
+    KroneckerConfig,
     LoraConfig,
     NormConfig,
+    OftConfig,
     Operation,
     PrefixConfig,
     PromptConfig,
     Reference,
+    RepAdapterConfig,
+    RescaleConfig,
+    SasConfig,
     Scale,
     ScaleShiftConfig,
     TunerConfig,
+    VeraConfig,
 )
 from utuning_search.tuners import references as papers
 
 Placements = tuple[Placement, ...]
 LINEAR: tuple[Operation, ...] = ("qkv", "proj", "fc1", "fc2")
 NORMS: tuple[Operation, ...] = ("norm1", "norm2")
+PARTS: tuple[Operation, ...] = ("q", "k", "v", "proj", "fc1", "fc2")
 
 
 @dataclass(frozen=True)
@@ -179,6 +191,74 @@ def _mlae(rank: int = 8, dropout: float = 0.5) -> Placements:
     return tuple(Placement(at, ExpertsConfig(rank, dropout), "parallel") for at in ("qkv", "proj"))
 
 
+def _sas(rank: int = 4, embedding: int = 4) -> Placements:
+    return tuple(Placement(at, SasConfig(rank, embedding)) for at in NORMS)
+
+
+def _g_adapter(rank: int = 10, graph: str = "grid4", joined: bool = False) -> Placements:
+    return (Placement("mlp", GraphConfig(rank, graph, joined), "sequential"),)
+
+
+def _dora(rank: int = 8) -> Placements:
+    return tuple(Placement(at, DoraConfig(rank)) for at in _parts("q", "k", "v", "fc1", "fc2"))
+
+
+def _rlrr() -> Placements:
+    scales = tuple(Placement(at, RescaleConfig("both")) for at in PARTS)
+    shifts = tuple(Placement(at, BiasConfig()) for at in PARTS if at != "k")
+    return (*scales, *shifts, *(Placement(at, ScaleShiftConfig()) for at in NORMS))
+
+
+def _ia3() -> Placements:
+    outputs = tuple(Placement(at, ScaleShiftConfig(shift=False)) for at in _parts("k", "v"))
+    return (*outputs, Placement("fc2", RescaleConfig("inputs")))
+
+
+def _oft(parts: int = 96) -> Placements:
+    return tuple(Placement(at, OftConfig(parts)) for at in _parts("q", "k", "v", "proj"))
+
+
+def _vera(rank: int = 256) -> Placements:
+    return tuple(Placement(at, VeraConfig(rank)) for at in _parts("q", "v"))
+
+
+def _kadaptation(rank: int = 1, terms: int = 32) -> Placements:
+    return tuple(Placement(at, KroneckerConfig(rank, terms)) for at in _parts("q", "v"))
+
+
+def _compacter(rank: int = 24, terms: int = 4) -> Placements:
+    return tuple(Placement(at, CompacterConfig(rank, terms), "sequential") for at in _sublayers())
+
+
+def _consolidator(groups: int = 384) -> Placements:
+    return tuple(Placement(at, tuner) for at in LINEAR for tuner in (GroupedConfig(groups), BiasConfig()))
+
+
+def _repadapter(rank: int = 8, groups: int = 2, scale: Scale = 1.0) -> Placements:
+    return tuple(Placement(at, RepAdapterConfig(rank, groups), "sequential", scale) for at in NORMS)
+
+
+def _arc(rank: int = 50) -> Placements:
+    return tuple(Placement(at, ArcConfig(rank)) for at in NORMS)
+
+
+def _hydra(rank: int = 2) -> Placements:
+    return tuple(Placement(at, LoraConfig(rank), "mixed") for at in _parts("proj", "fc2"))
+
+
+def _adapter_bias() -> Placements:
+    return (Placement("fc2", LoraConfig(1), "sequential"),)
+
+
+def _aim(rank: int = 192, scale: Scale = 0.5) -> Placements:
+    spatial = Placement("attention", AdapterConfig(rank), "sequential")
+    return (spatial, Placement("ffn", AdapterConfig(rank), "parallel", scale))
+
+
+def _e2vpt(length: int = 10, rows: int = 5) -> Placements:
+    return (*_vpt_deep(length), *_prefix(rows))
+
+
 def _sublayers() -> tuple[Operation, ...]:
     return ("attention", "mlp")
 
@@ -238,5 +318,45 @@ PRESETS: tuple[Preset, ...] = (
     Preset("res-tuning", "Res-Tuning", (papers.RES_TUNING,), _dual, "its dual adapters are U-Tuning's dual"),
     Preset("res-tuning-bypass", "Res-Tuning-Bypass", (papers.RES_TUNING,), _bypass),
     Preset("scedit", "SCEdit's tuner", (papers.SCEDIT,), _scedit, "on the residual of a ViT, which has no long skips"),
+    Preset("repadapter", "RepAdapter", (papers.REPADAPTER,), _repadapter, "no dropout; the paper tunes its scale"),
+    Preset("arc", "ARC", (papers.ARC,), _arc, "no dropout"),
+    Preset(
+        "sas",
+        "SaS",
+        (papers.SAS,),
+        _sas,
+        "the hypernetwork is one linear map, which with its sizes is our reading; less than .05% of ViT-B's parameters",
+    ),
+    Preset(
+        "g-adapter",
+        "G-Adapter",
+        (papers.G_ADAPTER,),
+        _g_adapter,
+        "that an image's graph is its patch grid is our reading; after the MLP, without LayerNorms of its own",
+    ),
+    Preset("dora", "DoRA", (papers.DORA, papers.LORA), _dora, "at q, k, v and both maps of the MLP; alpha = rank"),
+    Preset(
+        "rlrr",
+        "RLRR",
+        (papers.RLRR,),
+        _rlrr,
+        "inside the blocks; no shift of keys, which softmax does not see; starts at the backbone",
+    ),
+    Preset("ia3", "(IA)³", (papers.IA3,), _ia3),
+    Preset("vera", "VeRA (q, v)", (papers.VERA,), _vera, short="VeRA"),
+    Preset("oft", "OFT", (papers.OFT,), _oft, "rotations of 8 outputs each on ViT-B, at the maps of attention"),
+    Preset("kadaptation", "KAdaptation", (papers.KADAPTATION,), _kadaptation, "at q and v; alpha = 1"),
+    Preset("compacter", "Compacter", (papers.COMPACTER, papers.ADAPTER), _compacter, ZERO_INIT),
+    Preset(
+        "consolidator",
+        "Consolidator",
+        (papers.CONSOLIDATOR,),
+        _consolidator,
+        "starts at zero; the change itself is not dropped while training",
+    ),
+    Preset("hydra", "Hydra", (papers.HYDRA, papers.LORA), _hydra, "without biases of its own"),
+    Preset("adapterbias", "AdapterBias", (papers.ADAPTER_BIAS,), _adapter_bias, "a token's weight has no bias"),
+    Preset("aim", "AIM", (papers.AIM, papers.ADAPTER), _aim, f"{ZERO_INIT}; an image has no temporal adapter"),
+    Preset("e2vpt", "E²VPT", (papers.E2VPT, papers.VPT), _e2vpt, "no prompt is pruned; keys and values of their own"),
     Preset("mlae", "MLAE", (papers.MLAE, papers.LORA), _mlae, "rank and dropout are ours; no learned coefficients"),
 )

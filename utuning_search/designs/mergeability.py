@@ -1,7 +1,7 @@
 """Which placements of a block fold into its frozen weights: what `merge` does, known from design and shape alone.
 
-LoRA, scale-shift and bias fold into linear operations, norm tuners and what stands at norm1 or norm2 into their
-LayerNorm, all others stay.
+Affine tuners such as LoRA, scale-shift and bias fold into linear operations, norm tuners and what stands at norm1 or
+norm2 into their LayerNorm, or into the linear maps that read it where channels are mixed; all others stay.
 """
 
 from collections.abc import Iterable
@@ -17,6 +17,9 @@ BORROWED: tuple[Operation, ...] = ("norm1", "qkv", *QKV_PARTS, "proj", "attentio
 # What comes after the last linear map of an operation.
 AFTER_LAST: dict[Operation, tuple[Operation, ...]] = {"attention": ("proj", "mhsa"), "mlp": ("fc2", "ffn")}
 AROUND_NORM: dict[Operation, Operation] = {"norm1": "attention", "norm2": "mlp"}
+# The linear maps that read a norm's output, and whatever else reads it at its own operation.
+BEHIND_NORM: dict[Operation, tuple[Operation, ...]] = {"norm1": QKV_PARTS, "norm2": ("fc1",)}
+READING_NORM: dict[Operation, tuple[Operation, ...]] = {"norm1": ("qkv", *QKV_PARTS, "mhsa"), "norm2": ("fc1", "ffn")}
 
 
 def unmerged(placements: Iterable[Placement], shape: BackboneShape) -> tuple[Placement, ...]:
@@ -35,9 +38,15 @@ def unmerged(placements: Iterable[Placement], shape: BackboneShape) -> tuple[Pla
     # What is inside a norm comes before what stands at its output.
     rest = [p for p in rest if p.form != "inside" or not p.tuner.mergeable or p.operation in kept]
     for operation in NORM_OPERATIONS:
-        if operation not in kept and _folds_into_norm(rest, operation, shape):
+        folds = _folds_behind_norm if folds_behind(_added(rest, operation)) else _folds_into_norm
+        if operation not in kept and folds(rest, operation, shape):
             rest = [p for p in rest if p.operation != operation]
     return tuple(rest)
+
+
+def folds_behind(added: Iterable[Placement]) -> bool:
+    """Whether what stands at a norm folds, if at all, into the linear maps that read the norm."""
+    return any(p.tuner.mixes_channels for p in added)
 
 
 def staying(design: Design, shape: BackboneShape) -> tuple[Placement, ...]:
@@ -55,6 +64,8 @@ def _folded_into_linear(rest: list[Placement], operation: Operation, shape: Back
     foldable = [p for p in added if _is_affine(p)]
     if any(p.form in ("sequential", "mixed") and p not in foldable for p in added):
         return []
+    if operation == "qkv" and any(p.tuner.reads_weight for part in QKV_PARTS for p in _added(rest, part)):
+        return []  # they may stay, and would then see another weight
     if operation in QKV_PARTS and _added(rest, "qkv"):  # what reads the whole map's output would see the change
         return []
     if operation in AFTER_LAST and (shape.scaled_ends or any(_added(rest, o) for o in AFTER_LAST[operation])):
@@ -67,6 +78,14 @@ def _folds_into_norm(rest: list[Placement], operation: Operation, shape: Backbon
     inside = [p for p in rest if p.form == "inside" and p.operation == AROUND_NORM[operation]]
     changed = any(p.tuner.changes_norm for p in inside)
     return shape.plain_norms and not changed and all(_is_affine(p) for p in _added(rest, operation))
+
+
+def _folds_behind_norm(rest: list[Placement], operation: Operation, shape: BackboneShape) -> bool:
+    """Whether all that stands at a norm's output folds into the linear maps that read it, and nothing else does."""
+    if operation == "norm1" and shape.gated_attention:
+        return False
+    reading = [p for o in READING_NORM[operation] for p in _added(rest, o) if p.form in ("parallel", "mixed")]
+    return not reading and all(_is_affine(p) for p in _added(rest, operation))
 
 
 def _added(rest: list[Placement], operation: Operation) -> list[Placement]:

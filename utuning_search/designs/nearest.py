@@ -17,7 +17,7 @@ ALONE = 6  # a placement without a counterpart
 OTHER_KIND = 2 * ALONE  # so that both are rather alone
 READING, OPERATION, FORM, SCALE, BLOCKS, OPTION = 4, 3, 3, 1, 1, 1
 NEW = 0.55  # share of the cost of having nothing in common at which a design is called new
-SIZES = ("rank", "length")
+SIZES = ("rank", "length", "terms", "groups", "parts", "embedding")
 NAMED = (*SIZES, "reading", "depthwise")  # options that sizes and labels tell
 
 

@@ -81,6 +81,16 @@ PAPER_SIZES: tuple[PrintedSize, ...] = (
     PrintedSize("res-tuning-bypass", ".46", CIFAR, RES_TUNING),
     PrintedSize("lora", ".29", NO_HEAD, "NOAH 2206.04673"),
     PrintedSize("convpass", ".33", NO_HEAD, "Convpass 2207.07039"),
+    PrintedSize("vera", ".0246", NO_HEAD, "VeRA 2310.11454"),
+    PrintedSize("repadapter", ".22", NO_HEAD, "RepAdapter 2302.08106", remark="18,624 biases are not counted"),
+    PrintedSize("arc", ".13", VTAB, "ARC 2310.06234"),
+    PrintedSize(
+        "rlrr",
+        ".33",
+        VTAB,
+        "RLRR 2403.19067",
+        remark="with 9,216 shifts of keys and the ends of the backbone it is .33",
+    ),
     PrintedSize("adapter-plus", ".20", VTAB, "Adapter+ 2406.06820"),
     PrintedSize("adapter-plus", ".07", VTAB, "Adapter+ 2406.06820", {"rank": 1}),
 )

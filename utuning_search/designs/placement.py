@@ -121,7 +121,8 @@ class Placement:
         in_dim, out_dim = shape.widths(self.operation)
         first = out_dim if self.form == "sequential" else in_dim
         inputs = (in_dim, out_dim) if self.form in ("mixed", "bypass") else (first,)
-        return tuple(Site(width, out_dim, shape.num_heads, shape.head_dim, shape.grid) for width in inputs)
+        heads = shape.num_heads, shape.head_dim
+        return tuple(Site(width, out_dim, *heads, shape.grid, self.operation) for width in inputs)
 
     def num_parameters(self, shape: BackboneShape) -> int:
         """Closed-form number of trainable parameters over all its blocks, without what is shared with others."""

@@ -17,7 +17,18 @@ FASTEST, SLOWEST = 3.2, 0.25
 PROBE = 2.0  # of a linear probe
 LEVEL, POWER = 5.0, 0.45  # a rate at no effective rank, and the power that it falls with
 # Effective ranks of tuners that have none: what is multiplied moves an operation farther than what is added.
-EFFECTIVE = {"scale_shift": 4.0, "norm": 1.5, "bias": 0.1}
+# Those after the bias are guessed from what they are like, not fitted.
+EFFECTIVE = {
+    "scale_shift": 4.0,
+    "norm": 1.5,
+    "bias": 0.1,
+    "rescale": 4.0,
+    "oft": 4.0,
+    "vera": 4.0,
+    "grouped": 4.0,
+    "kronecker": 4.0,
+    "arc": 4.0,
+}
 WILD = {"experts": 2.0}  # by how much an effective rank is larger than the rank
 
 
@@ -36,5 +47,5 @@ def rate_factor(design: Design, depth: int) -> float:
 
 def _effective(placement: Placement) -> float:
     kind = placement.tuner.kind
-    rank = float(placement.tuner.options().get("rank", EFFECTIVE.get(kind, 0.0))) * WILD.get(kind, 1.0)
+    rank = EFFECTIVE.get(kind, float(placement.tuner.options().get("rank", 0.0))) * WILD.get(kind, 1.0)
     return rank * abs(placement.scale) if isinstance(placement.scale, float) else rank

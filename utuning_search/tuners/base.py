@@ -117,6 +117,18 @@ class TunerConfig(ABC):
         return False
 
     @property
+    def mixes_channels(self) -> bool:
+        """Whether its M (see `Tuner.affine`) is a full matrix where it is legal at a norm: it then folds into the
+        linear maps that read the norm, not into the norm's weight."""
+        return False
+
+    @property
+    def reads_weight(self) -> bool:
+        """Whether it computes with the frozen weight of its linear operation, which then must not change; see
+        `Tuner.affine`."""
+        return False
+
+    @property
     def extra_keys(self) -> int:
         """Keys and values that join the softmax; see `InsideTuner.extra_keys_values`."""
         return 0
@@ -199,9 +211,11 @@ class Tuner(nn.Module, ABC):
 
     Attributes:
         shares: Name of the module that it needs by `connect`; see `TunerConfig.shared_name`.
+        reads_weight: As the config claims.
     """
 
     shares: str | None = None
+    reads_weight: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
@@ -216,11 +230,15 @@ class Tuner(nn.Module, ABC):
         """Take the module of `TunerConfig.build_shared`, which stays registered where it is."""
         raise TypeError(f"{type(self).__name__} shares nothing with {type(shared).__name__}")
 
-    def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
+    def affine(self, weight: Tensor | None = None) -> tuple[Tensor | None, Tensor | None] | None:
         """(M, c) with U(x) = x Mᵀ + c, M of (out_dim, in_dim), c of (out_dim,); None if U is not affine.
 
-        Where the tuner is legal at a norm, M is diagonal: a norm's weight is.
+        Where the tuner is legal at a norm, M is diagonal, as a norm's weight is, unless it `mixes_channels`.
+
+        Args:
+            weight: The frozen weight (out_dim, in_dim) of its operation, given to what claims to read it.
         """
+        del weight
         return None
 
 

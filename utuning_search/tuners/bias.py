@@ -75,5 +75,6 @@ class Bias(Tuner):
         del block
         return self.bias.expand(*x.shape[:-1], -1)
 
-    def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
+    def affine(self, weight: Tensor | None = None) -> tuple[Tensor | None, Tensor | None] | None:
+        del weight
         return None, self.bias

@@ -93,7 +93,8 @@ class Fact(Tuner):
         h = F.linear(h, self.core).unflatten(-1, (-1, self.factors.v.shape[1]))
         return F.linear(h, self.factors.v).flatten(-2)
 
-    def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
+    def affine(self, weight: Tensor | None = None) -> tuple[Tensor | None, Tensor | None] | None:
+        del weight
         u, v = self.factors.u, self.factors.v
         rows, columns = (n // u.shape[0] for n in self.core.shape)
         left = torch.kron(torch.eye(rows, dtype=v.dtype, device=v.device), v)

@@ -37,6 +37,10 @@ class FrozenBlock(ABC):
         """The frozen output projection, without its bias: (batch, tokens, heads * head_dim) to (batch, tokens, dim)."""
 
     @abstractmethod
+    def weight(self, operation: Operation) -> Tensor:
+        """The frozen weight (output width, input width) of a linear operation."""
+
+    @abstractmethod
     def norm(self, operation: Operation) -> nn.Module:
         """The norm that stands before "attention" or "mlp", also named "norm1" and "norm2"."""
 

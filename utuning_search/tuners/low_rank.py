@@ -72,7 +72,8 @@ class Pair(Tuner):
         self.a = drawn(config.rank, site.in_dim)
         self.b = zeros(site.out_dim, config.rank)
 
-    def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
+    def affine(self, weight: Tensor | None = None) -> tuple[Tensor | None, Tensor | None] | None:
+        del weight
         return self.b @ self.a, None
 
 

@@ -189,3 +189,135 @@ AUTOPEFT = Reference(
     "2301.12132",
     "TACL",
 )
+SAS = Reference(
+    "nguyen2025sas",
+    "Optimizing Specific and Shared Parameters for Efficient Parameter Tuning",
+    "Nguyen, Van-Anh and Do, Thanh-Toan and Harandi, Mehrtash and Phung, Dinh and Le, Trung",
+    2025,
+    "2504.03450",
+)
+G_ADAPTER = Reference(
+    "gui2024gadapter",
+    "G-Adapter: Towards Structure-Aware Parameter-Efficient Transfer Learning for Graph Transformer Networks",
+    "Gui, Anchun and Ye, Jinqiang and Xiao, Han",
+    2024,
+    "2305.10329",
+    "AAAI",
+)
+SURVEY = Reference(
+    "xin2024survey",
+    "Parameter-Efficient Fine-Tuning for Pre-Trained Vision Models: A Survey",
+    "Xin, Yi and Luo, Siqi and Zhou, Haodi and Du, Junlong and others",
+    2024,
+    "2402.02242",
+)
+DORA = Reference(
+    "liu2024dora",
+    "DoRA: Weight-Decomposed Low-Rank Adaptation",
+    "Liu, Shih-Yang and Wang, Chien-Yi and Yin, Hongxu and Molchanov, Pavlo and others",
+    2024,
+    "2402.09353",
+    "ICML",
+)
+RLRR = Reference(
+    "dong2024rlrr",
+    "Low-Rank Rescaled Vision Transformer Fine-Tuning: A Residual Design Approach",
+    "Dong, Wei and Zhang, Xing and Chen, Bihui and Yan, Dawei and others",
+    2024,
+    "2403.19067",
+    "CVPR",
+)
+IA3 = Reference(
+    "liu2022ia3",
+    "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
+    "Liu, Haokun and Tam, Derek and Muqeeth, Mohammed and Mohta, Jay and others",
+    2022,
+    "2205.05638",
+    "NeurIPS",
+)
+OFT = Reference(
+    "qiu2023oft",
+    "Controlling Text-to-Image Diffusion by Orthogonal Finetuning",
+    "Qiu, Zeju and Liu, Weiyang and Feng, Haiwen and Xue, Yuxuan and others",
+    2023,
+    "2306.07280",
+    "NeurIPS",
+)
+VERA = Reference(
+    "kopiczko2024vera",
+    "VeRA: Vector-based Random Matrix Adaptation",
+    "Kopiczko, Dawid J. and Blankevoort, Tijmen and Asano, Yuki M.",
+    2024,
+    "2310.11454",
+    "ICLR",
+)
+KADAPTATION = Reference(
+    "he2023kadaptation",
+    "Parameter-Efficient Model Adaptation for Vision Transformers",
+    "He, Xuehai and Li, Chunyuan and Zhang, Pengchuan and Yang, Jianwei and Wang, Xin Eric",
+    2023,
+    "2203.16329",
+    "AAAI",
+)
+COMPACTER = Reference(
+    "mahabadi2021compacter",
+    "Compacter: Efficient Low-Rank Hypercomplex Adapter Layers",
+    "Karimi Mahabadi, Rabeeh and Henderson, James and Ruder, Sebastian",
+    2021,
+    "2106.04647",
+    "NeurIPS",
+)
+CONSOLIDATOR = Reference(
+    "hao2023consolidator",
+    "Consolidator: Mergeable Adapter with Grouped Connections for Visual Adaptation",
+    "Hao, Tianxiang and Chen, Hui and Guo, Yuchen and Ding, Guiguang",
+    2023,
+    "2305.00603",
+    "ICLR",
+)
+REPADAPTER = Reference(
+    "luo2023repadapter",
+    "Towards Efficient Visual Adaption via Structural Re-parameterization",
+    "Luo, Gen and Huang, Minglang and Zhou, Yiyi and Sun, Xiaoshuai and others",
+    2023,
+    "2302.08106",
+)
+ARC = Reference(
+    "dong2023arc",
+    "Efficient Adaptation of Large Vision Transformer via Adapter Re-Composing",
+    "Dong, Wei and Yan, Dawei and Lin, Zhijun and Wang, Peng",
+    2023,
+    "2310.06234",
+    "NeurIPS",
+)
+HYDRA = Reference(
+    "kim2023hydra",
+    "Hydra: Multi-head Low-rank Adaptation for Parameter Efficient Fine-tuning",
+    "Kim, Sanghyeon and Yang, Hyunmo and Kim, Younghyun and Hong, Youngjoon and Park, Eunbyung",
+    2023,
+    "2309.06922",
+)
+AIM = Reference(
+    "yang2023aim",
+    "AIM: Adapting Image Models for Efficient Video Action Recognition",
+    "Yang, Taojiannan and Zhu, Yi and Xie, Yusheng and Zhang, Aston and Chen, Chen and Li, Mu",
+    2023,
+    "2302.03024",
+    "ICLR",
+)
+E2VPT = Reference(
+    "han2023e2vpt",
+    "E^2VPT: An Effective and Efficient Approach for Visual Prompt Tuning",
+    "Han, Cheng and Wang, Qifan and Cui, Yiming and Cao, Zhiwen and others",
+    2023,
+    "2307.13770",
+    "ICCV",
+)
+ADAPTER_BIAS = Reference(
+    "fu2022adapterbias",
+    "AdapterBias: Parameter-efficient Token-dependent Representation Shift for Adapters in NLP Tasks",
+    "Fu, Chin-Lun and Chen, Zih-Ching and Lee, Yun-Ru and Lee, Hung-yi",
+    2022,
+    "2205.00305",
+    "NAACL",
+)

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from utuning_search.common.errors import InputError
 from utuning_search.tuners.base import (
     LINEAR_OPERATIONS,
     NORM_OPERATIONS,
@@ -17,17 +18,27 @@ from utuning_search.tuners.base import (
     zeros,
 )
 from utuning_search.tuners.frozen_block import FrozenBlock
-from utuning_search.tuners.references import SSF, Reference
+from utuning_search.tuners.references import IA3, SSF, Reference
 from utuning_search.tuners.sites import Site
 
 
 @dataclass(frozen=True)
 class ScaleShiftConfig(TunerConfig):
-    """No options. SSF's own scale is 1 + γ, which starts at one."""
+    """Attributes: shift, whether there is a β. SSF's own scale is 1 + γ, which starts at one; (IA)³ has no β."""
+
+    shift: bool = True
 
     kind: ClassVar[str] = "scale_shift"
     summary: ClassVar[str] = "γ ⊙ OP(x) + β, both start at zero; merges into the linear operation before it"
     references: ClassVar[tuple[Reference, ...]] = (SSF,)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shift, bool):
+            raise InputError(f"tuner '{self.kind}'", "shift is true or false", repr(self.shift))
+
+    def cited(self, form: Form) -> tuple[Reference, ...]:
+        del form
+        return (SSF,) if self.shift else (IA3,)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -51,30 +62,32 @@ class ScaleShiftConfig(TunerConfig):
 
     @property
     def label(self) -> str:
-        return "scale-shift"
+        return "scale-shift" if self.shift else "scaling"
 
     def num_parameters(self, site: Site) -> int:
-        return 2 * site.out_dim
+        return (1 + self.shift) * site.out_dim
 
     def num_flops(self, site: Site, tokens: int) -> int:
         del site, tokens
         return 0  # elementwise
 
     def build(self, site: Site) -> nn.Module:
-        return ScaleShift(site)
+        return ScaleShift(self, site)
 
 
 class ScaleShift(Tuner):
     """The module of ScaleShiftConfig; gamma and beta are (out_dim,)."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, config: ScaleShiftConfig, site: Site) -> None:
         super().__init__()
         self.gamma = zeros(site.out_dim)
-        self.beta = zeros(site.out_dim)
+        self.beta = zeros(site.out_dim) if config.shift else None
 
     def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
-        return self.gamma * x + self.beta
+        scaled = self.gamma * x
+        return scaled if self.beta is None else scaled + self.beta
 
-    def affine(self) -> tuple[Tensor | None, Tensor | None] | None:
+    def affine(self, weight: Tensor | None = None) -> tuple[Tensor | None, Tensor | None] | None:
+        del weight
         return torch.diag(self.gamma), self.beta

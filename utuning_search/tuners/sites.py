@@ -65,8 +65,8 @@ class BackboneShape:
 class Site:
     """Where one tuner module works: it maps (batch, tokens, in_dim) to (batch, tokens, out_dim).
 
-    The last grid[0] * grid[1] tokens are an image's patches, row by row; class, register and prompt tokens come
-    before them.
+    `operation` is where in a block, for tuners to which it matters. The last grid[0] * grid[1] tokens are an image's
+    patches, row by row; class, register and prompt tokens come before them.
     """
 
     in_dim: int
@@ -74,3 +74,4 @@ class Site:
     num_heads: int
     head_dim: int
     grid: tuple[int, int] = (0, 0)
+    operation: Operation | None = None

@@ -18,8 +18,8 @@ from .walking import DEPTH, RATE, one_slot
 
 SPACES = tuple(bundled("space"))
 KINDS = {"size", "rate", "blocks", "form", "scale", "operation", "option", "tuner", "add", "drop"}
-SIZES = ("rank", "length")
-OPTIONS = ("activation", "depthwise", "dropout")
+SIZES = ("rank", "length", "terms", "groups", "parts", "embedding")
+OPTIONS = ("activation", "depthwise", "dropout", "graph", "joined", "shift", "sides")
 STEPS = 24  # a space
 
 

@@ -39,14 +39,30 @@ RATE = 0.005
 SORTS: dict[str, list[dict[str, Any]]] = {
     "adapter": [{"rank": r, "activation": a} for r in (1, 64) for a in ("gelu", "relu")],
     "conv": [{"rank": r, "depthwise": d} for r in (1, 64) for d in (False, True)],
+    "graph": [
+        {"rank": r, "graph": g, "joined": j}
+        for r in (1, 64)
+        for g in ("grid4", "grid8", "nearest")
+        for j in (False, True)
+    ],
+    "compacter": [{"rank": r, "terms": t} for r in (1, 64) for t in (1, 8)],
     "lora": [{"rank": 1}, {"rank": 64}],
     "experts": [{"rank": r, "dropout": d} for r in (1, 64) for d in (0.2, 0.5)],
     "fact": [{"rank": 1}, {"rank": 64}],
+    "kronecker": [{"rank": r, "terms": t} for r in (1, 256) for t in (4, 32)],
+    "grouped": [{"groups": 4}, {"groups": 512}],
+    "vera": [{"rank": 1}, {"rank": 256}],
+    "dora": [{"rank": 1}, {"rank": 256}],
+    "rescale": [{"sides": "both"}, {"sides": "inputs"}],
+    "oft": [{"parts": 2}, {"parts": 256}],
     "prefix": [{"length": n, "reading": r} for n in (1, 32) for r in ("exact", "parallel", "gated")],
     "prompt": [{"length": n, "reading": r} for n in (1, 32) for r in ("deep", "shallow", "parallel")],
-    "scale_shift": [{}],
+    "scale_shift": [{"shift": True}, {"shift": False}],
     "bias": [{}],
     "norm": [{}],
+    "repadapter": [{"rank": r, "groups": g} for r in (1, 64) for g in (1, 4)],
+    "arc": [{"rank": 1}, {"rank": 64}],
+    "sas": [{"rank": r, "embedding": e} for r in (1, 64) for e in (1, 8)],
 }
 SCALES: tuple[Scale, ...] = ("none", "scalar", "channel", "gate", 0.1, 4.0)
 LEFT_OUT: frozenset[tuple[str, Operation, Form]] = frozenset()  # of kinds, operations and forms: nothing

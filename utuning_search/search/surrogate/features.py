@@ -43,8 +43,19 @@ LABELS = (
     "lora",
     "experts",
     "fact",
+    "structured",
+    "weight",
+    "at a norm",
     "other",
 )
+# Kinds with much in common have a label together, for few trials tell little about each of two dozen kinds.
+LABEL_OF = {
+    "graph": "conv",
+    "compacter": "adapter",
+    **dict.fromkeys(("kronecker", "grouped", "vera"), "structured"),
+    **dict.fromkeys(("dora", "rescale", "oft"), "weight"),
+    **dict.fromkeys(("repadapter", "arc", "sas"), "at a norm"),
+}
 FORMS = ("parallel", "sequential", "mixed", "inside", "bypass")
 SCALES = ("none", "scalar", "channel", "gate", "small", "large")
 PARTS = 3  # of the depth
@@ -135,7 +146,8 @@ def _place(placement: Placement) -> str:
 
 def _label(placement: Placement) -> str:
     reading = placement.tuner.options().get("reading")
-    label = placement.tuner.kind if reading is None else f"{placement.tuner.kind} {reading}"
+    kind = placement.tuner.kind
+    label = LABEL_OF.get(kind, kind) if reading is None else f"{kind} {reading}"
     return label if label in LABELS else "other"
 
 

@@ -1,0 +1,75 @@
+"""Orthogonal fine-tuning (OFT): W' = R W, R a block-diagonal rotation by Cayley's transform of skew matrices."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from utuning_search.tuners.base import Site, check_count, zeros
+from utuning_search.tuners.references import OFT, Reference
+from utuning_search.tuners.weight import WeightConfig, WeightTuner, product_flops
+
+MAX_PARTS = 4096
+
+
+@dataclass(frozen=True)
+class OftConfig(WeightConfig):
+    """Attributes: parts, the number of equal parts that the outputs are cut into, each with a rotation of its own.
+
+    A part has two outputs at least; outputs that are left over where the width is no multiple stay as they are.
+    """
+
+    parts: int
+
+    kind: ClassVar[str] = "oft"
+    summary: ClassVar[str] = "(R - I) W, R a rotation in each part of the outputs, R starts at I; merges"
+    references: ClassVar[tuple[Reference, ...]] = (OFT,)
+
+    def __post_init__(self) -> None:
+        check_count(self.kind, "parts", self.parts, MAX_PARTS)
+
+    @property
+    def label(self) -> str:
+        return "OFT"
+
+    @property
+    def size_label(self) -> str:
+        return f"parts={self.parts}"
+
+    def num_parameters(self, site: Site) -> int:
+        count, size = _cut(self.parts, site)
+        return count * (size * (size - 1) // 2)
+
+    def num_flops(self, site: Site, tokens: int) -> int:
+        count, size = _cut(self.parts, site)
+        return product_flops(site, tokens) + 2 * count * size**2 * site.in_dim
+
+    def build(self, site: Site) -> nn.Module:
+        return Oft(self, site)
+
+
+def _cut(parts: int, site: Site) -> tuple[int, int]:
+    """How many rotations there are, and how many outputs each turns."""
+    size = max(site.out_dim // parts, 2)
+    return site.out_dim // size, size
+
+
+class Oft(WeightTuner):
+    """The module of OftConfig; angles is (rotations, size (size - 1) / 2), the upper triangles of skew matrices."""
+
+    def __init__(self, config: OftConfig, site: Site) -> None:
+        super().__init__(site)
+        self.count, self.size = _cut(config.parts, site)
+        self.angles = zeros(self.count, self.size * (self.size - 1) // 2)
+
+    def change(self, weight: Tensor) -> Tensor:
+        rows, columns = torch.triu_indices(self.size, self.size, 1, device=weight.device)
+        half = torch.zeros(self.count, self.size, self.size, dtype=self.angles.dtype, device=weight.device)
+        half = half.index_put((torch.arange(self.count, device=weight.device)[:, None], rows, columns), self.angles)
+        skew = half - half.transpose(1, 2)
+        eye = torch.eye(self.size, dtype=skew.dtype, device=weight.device)
+        turn = torch.linalg.solve(eye + skew, eye - skew) - eye  # R - I, exactly zero for angles of zero
+        turned = self.count * self.size
+        changed = turn @ weight[:turned].unflatten(0, (self.count, self.size))
+        return nn.functional.pad(changed.flatten(0, 1), (0, 0, 0, len(weight) - turned))
