@@ -30,7 +30,8 @@ class Untuned(BlockTuners):
         del operation
         return cast(Tensor, norm(x))
 
-    def rows(self) -> list[tuple[Tensor, Tensor]]:
+    def rows(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        del x
         return []
 
 
@@ -137,7 +138,7 @@ class TimmBlock(BackboneBlock):
     def _attention(self, x: Tensor, tuners: BlockTuners) -> Tensor:
         block = self._block
         h = tuners.add("norm1", self, x, tuners.normalise("attention", block.norm1, x))
-        rows = tuners.rows()
+        rows = tuners.rows(h)
         whole = not rows and not self._is_longer(x) and not tuners.touches("qkv", *QKV_PARTS, "proj")
         out = self._bare_attention(h) if whole else self._attend(h, rows, tuners)
         return tuners.add("mhsa", self, h, block.drop_path1(_scaled(block.gamma_1, out)))
