@@ -73,14 +73,22 @@ def by_number(data: SearchData) -> dict[int, np.ndarray]:
 def deep_png(samples: np.ndarray, clear: tuple[int, ...] = ()) -> bytes:
     """A PNG of 16 bits a sample, (height, width, 1 to 4), which Pillow cannot write; `clear` are transparent ones."""
 
+    height, width, channels = samples.shape
+    rows = samples.astype(">u2").tobytes()
+    return png_of(width, height, 16, (0, 4, 2, 6)[channels - 1], rows, clear)
+
+
+def png_of(width: int, height: int, bits: int, colour: int, rows: bytes, clear: tuple[int, ...] = ()) -> bytes:
+    """A PNG of so many bits a sample and of a kind of colour, by the numbers of its header."""
+
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    height, width, channels = samples.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, (0, 4, 2, 6)[channels - 1], 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    size = len(rows) // height
+    filtered = b"".join(b"\0" + rows[i : i + size] for i in range(0, len(rows), size))
     hidden = chunk(b"tRNS", struct.pack(f">{len(clear)}H", *clear)) if clear else b""
-    content = chunk(b"IHDR", header) + hidden + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    content = chunk(b"IHDR", header) + hidden + chunk(b"IDAT", zlib.compress(filtered)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + content
 
 
@@ -233,6 +241,16 @@ def test_black_and_white_icons_are_put_on_grey(tmp_path: Path) -> None:
     assert not [n for n in data.notes if "single colour" in n]
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_of_few_bits_may_name_what_is_transparent(bits: int, tmp_path: Path) -> None:
+    """A number of as many bits, which Pillow leaves as it is where it makes 8 of the samples."""
+    row = ((1 << 4 * bits) - 1).to_bytes(bits, "big")  # half black, half white
+    for clear, ground in (((1 << bits) - 1, 255), (0, 0)):
+        data = load(photos(tmp_path / str(clear), lambda _, clear=clear: png_of(8, 8, bits, 0, row * 8, (clear,))))
+        assert data.decoding == Decoding(ground)
+        assert any("transparent in part" in note for note in data.notes)
+
+
 def test_half_transparent_is_mixed(tmp_path: Path) -> None:
     pixels = np.dstack([np.full((8, 8, 3), 100, np.uint8), np.full((8, 8), 51, np.uint8)])
     Image.fromarray(pixels).save(tmp_path / "x.png")
@@ -361,6 +379,22 @@ def test_whole_numbers_without_a_sign_are_not_below_zero(tmp_path: Path) -> None
     for image in by_number(data).values():
         assert (np.diff(image.flatten().astype(int)) >= 0).all()
         assert image[-1, -1] == 255
+
+
+@pytest.mark.parametrize(("dtype", "top"), [("uint16", 1023), ("float32", 1)])
+def test_a_negative_of_deep_samples_is_turned(dtype: str, top: int, tmp_path: Path) -> None:
+    """A TIFF may say that 0 is white; Pillow heeds that of 8 bits only."""
+    black, white = (struct.pack("<HHIHH", 262, 3, 1, kind, 0) for kind in (1, 0))
+
+    def make(i: int) -> bytes:
+        path = tmp_path / "one.tif"
+        values = np.linspace(0, top, 64).reshape(8, 8).astype(dtype)
+        Image.fromarray(values).save(path)
+        assert black in path.read_bytes()
+        return path.read_bytes().replace(black, white) if i % 2 else path.read_bytes()
+
+    for number, image in by_number(load(photos(tmp_path, make, "tif"))).items():
+        assert (image[0, 0], image[-1, -1]) == ((255, 0) if number % 2 else (0, 255))
 
 
 def test_upper_halves_are_said_where_lower_ones_cannot_be_had(tmp_path: Path) -> None:

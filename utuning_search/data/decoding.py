@@ -15,7 +15,18 @@ from PIL import Image
 
 from utuning_search.common.errors import InputError
 from utuning_search.common.wording import listed
-from utuning_search.data.samples import COLOUR16, INTEGER, is_halved, is_unsigned, kind_of, low_bytes, scaled, settled
+from utuning_search.data.samples import (
+    COLOUR16,
+    INTEGER,
+    clear_sample,
+    is_halved,
+    is_negative,
+    is_unsigned,
+    kind_of,
+    low_bytes,
+    scaled,
+    settled,
+)
 
 TRANSPARENT, TURNED, SEVERAL, HALVED = "transparent", "turned", "several", "halved"
 GROUNDS = {255: "white", 0: "black", 128: "grey"}  # the first that serves is taken
@@ -145,7 +156,8 @@ class Decoder:
     def _flattened(self, picture: Image.Image, kind: str, opened: Opener) -> Image.Image:
         """A deep picture as one of 8 bits."""
         values, alpha = _values(picture, kind, opened)
-        flat = Image.fromarray(scaled(values, *self._range(kind, values)))
+        grey = scaled(values, *self._range(kind, values))
+        flat = Image.fromarray(255 - grey if is_negative(opened) else grey)
         if alpha is not None:
             flat.putalpha(Image.fromarray(alpha))
         return flat
@@ -186,7 +198,7 @@ class Decoder:
             opened = found[int(i * step)]
             with suppress(*UNREADABLE), opened() as picture:
                 deep = kind_of(picture)
-                picture.load()
+                _load(picture)
                 yield picture, opened, deep
 
 
@@ -195,12 +207,15 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  #
 
 def _load(picture: Image.Image) -> None:
     """Decode it; an OSError for what Pillow's parsers of damaged metadata raise, which may be anything."""
+    clear = clear_sample(picture)
     try:
         picture.load()
     except (MemoryError, *UNREADABLE):
         raise
     except Exception as error:
         raise OSError(f"{type(error).__name__}: {error}") from None
+    if clear is not None:
+        picture.info["transparency"] = clear
 
 
 def orientation(picture: Image.Image) -> int:

@@ -17,6 +17,8 @@ GREY_ALPHA = "LA;16B"  # of a PNG, which has no other order
 LOWER = {f"{mode};16{a}": f"{mode};16{b}" for mode in ("RGB", "RGBX", "RGBA") for a, b in ("BL", "LB")}
 LOWER |= {GREY_ALPHA: "RGBA"}
 UNSIGNED = "I;32N"  # which Pillow takes for signed
+STEPS = {"L;2": 85, "L;4": 17}  # what Pillow makes of a step of a PNG's grey of 2 or 4 bits
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and what it may say
 DIM = 128  # floats up to here or above 255 are no 8-bit values
 
 
@@ -87,6 +89,23 @@ def is_unsigned(opened: Callable[[], Image.Image]) -> bool:
     """Whether 32-bit whole numbers of a file have no sign."""
     with opened() as picture:
         return _raw_mode(picture) == UNSIGNED
+
+
+def is_negative(opened: Callable[[], Image.Image]) -> bool:
+    """Whether a TIFF of deep samples says that the least is white; Pillow follows that for 8 bits alone."""
+    with opened() as picture:
+        tags = getattr(picture, "tag_v2", {})
+        turned = _raw_mode(picture).endswith("I")  # as Pillow lays out what it turns
+        return not turned and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+
+
+def clear_sample(picture: Image.Image) -> int | None:
+    """The sample that a PNG of 2 or 4 bits names as transparent, as Pillow makes it 8 bits; None for other pictures.
+
+    Pillow scales the samples and leaves that number as it is. To be asked for before the picture is loaded.
+    """
+    step, clear = STEPS.get(_raw_mode(picture)), picture.info.get("transparency")
+    return step * clear if step and isinstance(clear, int) and step * clear < 256 else None
 
 
 def _raw_mode(picture: Image.Image) -> str:
