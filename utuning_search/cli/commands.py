@@ -19,6 +19,7 @@ from utuning_search.cli.options import (
     SHOWN,
     SIZE,
     TIME,
+    UNKNOWN,
     WORKERS,
     add_backbone,
     add_format,
@@ -178,6 +179,8 @@ def _export(parser: ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: exports/TRIAL in the study's folder)")
     text = "; ".join(f"{known.name}: {known.holds}" for known in EXPORTS.values())
     parser.add_argument("-f", "--format", default=EXPORT, metavar="F", help=f"{text} (default: {EXPORT})")
+    text = f"let `predict --unknown` answer so for at most this share of known images (without a number: {UNKNOWN})"
+    parser.add_argument("--unknown", nargs="?", type=float, const=UNKNOWN, metavar="RATE", help=text)
     text = "with --format hub: upload the folder to this repository, USER/NAME, of the Hugging Face hub"
     parser.add_argument("--push", metavar="REPO", help=text)
     parser.add_argument("--data-dir", metavar="DIR", help="where the task's relative paths start")
@@ -191,6 +194,8 @@ def _predict(parser: ArgumentParser) -> None:
     parser.add_argument("--top", type=int, default=SHOWN, metavar="N", help=text)
     text = f"one of {', '.join(PREDICTIONS)}; of csv and json nothing else is on standard output"
     parser.add_argument("-f", "--format", default=PREDICTIONS[0], metavar="F", help=text)
+    text = "answer 'unknown' below the threshold of an `export --unknown`"
+    parser.add_argument("--unknown", action="store_true", help=text)
     parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--batch-size", type=int, default=BATCH, metavar="N", help=f"at a time (default: {BATCH})")
     parser.add_argument("--data-dir", metavar="DIR", help="where the backbone's local checkpoint is looked up")

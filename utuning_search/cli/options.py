@@ -20,6 +20,7 @@ PREDICTIONS = ("table", "csv", JSON)  # likewise, of what a tuner says
 SHOWN, BATCH = 1, 64  # classes of an image, and images at a time
 SHELLS = ("bash", "zsh", "tcsh")  # that commands are completed in
 TIME, SIZE = "10m", "100k"  # of a recommendation
+UNKNOWN = 0.05  # share of known images that an export may call unknown
 PORT = 8080  # of a dashboard
 DEPTH = 12  # of the ViT-Ti, -S and -B that most users bring
 

@@ -23,9 +23,10 @@ from utuning_search.common.wording import printable
 from utuning_search.data.listing import SUFFIXES, images_below
 from utuning_search.results.classifier import TunedClassifier
 from utuning_search.results.load import load_tuned
+from utuning_search.results.threshold import UNKNOWN
 from utuning_search.training.runtime import resolve_device
 
-Row = tuple[Path, list[tuple[str, float]]]  # an image, and its classes with their probabilities
+Row = tuple[Path, str, list[tuple[str, float]]]  # an image, what is answered, and its classes with their probabilities
 DIGITS = 6  # of a probability
 
 
@@ -39,12 +40,15 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_tuned(
         arguments.export, device=arguments.device, data_dir=arguments.data_dir, checkpoint=arguments.checkpoint
     )
+    if arguments.unknown and model.threshold is None:
+        todo = "Export it again: utuning-search export NAME --unknown"
+        raise InputError("--unknown", "the export keeps a threshold for it", "none", todo)
     skipped: dict[Path, str] = {}
     top = min(arguments.top, len(model.classes))
     progress = _progress(arguments)
     # Older versions of rich (14.1 is one) end a line even of a disabled bar.
     with nullcontext() if progress.disable else progress:
-        found = _rows(model, paths, top, arguments.batch_size, skipped, progress)
+        found = _rows(model, paths, top, arguments, skipped, progress)
         if arguments.format == "csv":
             _say_csv(found, top)
         elif arguments.format == "json":
@@ -77,7 +81,7 @@ def _rows(
     model: TunedClassifier,
     paths: list[Path],
     top: int,
-    batch_size: int,
+    arguments: argparse.Namespace,
     skipped: dict[Path, str],
     progress: Progress,
 ) -> Iterator[Row]:
@@ -88,9 +92,9 @@ def _rows(
         skipped[Path(str(picture))] = reason
         progress.advance(task)
 
-    for batch in model.predict_each(paths, batch_size=batch_size, skipped=skip):
-        for row, classes in zip(batch.rows, batch.top(top), strict=True):
-            yield paths[row], classes
+    for batch in model.predict_each(paths, batch_size=arguments.batch_size, skipped=skip):
+        for row, classes, known in zip(batch.rows, batch.top(top), batch.known.tolist(), strict=True):
+            yield paths[row], classes[0][0] if known or not arguments.unknown else UNKNOWN, classes
         progress.advance(task, len(batch))
 
 
@@ -113,11 +117,12 @@ def _say_csv(found: Iterator[Row], top: int) -> None:
     """One row an image: class and probability, with --top more of both."""
     more = [name for n in range(2, top + 1) for name in (f"class_{n}", f"probability_{n}")]
     header: list[object] = ["image", "class", "probability", *more]
-    for path, classes in found:
+    for path, answer, ((_, first), *others) in found:
         if header:
             say(_line(header))
             header = []
-        say(_line([path, *(value for name, share in classes for value in (name, _rounded(share)))]))
+        rest = (value for name, share in others for value in (name, _rounded(share)))
+        say(_line([path, answer, _rounded(first), *rest]))
 
 
 def _line(values: list[object]) -> str:
@@ -130,11 +135,12 @@ def _say_json(found: Iterator[Row], classes: tuple[str, ...]) -> None:
     """A list with one object an image, each in a line of its own."""
     number = {name: i for i, name in enumerate(classes)}
     before = ""
-    for path, known in found:
+    for path, answer, known in found:
         top = [{"class": name, "label": number[name], "probability": _rounded(share)} for name, share in known]
         if before:
             say(f"{before},")
-        line = json.dumps({"image": str(path), **top[0], "top": top})  # ASCII: names may hold bytes that are no text
+        first = {**top[0], "class": answer, "label": number.get(answer)}
+        line = json.dumps({"image": str(path), **first, "top": top})  # ASCII: names may hold bytes that are no text
         before = line if before else f"[\n{line}"
     if before:
         say(f"{before}\n]")
@@ -150,7 +156,9 @@ def _table(found: Iterator[Row], top: int) -> Table:
     for n in range(top):
         table.add_column("class" if n == 0 else "", overflow="fold")
         table.add_column("", justify="right", no_wrap=True)
-    for path, classes in found:
-        named = (Text(v) for name, share in classes for v in (printable(name), f"{100 * share:.1f}%"))
+    for path, answer, classes in found:
+        names = (answer, *(name for name, _ in classes[1:]))
+        pairs = zip(names, classes, strict=True)
+        named = (Text(v) for name, (_, share) in pairs for v in (printable(name), f"{100 * share:.1f}%"))
         table.add_row(Text(printable(str(path))), *named)
     return table

@@ -10,6 +10,7 @@ from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.data.decoding import Decoding
 from utuning_search.data.pictures import Pictures, read_pictures, wrong_tensor
 from utuning_search.results.predict import BATCH, Predictions, Skipped, joined, predict_each
+from utuning_search.results.threshold import Threshold
 
 
 class TunedClassifier(nn.Module):
@@ -20,6 +21,7 @@ class TunedClassifier(nn.Module):
         preprocessing: Size, channels, mean and std of the input.
         design: What was tuned.
         decoding: How the pictures that it was trained on were read.
+        threshold: Below which probability an image is unknown; None where the export keeps none.
     """
 
     def __init__(
@@ -28,11 +30,12 @@ class TunedClassifier(nn.Module):
         preprocessing: Preprocessing,
         classes: tuple[str, ...],
         decoding: Decoding = Decoding(),
+        threshold: Threshold | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.preprocessing, self.classes, self.design = preprocessing, classes, model.design
-        self.decoding = decoding
+        self.decoding, self.threshold = decoding, threshold
 
     def predict(self, images: Pictures, *, batch_size: int = BATCH) -> Predictions:
         """What the tuner says of pictures: labels, probabilities and names.
@@ -48,7 +51,7 @@ class TunedClassifier(nn.Module):
         Raises:
             InputError: A picture cannot be read, or is none.
         """
-        return joined(self.predict_each(images, batch_size=batch_size), self.classes)
+        return joined(self.predict_each(images, batch_size=batch_size), self.classes, self._least)
 
     def predict_each(
         self, images: Pictures, *, batch_size: int = BATCH, skipped: Skipped | None = None
@@ -67,7 +70,12 @@ class TunedClassifier(nn.Module):
             self.classes,
             batch_size=batch_size,
             skipped=skipped,
+            least=self._least,
         )
+
+    @property
+    def _least(self) -> float:
+        return 0.0 if self.threshold is None else self.threshold.probability
 
     def preprocess(self, images: Pictures) -> Tensor:
         """Pictures to what `forward` takes: normalised float32 (batch, channels, size, size), on the tuner's device.

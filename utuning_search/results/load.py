@@ -20,6 +20,7 @@ from utuning_search.designs.design import Design
 from utuning_search.results.checked import AT_LOADING, difference, tolerance
 from utuning_search.results.classifier import TunedClassifier
 from utuning_search.results.exported import TUNER_TOML, TUNER_WEIGHTS, read_exported
+from utuning_search.results.threshold import UNKNOWN, Threshold
 from utuning_search.training.runtime import resolve_device
 from utuning_search.training.weights import CHECK, SEAL, check_images, is_whole, tuner_digest
 
@@ -87,7 +88,9 @@ def open_tuned(
     model.load_tuner_state_dict({name: tensor for name, tensor in tensors.items() if name not in (CHECK, SEAL)})
     preprocessing = preprocessing_of(backbone, name, spec.crop)
     decoding = Decoding.from_dict(table.get("decoding", {}))
-    tuned = TunedClassifier(model, preprocessing, tuple(table["classes"]), decoding)
+    kept = table.get(UNKNOWN)
+    threshold = None if kept is None else Threshold.from_dict(kept, f"{folder / TUNER_TOML}, {UNKNOWN}")
+    tuned = TunedClassifier(model, preprocessing, tuple(table["classes"]), decoding, threshold)
     return tuned.eval(), tensors, table.get("digest")
 
 

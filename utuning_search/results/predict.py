@@ -26,11 +26,13 @@ class Predictions:
             so sure, `finals/*_calibration.csv` of a confirmed study says.
         classes: Their names.
         rows: Where each image stands among the pictures that were given.
+        least: Below which probability an image is unknown, as its export says; 0 where it keeps no threshold.
     """
 
     probabilities: Tensor
     classes: tuple[str, ...]
     rows: tuple[int, ...]
+    least: float = 0.0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -39,6 +41,11 @@ class Predictions:
     def labels(self) -> Tensor:
         """Number of the most likely class, int64 (images,)."""
         return self.probabilities.argmax(dim=1)
+
+    @property
+    def known(self) -> Tensor:
+        """Whether the tuner is sure enough that an image is of one of its classes, bool (images,)."""
+        return self.probabilities.amax(dim=1).double() >= self.least if len(self) else torch.ones(0, dtype=torch.bool)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,6 +70,7 @@ def predict_each(
     *,
     batch_size: int = BATCH,
     skipped: Skipped | None = None,
+    least: float = 0.0,
 ) -> Iterator[Predictions]:
     """Predictions of one batch after the other; no picture is read before its batch is asked for.
 
@@ -73,6 +81,7 @@ def predict_each(
         classes: Names by index of a logit.
         batch_size: At a time; on a GPU without room for so many it is halved.
         skipped: Called with each picture that cannot be read, which is then left out; None refuses it.
+        least: Probability below which an image is unknown.
 
     Raises:
         InputError: A number out of range, or a picture that cannot be read or is none.
@@ -91,7 +100,7 @@ def predict_each(
             logits = logits_of(model, inputs)
         finally:
             model.train(was)
-        return Predictions(logits.softmax(dim=1).cpu(), classes, tuple(rows))
+        return Predictions(logits.softmax(dim=1).cpu(), classes, tuple(rows), least)
 
     for row, picture in enumerate(each_of(pictures)):
         try:
@@ -110,8 +119,8 @@ def predict_each(
         yield said()
 
 
-def joined(parts: Iterable[Predictions], classes: tuple[str, ...]) -> Predictions:
+def joined(parts: Iterable[Predictions], classes: tuple[str, ...], least: float = 0.0) -> Predictions:
     """Predictions of several batches as one."""
     found = list(parts)
     shares = torch.cat([p.probabilities for p in found]) if found else torch.empty(0, len(classes))
-    return Predictions(shares, classes, tuple(row for p in found for row in p.rows))
+    return Predictions(shares, classes, tuple(row for p in found for row in p.rows), least)

@@ -5,6 +5,7 @@ from typing import Any
 from utuning_search.common.text import python_string
 from utuning_search.results.ood.summary import about
 from utuning_search.results.ood.table import read_ood
+from utuning_search.results.threshold import UNKNOWN, Threshold
 from utuning_search.results.verdicts import kept_advice
 from utuning_search.search.defaults import METRICS
 from utuning_search.search.objectives.base import Objective
@@ -54,12 +55,20 @@ def facts(
         f"- Validation accuracy: {record.accuracy:.4f} ({chosen} chosen on these images: measure on your own)",
         *(f"- {o.label[0].upper()}{o.label[1:]}: {o.text(record.values[o.name])}" for o in _others(study)),
         *_confirmed(table["metrics"], table["provenance"]["trained_on"] == TRAINED_ON[True], test),
+        *_threshold(table),
         *(f"- {text}" for text in about(read_ood(study.folder), record.key)),
         *(f"- On the test images {text}" for text in (kept_advice(study.folder, record.key),) if text),
         f"- Trainable parameters: {record.parameters:,} with head, {table['metrics']['tuner_parameters']:,} without; "
         f"the frozen backbone has {study.shape.parameters:,}",
         f"- Trial {record.number} of study `{study.name}` (digest {study.spec.digest})",
     ]
+
+
+def _threshold(table: dict[str, Any]) -> list[str]:
+    if UNKNOWN not in table:
+        return []
+    said = str(Threshold.from_dict(table[UNKNOWN], UNKNOWN))
+    return [f"- {said[0].upper()}{said[1:]}: `model.predict(...).known`, `utuning-search predict --unknown`"]
 
 
 def _others(study: Study) -> list[Objective]:

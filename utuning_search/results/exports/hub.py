@@ -16,7 +16,7 @@ from utuning_search.results.exported import README, TUNER_TOML, TUNER_WEIGHTS
 from utuning_search.results.exports.base import Written, check_free
 from utuning_search.results.exports.card import USED
 from utuning_search.results.exports.model_card import checkpoint_said, model_card
-from utuning_search.results.exports.tuner import prepare, write_tuner
+from utuning_search.results.exports.tuner import prepare, with_threshold, write_tuner
 from utuning_search.results.trained import source_of
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
@@ -24,7 +24,14 @@ from utuning_search.search.trials import TrialRecord
 ANY = "USER/NAME"  # of a repository, until it has one
 
 
-def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = None, repository: str = ANY) -> Written:
+def export(
+    study: Study,
+    record: TrialRecord,
+    out: Path,
+    data_dir: str | None = None,
+    repository: str = ANY,
+    unknown: float | None = None,
+) -> Written:
     """Write a trial's tuner with a model card, as a repository of the Hugging Face hub holds it.
 
     Folders of this machine are named by their last part only.
@@ -34,7 +41,7 @@ def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = 
     """
     source_of(study, record)
     check_free(out, (TUNER_TOML, TUNER_WEIGHTS, README))
-    ready = prepare(study, record, data_dir)
+    ready = with_threshold(prepare(study, record, data_dir), record, unknown)
     _leave_out_places(ready.table)
     with whole_folder(out, last=TUNER_TOML) as folder:
         apart = write_tuner(ready, folder).apart

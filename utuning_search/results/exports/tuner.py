@@ -1,10 +1,8 @@
 """The format `tuner`: a folder that loads in three lines, and what all other formats are made of."""
 
-import platform
 import shlex
 import tempfile
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,16 @@ from torch import Tensor
 
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import whole_folder, write_atomically
-from utuning_search.common.seeds import derive_seed
 from utuning_search.common.text import python_string
-from utuning_search.designs import keys
-from utuning_search.designs.nearest import references
 from utuning_search.results.checked import difference, tolerance
 from utuning_search.results.classifier import TunedClassifier
-from utuning_search.results.exported import FORMAT, README, TUNER_TOML, TUNER_WEIGHTS
+from utuning_search.results.exported import README, TUNER_TOML, TUNER_WEIGHTS
 from utuning_search.results.exports.base import Loaded, Written, check_free
-from utuning_search.results.exports.card import TRAINED_ON, USED, card
+from utuning_search.results.exports.card import USED, card
+from utuning_search.results.exports.tuner_table import tuner_table
+from utuning_search.results.exports.unknown import threshold_of
 from utuning_search.results.load import open_tuned
-from utuning_search.results.outcomes import EXPORTED_SEED, confirmed_metrics
+from utuning_search.results.threshold import UNKNOWN
 from utuning_search.results.trained import again, read_source, source_of
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
@@ -39,12 +36,12 @@ from utuning_search.training.weights import (
     tuner_digest,
 )
 
-PACKAGES = ("utuning-search", "torch", "timm", "optuna")
 
-
-def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = None) -> Written:
+def export(
+    study: Study, record: TrialRecord, out: Path, data_dir: str | None = None, unknown: float | None = None
+) -> Written:
     """As `export_trial`, with how it is used."""
-    apart = export_trial(study, record, out, data_dir)
+    apart = export_trial(study, record, out, data_dir, unknown)
     local = study.spec.task.backbone.is_local
     where = ', data_dir="DATA_DIR"' if local else ""
     lines = ("from utuning_search import load_tuned", f"model = load_tuned({python_string(out)}{where})", USED)
@@ -52,11 +49,20 @@ def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = 
     return Written(f"loaded again, its logits differ from the trial's by at most {apart:.1e}", lines, command)
 
 
-def export_trial(study: Study, record: TrialRecord, out: Path, data_dir: str | None = None) -> float:
+def export_trial(
+    study: Study, record: TrialRecord, out: Path, data_dir: str | None = None, unknown: float | None = None
+) -> float:
     """Write tuner.toml, tuner.safetensors and README.md into `out`, once they were loaded back and compared.
 
     A confirmed design is exported as its confirmation's first seed trained it, on all training images; another as
-    its trial did. The images of neither need to be there.
+    its trial did. The images of neither need to be there, but for a threshold.
+
+    Args:
+        study, record: Of the trial.
+        out: The folder.
+        data_dir: Where relative paths start.
+        unknown: Share of validation images for which "unknown" may be answered; see `unknown.threshold_of`. None keeps
+            no threshold.
 
     Returns:
         Largest absolute difference between the loaded tuner's logits and those of that training, on images of noise.
@@ -67,7 +73,7 @@ def export_trial(study: Study, record: TrialRecord, out: Path, data_dir: str | N
     """
     source_of(study, record)
     check_free(out, (TUNER_TOML, TUNER_WEIGHTS, README))
-    ready = prepare(study, record, data_dir)
+    ready = with_threshold(prepare(study, record, data_dir), record, unknown)
     with whole_folder(out, last=TUNER_TOML) as folder:
         write_atomically(folder / README, card(study, record, ready.table, out.resolve().name))
         return write_tuner(ready, folder).apart
@@ -83,7 +89,10 @@ def load_trial(study: Study, record: TrialRecord, data_dir: str | None = None, *
     Raises:
         StudyError: As `export_trial`.
     """
-    ready = prepare(study, record, data_dir)
+    return _loaded(prepare(study, record, data_dir), fused=fused)
+
+
+def _loaded(ready: "Ready", *, fused: bool = False) -> Loaded:
     with tempfile.TemporaryDirectory() as folder:
         return write_tuner(ready, Path(folder), fused=fused)
 
@@ -125,6 +134,14 @@ def prepare(study: Study, record: TrialRecord, data_dir: str | None = None) -> R
     return Ready(study, source, again(study, record, confirmed), confirmed, tensors, table, data_dir)
 
 
+def with_threshold(ready: Ready, record: TrialRecord, rate: float | None) -> Ready:
+    """The same with a threshold below which images are unknown in its table; without a rate as it is."""
+    if rate is None:
+        return ready
+    chosen = threshold_of(ready.study, record, _loaded(ready).model, rate, ready.data_dir)
+    return replace(ready, table={**ready.table, UNKNOWN: chosen.to_dict()})
+
+
 def write_tuner(ready: Ready, folder: Path, *, fused: bool = False) -> Loaded:
     """Write a tuner's weights and tuner.toml into a folder, load them back and compare their logits.
 
@@ -162,53 +179,3 @@ def _checked_on(ready: Ready, loaded: TunedClassifier) -> Tensor:
         validation = load_search(ready.study.spec.task, ready.data_dir).data.validation
         images = validation.images[: len(ready.tensors[CHECK])]
     return loaded.preprocess(images)
-
-
-def tuner_table(
-    study: Study, record: TrialRecord, backbone: str, tuner: str, *, confirmed: bool = False
-) -> dict[str, Any]:
-    """What tuner.toml holds.
-
-    Args:
-        backbone: Digest of its weights.
-        tuner: Digest of the weights of tuners and head.
-        confirmed: Whether these are those of the design's confirmation.
-    """
-    if record.design is None:
-        raise StudyError(f"trial {record.number}", "it has a design", "none")
-    task = study.spec.task.to_dict()
-    return {
-        "format": FORMAT,
-        "digest": tuner,
-        "classes": study.classes,
-        "design": record.design.to_dict(),
-        "backbone": {**task.pop("backbone"), "digest": backbone},
-        "shape": study.shape.to_dict(),
-        "task": task,
-        **({"decoding": read} if (read := study.decoding.to_dict()) else {}),
-        "metrics": {
-            "validation_accuracy": record.accuracy,
-            "parameters": record.parameters,
-            **{n: v for n, v in record.values.items() if n not in ("accuracy", "parameters")},
-            "tuner_parameters": record.design.num_parameters(study.shape),
-            "epochs": study.spec.task.recipe.epochs,
-            **confirmed_metrics(study.folder, record.key),
-        },
-        "provenance": {
-            "study": study.name,
-            "study_digest": study.spec.digest,
-            "space": study.spec.space.name,
-            "trial": record.number,
-            "key": record.key,
-            "key_scheme": keys.SCHEME,
-            "preset": record.preset,
-            "seed": study.spec.seed,
-            "trained_on": TRAINED_ON[confirmed],
-            "training_seed": derive_seed(
-                study.spec.seed, f"final {record.key} {EXPORTED_SEED}" if confirmed else f"training {record.key}"
-            ),
-            "precision": study.spec.precision,
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-            "cite": [r.bibtex() for r in references(record.design, study.shape.depth)],
-        },
-    }
