@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,22 +63,23 @@ def line(found: Result) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="folder with the checkouts")
     parser.add_argument("--json", type=Path, help="write the table as JSON as well")
     parser.add_argument("--only", nargs="+", default=[], metavar="PRESET", help="compare these")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if not arguments.root.is_dir():
         print(f"--root: it is a folder with checkouts; got '{arguments.root}'", file=sys.stderr)
         return 2
-    warnings.simplefilter("ignore")  # of old code
     rows = [row for row in ROWS if not arguments.only or row.preset in arguments.only]
     print("| preset | repository | commit | compared | outputs | gradients | verdict |\n|---|---|---|---|---|---|---|")
     results = []
-    for row in rows:
-        results.append(result(row, arguments.root))
-        print(line(results[-1]), flush=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old code
+        for row in rows:
+            results.append(result(row, arguments.root))
+            print(line(results[-1]), flush=True)
     if not arguments.only:
         print("\nNot compared: " + "; ".join(f"`{name}`: {why}" for name, why in NOT_COMPARABLE.items()))
     if arguments.json:

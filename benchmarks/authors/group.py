@@ -1,6 +1,6 @@
 """The tuners that U-Tuning's authors published: Res-Tuning's in ms-swift, SCEdit's there and in scepter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,26 +57,22 @@ def tuner_pairs(block: str, at: str, own: Any, scale: str | None) -> list[Copy]:
     return pairs if scale is None else [*pairs, Copy(own.scaling, (f"{block}.added.{at}_scale",))]
 
 
-def parallel(
-    model: TunedModel, places: dict[str, tuple[str, ...]], make: Callable[[str | None], Any], scale: str | None
-) -> Difference:
-    """Their tuners as x + s U(x), the residual, wherever ours are parallel.
-
-    Args:
-        places: Operations with a tuner, of each block that has one.
-    """
+def parallel(model: TunedModel, make: Callable[[str | None], Any]) -> Difference:
+    """Their tuners as x + s U(x), the residual, wherever ours are parallel."""
     backbone: Any = model.backbone
     blocks, pairs = [], []
-    for name, block in numbered(model):
-        own = {operation: make(scale if operation != "block" else None) for operation in places.get(name, ())}
-        for operation, tuner in own.items():
-            kind = scale if operation != "block" else None
-            pairs += tuner_pairs(name, f"{operation}.adapter.parallel", tuner, kind)
+    for number, (name, block) in enumerate(numbered(model), 1):
+        own = {}
+        for placement in model.design.placements:
+            if number in placement.block_numbers():
+                scale = {"none": None, "channel": "scale_channel"}[str(placement.scale)]
+                own[placement.operation] = tuner = make(scale)
+                pairs += tuner_pairs(name, f"{placement.operation}.adapter.parallel", tuner, scale)
         blocks.append(residuals(block, own))
     return compare(model, lambda images: with_blocks(backbone, blocks, images), pairs)
 
 
-def residuals(block: Any, tuners: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+def residuals(block: Any, tuners: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     """A pre-norm block: OP(x) plus the residual x, which a tuner changes to x + s U(x)."""
 
     def run(x: Tensor) -> Tensor:
@@ -90,26 +86,13 @@ def residuals(block: Any, tuners: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def u_tuning(checkout: Checkout, name: str) -> Difference:
+def u_tuning(checkout: Checkout, name: str, **options: Any) -> Difference:
     """U-Tuning's and Res-Tuning's designs of adapters."""
-    both = ("attention", "mlp")
-    all_blocks = ("block_1", "block_2")
-    designs: dict[str, tuple[dict[str, Any], tuple[str, ...], str | None, tuple[str, ...]]] = {
-        "u-tuning-single": ({}, ("attention",), None, all_blocks),
-        "u-tuning-dual": ({}, both, "scale_channel", all_blocks),
-        "res-tuning": ({}, both, "scale_channel", all_blocks),
-        "u-tuning-tri": ({"block": "adapter"}, (*both, "block"), "scale_channel", all_blocks),
-        "u-tuning-1": ({}, both, None, ("block_1",)),
-    }
-    options, operations, scale, blocks = designs[name]
-    model = preset(vit(), name, size=RANK, **options)
-    return parallel(model, dict.fromkeys(blocks, operations), res_adapter(checkout), scale)
+    return parallel(preset(vit(), name, size=RANK, **options), res_adapter(checkout))
 
 
 def scedit(checkout: Checkout, file: str) -> Difference:
-    model = preset(vit(), "scedit", rank=RANK)
-    places = dict.fromkeys(("block_1", "block_2"), ("attention",))
-    return parallel(model, places, sce_adapter(checkout, file), None)
+    return parallel(preset(vit(), "scedit", rank=RANK), sce_adapter(checkout, file))
 
 
 def bypass(checkout: Checkout, mixed: bool) -> Difference:

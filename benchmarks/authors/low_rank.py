@@ -87,4 +87,4 @@ def mlae(checkout: Checkout, training: bool) -> Difference:
             return coefficients * next(masks) / (1 - p)
 
         original.F = SimpleNamespace(linear=F.linear, dropout=drop)
-    return compare(model, theirs, pairs, "coefficients of its experts, here their start, 1")
+    return compare(model, theirs, pairs, "a coefficient of each expert, here at its start, 1")

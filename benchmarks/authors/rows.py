@@ -30,7 +30,7 @@ class Row:
 
 PLUS, SWIFT = "visinf/adapter_plus", "modelscope/ms-swift"
 UNIFIED = "jxhe/unify-parameter-efficient-tuning"
-LAYER = "mBART's encoder layers, which are pre-norm"
+LAYER = "`MBartEncoderLayer`"
 SCE_FILES = {
     SWIFT: "swift/tuners/scetuning/scetuning_components.py",
     "modelscope/scepter": "scepter/modules/model/tuner/sce/scetuning_component.py",
@@ -55,7 +55,13 @@ ROWS: tuple[Row, ...] = (
     Row("mlae", "jie040109/MLAE", "`MLAE_Linear`, trained, the same experts", partial(low_rank.mlae, training=True)),
     *(
         Row(name, SWIFT, "`ResTuner` as the residual x + s U(x)", partial(group.u_tuning, name=name))
-        for name in ("u-tuning-single", "u-tuning-dual", "u-tuning-tri", "u-tuning-1", "res-tuning")
+        for name in ("u-tuning-single", "u-tuning-dual", "u-tuning-1", "res-tuning")
+    ),
+    Row(
+        "u-tuning-tri",
+        SWIFT,
+        "`ResTuner` as the residual x + s U(x), the block's too",
+        partial(group.u_tuning, name="u-tuning-tri", block="adapter"),
     ),
     Row("res-tuning-bypass", SWIFT, "both `ResTuner`s under the paper's λ", partial(group.bypass, mixed=True)),
     Row(
@@ -85,4 +91,5 @@ ROWS: tuple[Row, ...] = (
 
 NOT_COMPARABLE: dict[str, str] = {
     "linear-probe": "it has no tuners",
+    "ln-tuning": "no code of its authors is public as far as we know; it trains the norms' own weights",
 }

@@ -38,7 +38,7 @@ def ssf(checkout: Checkout) -> Difference:
             ours = f"{name}.added.{operation}.scale_shift.sequential"
             pairs.append(Copy(getattr(module, f"ssf_scale_{number}"), (f"{ours}.gamma",), shift=1.0))
             pairs.append(Copy(getattr(module, f"ssf_shift_{number}"), (f"{ours}.beta",)))
-    return compare(model, theirs, pairs, "after the patch embedding and after the final norm")
+    return compare(model, theirs, pairs, "scales and shifts after the patch embedding and the final norm")
 
 
 def vpt(checkout: Checkout, deep: bool) -> Difference:
