@@ -21,6 +21,7 @@ from utuning_search.common.files import make_folder
 from utuning_search.common.locks import locked
 from utuning_search.common.seeds import derive_seed
 from utuning_search.data.decoded import FinalData, Store
+from utuning_search.data.decoding import Decoding
 from utuning_search.data.loading import check_test_data, load_final_data
 from utuning_search.data.permit import TestPermit
 from utuning_search.designs.design import Design
@@ -180,7 +181,7 @@ def confirm(
         if count == 0:
             mirrored = study.spec.task.data.views > 1
             trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=wanted)
-            work = partial(_train, trainer, data.digest, len(data.test.labels))
+            work = partial(_train, trainer, data.digest, len(data.test.labels), data.decoding)
         else:  # not every process decodes them again
             data.save(store.folder)
         images, digest, notes = len(data.test.labels), data.digest, data.notes
@@ -295,10 +296,12 @@ def _in_process(slot: int, job: _Job) -> Iterator[_Trained]:
     data = FinalData.restore(job.images, permit=TestPermit())
     mirrored = job.task.data.views > 1
     trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=job.measures)
-    yield from _train(trainer, data.digest, len(data.test.labels), slot, job)
+    yield from _train(trainer, data.digest, len(data.test.labels), data.decoding, slot, job)
 
 
-def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job) -> Iterator[_Trained]:
+def _train(
+    trainer: FullTrainer, digest: str, images: int, decoding: Decoding, slot: int, job: _Job
+) -> Iterator[_Trained]:
     """Each training of a job."""
     runtime = job.runtimes[slot]
     for seed in job.seeds:
@@ -312,6 +315,7 @@ def _train(trainer: FullTrainer, digest: str, images: int, slot: int, job: _Job)
             test_images=images,
             device=runtime.device,
             precision=runtime.precision,
+            decoding=decoding.to_dict(),
         )
         own = derive_seed(job.study_seed, f"final {job.design.key} {seed}")
         try:

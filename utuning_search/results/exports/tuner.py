@@ -25,7 +25,7 @@ from utuning_search.results.exported import FORMAT, README, TUNER_TOML, TUNER_WE
 from utuning_search.results.exports.base import Loaded, Written, check_free
 from utuning_search.results.exports.card import TRAINED_ON, USED, card
 from utuning_search.results.load import open_tuned
-from utuning_search.results.outcomes import EXPORTED_SEED, confirmed_metrics
+from utuning_search.results.outcomes import EXPORTED_SEED, confirmed_decoding, confirmed_metrics
 from utuning_search.results.trained import again, read_source, source_of
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
@@ -177,6 +177,7 @@ def tuner_table(
     if record.design is None:
         raise StudyError(f"trial {record.number}", "it has a design", "none")
     task = study.spec.task.to_dict()
+    decoding = (confirmed_decoding(study.folder, record.key) if confirmed else None) or study.decoding
     return {
         "format": FORMAT,
         "digest": tuner,
@@ -185,7 +186,7 @@ def tuner_table(
         "backbone": {**task.pop("backbone"), "digest": backbone},
         "shape": study.shape.to_dict(),
         "task": task,
-        **({"decoding": read} if (read := study.decoding.to_dict()) else {}),
+        **({"decoding": read} if (read := decoding.to_dict()) else {}),
         "metrics": {
             "validation_accuracy": record.accuracy,
             "parameters": record.parameters,
