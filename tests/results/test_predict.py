@@ -295,6 +295,27 @@ def test_top_is_sorted_and_none_gives_none(tuner: TunedClassifier, files: list[P
         tuner.predict(files, batch_size=0)
 
 
+def test_pictures_of_a_kind_that_was_not_trained_on_are_said(
+    tuner: TunedClassifier, place: Path, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes: list[str] = []
+    list(tuner.predict_each(files, noted=notes.append))
+    assert notes == [], "of transparent, 10-bit and turned ones there were some"
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "float.tif")
+    page = Image.new("L", (8, 8))
+    page.save(tmp_path / "pages.tif", save_all=True, append_images=[page])
+    odd = sorted(tmp_path.iterdir())
+    with Image.open(odd[0]) as picture:
+        list(tuner.predict_each([picture, *odd], noted=notes.append))
+    assert len(notes) == 2
+    assert f"2 images are (picture 0, {odd[0]}) of float samples: each was scaled by itself" in notes[0]
+    assert f"1 image is ({odd[1]}) animated or of several pages" in notes[1]
+    assert main(["predict", str(place / "final"), str(tmp_path), "--format", "csv"]) == 0
+    said = capsys.readouterr()
+    assert [line.split(": ", 2)[:2] for line in said.err.splitlines()] == [["utuning-search", "note"]] * 2
+    assert said.out.count("\n") == 3
+
+
 # The crop
 
 

@@ -40,11 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.export, device=arguments.device, data_dir=arguments.data_dir, checkpoint=arguments.checkpoint
     )
     skipped: dict[Path, str] = {}
+    notes: list[str] = []
     top = min(arguments.top, len(model.classes))
     progress = _progress(arguments)
     # Older versions of rich (14.1 is one) end a line even of a disabled bar.
     with nullcontext() if progress.disable else progress:
-        found = _rows(model, paths, top, arguments.batch_size, skipped, progress)
+        found = _rows(model, paths, top, arguments.batch_size, skipped, notes, progress)
         if arguments.format == "csv":
             _say_csv(found, top)
         elif arguments.format == "json":
@@ -53,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
             table = _table(found, top)
     for path, reason in skipped.items():
         complain(f"warning: {path} cannot be read and was left out: {reason}")
+    for note in notes:
+        complain(f"note: {printable(note)}")
     if len(skipped) == len({*paths}):
         raise InputError("images", "at least one can be read", f"none of {len(paths):,}")
     if arguments.format == PREDICTIONS[0]:
@@ -79,16 +82,17 @@ def _rows(
     top: int,
     batch_size: int,
     skipped: dict[Path, str],
+    notes: list[str],
     progress: Progress,
 ) -> Iterator[Row]:
-    """Images with their classes as they are predicted; what cannot be read goes into `skipped`."""
+    """Images with their classes as they are predicted; `skipped` gets what cannot be read, `notes` what is odd."""
     task = progress.add_task("", total=len(paths))
 
     def skip(picture: object, reason: str) -> None:
         skipped[Path(str(picture))] = reason
         progress.advance(task)
 
-    for batch in model.predict_each(paths, batch_size=batch_size, skipped=skip):
+    for batch in model.predict_each(paths, batch_size=batch_size, skipped=skip, noted=notes.append):
         for row, classes in zip(batch.rows, batch.top(top), strict=True):
             yield paths[row], classes
         progress.advance(task, len(batch))

@@ -63,6 +63,7 @@ def predict_each(
     *,
     batch_size: int = BATCH,
     skipped: Skipped | None = None,
+    noted: Callable[[str], object] | None = None,
 ) -> Iterator[Predictions]:
     """Predictions of one batch after the other; no picture is read before its batch is asked for.
 
@@ -73,6 +74,8 @@ def predict_each(
         classes: Names by index of a logit.
         batch_size: At a time; on a GPU without room for so many it is halved.
         skipped: Called with each picture that cannot be read, which is then left out; None refuses it.
+        noted: Called in the end with a line for each kind of pictures that were read in a way that no training picture
+            was, such as 16-bit ones where all of those had 8.
 
     Raises:
         InputError: A number out of range, or a picture that cannot be read or is none.
@@ -95,7 +98,7 @@ def predict_each(
 
     for row, picture in enumerate(each_of(pictures)):
         try:
-            image = read_picture(picture, preprocessing, decoder)
+            image = read_picture(picture, preprocessing, decoder, f"picture {row}")
         except UnreadableError as error:
             if skipped is None:
                 raise unreadable(picture, row, error) from None
@@ -108,6 +111,9 @@ def predict_each(
             images, rows = [], []
     if images:
         yield said()
+    if noted is not None:
+        for note in decoder.notes(decoding):
+            noted(note)
 
 
 def joined(parts: Iterable[Predictions], classes: tuple[str, ...]) -> Predictions:
