@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -238,6 +239,23 @@ def test_black_test_images_are_named(split: Path) -> None:
     notes, _ = ahead(split)
     assert notes[0].startswith("of the test, 10 of 20 images are of a single colour once decoded (test/a/")
     assert notes[1] == "of the test, class 'a': all its 10 images are equal once decoded."
+
+
+def test_test_images_of_a_kind_that_is_not_trained_on_are_said(split: Path) -> None:
+    test = split / "photos" / "test" / "a"
+    icon = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    icon.paste((255, 0, 0, 255), (2, 0, 4, 8))
+    icon.save(test / "60.png")
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8)).save(test / "62.png")
+    notes, _ = ahead(split)
+    assert notes == (
+        "of the test, 1 image is (test/a/60.png) put on white, being transparent in part.",
+        "of the test, 1 image is (test/a/62.png) of 16-bit samples: each was scaled by itself, as no training image is "
+        "of the kind.",
+    )
+    for name in ("0.png", "2.png"):
+        shutil.copy(test / f"6{name}", split / "photos" / "train" / "a" / name)
+    assert not [note for note in ahead(split)[0] if "of the test" in note]
 
 
 def test_test_images_are_looked_at_with_a_permit_only(split: Path) -> None:

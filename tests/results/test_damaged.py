@@ -40,6 +40,9 @@ def test_an_outcome_is_read_as_it_was_kept(kept: Path) -> None:
     assert read_outcome(kept) == OUTCOME
     kept.write_text(kept.read_text().replace("0.5", "null"))
     assert read_outcome(kept).accuracy is None
+    older = {name: value for name, value in json.loads(kept.read_text()).items() if name != "decoding"}
+    kept.write_text(json.dumps(older))
+    assert read_outcome(kept).decoding is None
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,7 @@ def test_an_outcome_is_read_as_it_was_kept(kept: Path) -> None:
         ({"seed": None}, "seed: this is of type int; got None"),
         ({"others": {"macro_f1": [1]}}, "others, macro_f1: this is of type float; got [1]"),
         ({"design": []}, "design: this is a table; got []"),
+        ({"decoding": {"background": "white"}}, "decoding: it says how pictures are read; got ValueError"),
         ({"later": 1}, "only known keys are allowed; got 'later'"),
     ],
 )

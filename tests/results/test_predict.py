@@ -27,6 +27,7 @@ from utuning_search.common.errors import InputError
 from utuning_search.common.seeds import derive_seed
 from utuning_search.data import pixels
 from utuning_search.data.decoding import Decoding
+from utuning_search.data.loading import load_search_data
 from utuning_search.data.pictures import read_pictures
 from utuning_search.results import predict as predicting
 from utuning_search.results.classifier import TunedClassifier
@@ -174,6 +175,34 @@ def test_a_final_s_answers_are_those_of_its_files(place: Path, tuner: TunedClass
         assert tuner.predict(files, batch_size=size).labels.tolist() == answers[0].tolist()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_final_reads_pictures_as_it_was_trained_on_them_all(workers: int, place: Path, tmp_path: Path) -> None:
+    """Of which a search has drawn some only, and none that is transparent."""
+    spec = replace(Task.load(str(place / "task.toml")).data, proxy=4, validation=4)
+    for i in range(2 * TRAIN):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
+        path = tmp_path / "photos" / ("train" if i < TRAIN else "test") / "ab"[i % 2] / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    drawn = load_search_data(spec, Preprocessing(8, 1, (0.5,), (0.5,), "bicubic"), tmp_path)
+    left = sorted(
+        {f"train/{'ab'[i % 2]}/{i:02d}.png" for i in range(TRAIN)} - {*drawn.proxy.names, *drawn.validation.names}
+    )
+    icon = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    icon.paste((255, 255, 255, 255), (2, 0, 4, 8))  # white, which cannot be seen on the usual ground
+    for name in (left[0], "test/a/14.png"):
+        icon.save(tmp_path / "photos" / name)
+    (tmp_path / "task.toml").write_text(TASK.replace("= 24", "= 4").replace("validation = 12", "validation = 4"))
+    study = Study.create(
+        str(place / "space.toml"), str(tmp_path / "task.toml"), name="s", studies_dir=tmp_path, data_dir=str(tmp_path)
+    )
+    assert study.run(Budget(trials=1), workers=0)
+    assert study.decoding == Decoding()
+    confirm(study, trials=[0], seeds=1, workers=workers)
+    export_trial(study, study.front()[0], tmp_path / "final")
+    assert load_tuned(tmp_path / "final").decoding == Decoding(0)
+
+
 def test_no_study_and_no_other_picture_is_needed(place: Path, files: list[Path], tmp_path: Path) -> None:
     shutil.copytree(place / "final", tmp_path / "moved")
     for path in files[:4]:
@@ -264,6 +293,27 @@ def test_top_is_sorted_and_none_gives_none(tuner: TunedClassifier, files: list[P
     assert (len(nothing), nothing.names, nothing.probabilities.shape) == (0, (), (0, len(CLASSES)))
     with pytest.raises(InputError, match="batch_size: it is at least 1; got 0"):
         tuner.predict(files, batch_size=0)
+
+
+def test_pictures_of_a_kind_that_was_not_trained_on_are_said(
+    tuner: TunedClassifier, place: Path, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes: list[str] = []
+    list(tuner.predict_each(files, noted=notes.append))
+    assert notes == [], "of transparent, 10-bit and turned ones there were some"
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "float.tif")
+    page = Image.new("L", (8, 8))
+    page.save(tmp_path / "pages.tif", save_all=True, append_images=[page])
+    odd = sorted(tmp_path.iterdir())
+    with Image.open(odd[0]) as picture:
+        list(tuner.predict_each([picture, *odd], noted=notes.append))
+    assert len(notes) == 2
+    assert f"2 images are (picture 0, {odd[0]}) of float samples: each was scaled by itself" in notes[0]
+    assert f"1 image is ({odd[1]}) animated or of several pages" in notes[1]
+    assert main(["predict", str(place / "final"), str(tmp_path), "--format", "csv"]) == 0
+    said = capsys.readouterr()
+    assert [line.split(": ", 2)[:2] for line in said.err.splitlines()] == [["utuning-search", "note"]] * 2
+    assert said.out.count("\n") == 3
 
 
 # The crop

@@ -44,11 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
         todo = "Export it again: utuning-search export NAME --unknown"
         raise InputError("--unknown", "the export keeps a threshold for it", "none", todo)
     skipped: dict[Path, str] = {}
+    notes: list[str] = []
     top = min(arguments.top, len(model.classes))
     progress = _progress(arguments)
     # Older versions of rich (14.1 is one) end a line even of a disabled bar.
     with nullcontext() if progress.disable else progress:
-        found = _rows(model, paths, top, arguments, skipped, progress)
+        found = _rows(model, paths, top, arguments, skipped, notes, progress)
         if arguments.format == "csv":
             _say_csv(found, top)
         elif arguments.format == "json":
@@ -57,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
             table = _table(found, top)
     for path, reason in skipped.items():
         complain(f"warning: {path} cannot be read and was left out: {reason}")
+    for note in notes:
+        complain(f"note: {printable(note)}")
     if len(skipped) == len({*paths}):
         raise InputError("images", "at least one can be read", f"none of {len(paths):,}")
     if arguments.format == PREDICTIONS[0]:
@@ -83,16 +86,18 @@ def _rows(
     top: int,
     arguments: argparse.Namespace,
     skipped: dict[Path, str],
+    notes: list[str],
     progress: Progress,
 ) -> Iterator[Row]:
-    """Images with their classes as they are predicted; what cannot be read goes into `skipped`."""
+    """Images with their classes as they are predicted; `skipped` gets what cannot be read, `notes` what is odd."""
     task = progress.add_task("", total=len(paths))
 
     def skip(picture: object, reason: str) -> None:
         skipped[Path(str(picture))] = reason
         progress.advance(task)
 
-    for batch in model.predict_each(paths, batch_size=arguments.batch_size, skipped=skip):
+    each = model.predict_each(paths, batch_size=arguments.batch_size, skipped=skip, noted=notes.append)
+    for batch in each:
         for row, classes, known in zip(batch.rows, batch.top(top), batch.known.tolist(), strict=True):
             yield paths[row], classes[0][0] if known or not arguments.unknown else UNKNOWN, classes
         progress.advance(task, len(batch))

@@ -127,14 +127,18 @@ class Decoder:
             self._note(TRANSPARENT, name)
             return _on(pixels, alpha, self._ground())
 
-    def notes(self) -> Iterator[str]:
-        """One line for each thing that was done to some pictures."""
-        if TURNED in self.met:
+    def notes(self, known: Decoding | None = None) -> Iterator[str]:
+        """One line for each thing that was done to some pictures.
+
+        Args:
+            known: How those were read that were trained on: then only what these were not is said. None says all.
+        """
+        if TURNED in self.met and known is None:
             yield f"{self._counted(TURNED)} turned upright, as the EXIF orientation in the file says."
-        if TRANSPARENT in self.met:
+        if TRANSPARENT in self.met and (known is None or known.background is None):
             ground = GROUNDS.get(self._ground(), str(self._ground()))
             yield f"{self._counted(TRANSPARENT)} put on {ground}, being transparent in part."
-        for kind in sorted(set(self.met) - {TURNED, TRANSPARENT, SEVERAL, HALVED}):
+        for kind in sorted(set(self.met) - {TURNED, TRANSPARENT, SEVERAL, HALVED, *(known.ranges if known else ())}):
             words = f"{self._counted(kind)} of {kind} samples: "
             if kind in self._ranges:
                 low, high = self._ranges[kind]

@@ -160,8 +160,9 @@ def check_test_data(
     left = [name for name in test.names if name not in measured.skipped]
     tested = [(name, seen[name] if seen.get(name) in known else by_file[name]) for name in left]
     odd = oddities(names, prints, measured.labels.tolist(), source.classes)
+    read = () if spec.held_out else source.decoder.notes(data.decoding)  # held-out images are of the same kinds
     whole = len(rows) == len(test.labels)
-    return *skipped, *(f"of the test, {note}" for note in odd), *across(known, tested, whole=whole)
+    return *skipped, *(f"of the test, {note}" for note in (*read, *odd)), *across(known, tested, whole=whole)
 
 
 def _names(split: Split) -> list[str]:

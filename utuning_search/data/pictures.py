@@ -35,7 +35,7 @@ def each_of(pictures: Pictures) -> Iterator[Picture]:
         yield from pictures
 
 
-def read_picture(picture: Picture, preprocessing: Preprocessing, decoder: Decoder) -> Tensor:
+def read_picture(picture: Picture, preprocessing: Preprocessing, decoder: Decoder, name: str = "") -> Tensor:
     """One picture as a data set that is read in this way has it: uint8 (channels, size, size).
 
     Args:
@@ -44,6 +44,7 @@ def read_picture(picture: Picture, preprocessing: Preprocessing, decoder: Decode
             (channels, height, width), of as many channels as the backbone has; one of its size is taken as it is.
         preprocessing: Size, channels and interpolation.
         decoder: Of the data set.
+        name: For the decoder's notes; of a file its own.
 
     Raises:
         UnreadableError: It cannot be opened or decoded.
@@ -55,7 +56,7 @@ def read_picture(picture: Picture, preprocessing: Preprocessing, decoder: Decode
         if not picture.numel():
             raise UnreadableError(EMPTY)
         return picture if picture.shape[1:] == (preprocessing.image_size,) * 2 else fitted(picture, preprocessing)
-    name = str(picture) if isinstance(picture, Path | str) else ""
+    name = str(picture) if isinstance(picture, Path | str) else name
     return to_tensor(opener_of(picture), preprocessing, decoder, name)
 
 

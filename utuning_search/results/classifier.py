@@ -1,6 +1,6 @@
 """An exported tuner as a module: pictures in, classes out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -54,13 +54,20 @@ class TunedClassifier(nn.Module):
         return joined(self.predict_each(images, batch_size=batch_size), self.classes, self._least)
 
     def predict_each(
-        self, images: Pictures, *, batch_size: int = BATCH, skipped: Skipped | None = None
+        self,
+        images: Pictures,
+        *,
+        batch_size: int = BATCH,
+        skipped: Skipped | None = None,
+        noted: Callable[[str], object] | None = None,
     ) -> Iterator[Predictions]:
         """As `predict`, a batch after the other, so that a large folder is never in memory at once.
 
         Args:
             images, batch_size: As of `predict`.
             skipped: Called with each picture that cannot be read and why; it is left out. None refuses it.
+            noted: Called in the end with a line for each kind of pictures, such as 16-bit ones, that were read in a way
+                that no training picture was.
         """
         return predict_each(
             self,
@@ -71,6 +78,7 @@ class TunedClassifier(nn.Module):
             batch_size=batch_size,
             skipped=skipped,
             least=self._least,
+            noted=noted,
         )
 
     @property

@@ -143,7 +143,7 @@ def confirm(
         if count == 0:
             mirrored = study.spec.task.data.views > 1
             trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=wanted)
-            work = partial(train, trainer, data.digest, len(data.test.labels))
+            work = partial(train, trainer, data.digest, len(data.test.labels), data.decoding)
         else:  # not every process decodes them again
             data.save(store.folder)
         images, digest, notes = len(data.test.labels), data.digest, data.notes

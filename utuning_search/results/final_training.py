@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from utuning_search.common.errors import TrainingError
 from utuning_search.common.seeds import derive_seed
+from utuning_search.data.decoding import Decoding
 from utuning_search.designs.design import Design
 from utuning_search.results.outcomes import Outcome
 from utuning_search.results.permitted import restored
@@ -54,10 +55,10 @@ def in_process(slot: int, job: Job) -> Iterator[Trained]:
     data = restored(job.images)
     mirrored = job.task.data.views > 1
     trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=job.measures)
-    yield from train(trainer, data.digest, len(data.test.labels), slot, job)
+    yield from train(trainer, data.digest, len(data.test.labels), data.decoding, slot, job)
 
 
-def train(trainer: FullTrainer, digest: str, images: int, slot: int, job: Job) -> Iterator[Trained]:
+def train(trainer: FullTrainer, digest: str, images: int, decoding: Decoding, slot: int, job: Job) -> Iterator[Trained]:
     """Each training of a job."""
     runtime = job.runtimes[slot]
     for seed in job.seeds:
@@ -71,6 +72,7 @@ def train(trainer: FullTrainer, digest: str, images: int, slot: int, job: Job) -
             test_images=images,
             device=runtime.device,
             precision=runtime.precision,
+            decoding=decoding.to_dict(),
         )
         own = derive_seed(job.study_seed, f"final {job.design.key} {seed}")
         try:

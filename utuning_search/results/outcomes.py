@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import write_atomically
 from utuning_search.common.toml import build
+from utuning_search.data.decoding import Decoding
 from utuning_search.search.defaults import METRICS
 
 FINALS, SEED = "finals", "_seed"
@@ -41,6 +42,7 @@ class Outcome:
         reason: Why it failed, or that memory was short; or empty.
         accumulation: In how many parts a batch was taken, because it did not fit into memory.
         others: What the study's other measured objectives say of the test split, by name.
+        decoding: How pictures were read, see `Decoding.to_dict`; None where an older version kept nothing of it.
     """
 
     key: str
@@ -60,9 +62,11 @@ class Outcome:
     reason: str = ""
     accumulation: int = 1
     others: dict[str, float] = field(default_factory=dict)
+    decoding: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_share("accuracy", self.accuracy)
+        Decoding.from_dict(self.decoding or {})
 
 
 def outcome_file(folder: Path, key: str, epochs: int, augmented: bool, seed: int) -> Path:
@@ -119,11 +123,30 @@ def _longest(folder: Path, key: str) -> list[Outcome]:
 
 def confirmed_weights(folder: Path, key: str) -> Path | None:
     """The weights that a design's confirmation left for exports: of its first seed, trained on all training images."""
+    outcome = _exported(folder, key)
+    return None if outcome is None else _weights_file(folder, outcome)
+
+
+def confirmed_decoding(folder: Path, key: str) -> Decoding | None:
+    """How the pictures of that training were read; None where nothing is kept of it.
+
+    A search has drawn some of the images only, among which may be none of a kind that others are of.
+    """
+    outcome = _exported(folder, key)
+    return None if outcome is None or outcome.decoding is None else Decoding.from_dict(outcome.decoding)
+
+
+def _exported(folder: Path, key: str) -> Outcome | None:
+    """The training of a design whose weights exports take, if they are there."""
     for outcome in _longest(folder, key):
-        path = outcome_file(folder, key, outcome.epochs, outcome.augmented, EXPORTED_SEED).with_suffix(WEIGHTS)
-        if outcome.seed == EXPORTED_SEED and outcome.accuracy is not None and path.exists():
-            return path
+        if outcome.seed == EXPORTED_SEED and outcome.accuracy is not None and _weights_file(folder, outcome).exists():
+            return outcome
     return None
+
+
+def _weights_file(folder: Path, outcome: Outcome) -> Path:
+    path = outcome_file(folder, outcome.key, outcome.epochs, outcome.augmented, EXPORTED_SEED)
+    return path.with_suffix(WEIGHTS)
 
 
 def confirmed_metrics(folder: Path, key: str) -> dict[str, float | int]:

@@ -71,6 +71,7 @@ def predict_each(
     batch_size: int = BATCH,
     skipped: Skipped | None = None,
     least: float = 0.0,
+    noted: Callable[[str], object] | None = None,
 ) -> Iterator[Predictions]:
     """Predictions of one batch after the other; no picture is read before its batch is asked for.
 
@@ -82,6 +83,8 @@ def predict_each(
         batch_size: At a time; on a GPU without room for so many it is halved.
         skipped: Called with each picture that cannot be read, which is then left out; None refuses it.
         least: Probability below which an image is unknown.
+        noted: Called in the end with a line for each kind of pictures that were read in a way that no training picture
+            was, such as 16-bit ones where all of those had 8.
 
     Raises:
         InputError: A number out of range, or a picture that cannot be read or is none.
@@ -104,7 +107,7 @@ def predict_each(
 
     for row, picture in enumerate(each_of(pictures)):
         try:
-            image = read_picture(picture, preprocessing, decoder)
+            image = read_picture(picture, preprocessing, decoder, f"picture {row}")
         except UnreadableError as error:
             if skipped is None:
                 raise unreadable(picture, row, error) from None
@@ -117,6 +120,9 @@ def predict_each(
             images, rows = [], []
     if images:
         yield said()
+    if noted is not None:
+        for note in decoder.notes(decoding):
+            noted(note)
 
 
 def joined(parts: Iterable[Predictions], classes: tuple[str, ...], least: float = 0.0) -> Predictions:

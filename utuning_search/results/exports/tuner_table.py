@@ -10,7 +10,7 @@ from utuning_search.designs import keys
 from utuning_search.designs.nearest import references
 from utuning_search.results.exported import FORMAT
 from utuning_search.results.exports.card import TRAINED_ON
-from utuning_search.results.outcomes import EXPORTED_SEED, confirmed_metrics
+from utuning_search.results.outcomes import EXPORTED_SEED, confirmed_decoding, confirmed_metrics
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 
@@ -30,6 +30,7 @@ def tuner_table(
     if record.design is None:
         raise StudyError(f"trial {record.number}", "it has a design", "none")
     task = study.spec.task.to_dict()
+    decoding = (confirmed_decoding(study.folder, record.key) if confirmed else None) or study.decoding
     return {
         "format": FORMAT,
         "digest": tuner,
@@ -38,7 +39,7 @@ def tuner_table(
         "backbone": {**task.pop("backbone"), "digest": backbone},
         "shape": study.shape.to_dict(),
         "task": task,
-        **({"decoding": read} if (read := study.decoding.to_dict()) else {}),
+        **({"decoding": read} if (read := decoding.to_dict()) else {}),
         "metrics": {
             "validation_accuracy": record.accuracy,
             "parameters": record.parameters,
