@@ -109,4 +109,7 @@ def test_tables_say_shots_and_no_proxy() -> None:
     assert Task.from_dict(few.to_dict()) == few
     assert _task_options(few) == (["--shots", "8"], True)
     smaller = few.with_backbone(image_size=16)
-    assert _task_options(smaller) == (["--backbone", "glyph_vit", "--image-size", "16", "--shots", "8"], True)
+    assert _task_options(smaller) == (["--shots", "8", "--backbone", "glyph_vit", "--image-size", "16"], True)
+    odd = few.with_ood("letters")
+    assert Task.from_dict(odd.to_dict()) == odd
+    assert _task_options(odd) == (["--shots", "8", "--ood", "letters"], True)

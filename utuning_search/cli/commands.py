@@ -67,6 +67,8 @@ def _run(parser: ArgumentParser) -> None:
     parser.add_argument("--data", metavar="PATH", help=f"your images instead of the task's: {DATA}")
     text = f"train on so many images of each class, {', '.join(map(str, SHOTS))}, in the search and in finals"
     parser.add_argument("--shots", type=int, metavar="N", help=text)
+    text = "images of other kinds for the objective ood_auroc: a folder, absolute or in --data-dir, or bundled letters"
+    parser.add_argument("--ood", metavar="FOLDER|letters", help=text)
     add_backbone(parser)
     parser.add_argument("--name", metavar="NAME", help="of the study (default: SPACE-TASK)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of proposals and training (default: 0)")

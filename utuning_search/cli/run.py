@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             task, data_dir = task.on_data(found, data_dir)
             if not arguments.quiet:
                 say_survey(found)
+        task = task if arguments.ood is None else task.with_ood(arguments.ood)
         task = task if arguments.shots is None else task.with_shots(shots(arguments.shots))
         study = Study.create(
             arguments.space,

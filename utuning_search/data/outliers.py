@@ -20,6 +20,8 @@ from utuning_search.data.decoding import Decoder, Decoding
 from utuning_search.data.listing import SUFFIXES, images_below
 from utuning_search.data.pictures import read_picture, read_pictures, stacked
 from utuning_search.data.pixels import UnreadableError
+from utuning_search.data.places import find_data
+from utuning_search.data.spec import DataSpec
 
 LETTERS = "letters"
 COUNT, SEED = 450, 20231  # as many as test digits; another seed than that of the letters of the pretraining
@@ -72,6 +74,31 @@ def load_outliers(given: str, preprocessing: Preprocessing, decoding: Decoding, 
         raise DataError(f"image folder {folder}", rule, f"{got}: {'; '.join(skipped[:NAMED])}", "Replace them.")
     notes = tuple(f"{folder.name}/{said} cannot be read, and is left out." for said in skipped)
     return Outliers(folder.resolve().name, stacked(found, preprocessing), notes)
+
+
+def task_outliers(
+    spec: DataSpec, preprocessing: Preprocessing, decoding: Decoding, data_dir: Path | None, *, finals: bool
+) -> Tensor | None:
+    """The unknown images that a task names, uint8 (images, channels, size, size); None where it names none.
+
+    Args:
+        spec: Of the task's data.
+        preprocessing, decoding: Of its images.
+        data_dir: Where relative paths start.
+        finals: Whether those of finals are wanted: what a search chose by says little of what it chose.
+
+    Raises:
+        InputError: There is no such folder, or fewer than two images in it.
+        DataError: More than 5% of them cannot be read.
+    """
+    if not spec.ood:
+        return None
+    where = "task data, ood"
+    place = LETTERS if spec.ood == LETTERS else str(find_data(spec.ood, data_dir, where))
+    images = load_outliers(place, preprocessing, decoding, where).images
+    if len(images) < 2:
+        raise InputError(where, "it has two images or more, for the search and for finals", len(images))
+    return images[int(finals) :: 2]
 
 
 def without_copies(outliers: Outliers, *known: Tensor) -> Outliers:

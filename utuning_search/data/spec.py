@@ -22,7 +22,14 @@ DATASETS = (
 )
 OWN_KEYS, FOLDER_KEYS = ("held_out", "scarce"), ("train_folder", "test_folder")
 SHOTS = (2, 4, 8, 16)  # a class, as few-shot benchmarks have them (arXiv 2311.12076)
-LATER = ("dataset", "limit", "shots", *OWN_KEYS, *FOLDER_KEYS)  # keys of a task's data that older studies have not
+LATER = (
+    "dataset",
+    "limit",
+    "shots",
+    "ood",
+    *OWN_KEYS,
+    *FOLDER_KEYS,
+)  # keys of a task's data that older studies have not
 SEEDS = 1 << 32  # as many as numpy's generators take
 
 
@@ -50,6 +57,8 @@ class DataSpec:
             class is then split by itself: of one image it is trained on only, of two there is none for the test.
         shots: Training images of each class, 2, 4, 8 or 16, in the search and in finals, which train on the same ones;
             stands in for `proxy`. Validation images are drawn from the others. 0 is no few-shot task.
+        ood: A folder of images of other kinds, relative to the data directory, or "letters" (see `outliers.py`), for
+            the objective ood_auroc: the search is shown every other one, its finals the rest. Empty for none.
     """
 
     source: str
@@ -65,6 +74,7 @@ class DataSpec:
     test_folder: str = "test"
     scarce: bool = False
     shots: int = 0
+    ood: str = ""
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:

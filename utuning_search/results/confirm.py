@@ -16,7 +16,7 @@ from utuning_search.common.locks import locked
 from utuning_search.data.decoded import Store
 from utuning_search.results import metrics
 from utuning_search.results.defaults import SEEDS, TOP
-from utuning_search.results.final_training import Job, Trained, in_process, train
+from utuning_search.results.final_training import Job, Trained, full_trainer, in_process, train
 from utuning_search.results.finalists import Finalist, select
 from utuning_search.results.finals import Confirmation, judge
 from utuning_search.results.kept import check_data, finals_of, kept_outcomes
@@ -29,7 +29,6 @@ from utuning_search.search.callbacks.base import Callback, FinalRecord
 from utuning_search.search.callbacks.telling import Telling, warn
 from utuning_search.search.layout import IMAGES, named, removed, sweep
 from utuning_search.search.study import Study
-from utuning_search.training.full import FullTrainer
 from utuning_search.training.recipe import Recipe
 from utuning_search.training.run_each import run_each
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, runtimes
@@ -141,8 +140,7 @@ def confirm(
             jobs = (job(key, seed) for key, seed in rounds.turns(kept, seeds))
         work: Callable[[int, Job], Iterator[Trained]] = in_process
         if count == 0:
-            mirrored = study.spec.task.data.views > 1
-            trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=wanted)
+            trainer = full_trainer(study.spec.task, backbone, preprocessing, data, runtime, wanted)
             work = partial(train, trainer, data.digest, len(data.test.labels), data.decoding)
         else:  # not every process decodes them again
             data.save(store.folder)

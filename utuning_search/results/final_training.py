@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
+from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.common.errors import TrainingError
 from utuning_search.common.seeds import derive_seed
+from utuning_search.data.decoded import FinalData
 from utuning_search.data.decoding import Decoding
 from utuning_search.designs.design import Design
 from utuning_search.results.outcomes import Outcome
 from utuning_search.results.permitted import restored
 from utuning_search.results.predictions import Classes
-from utuning_search.training.context import load_backbone
+from utuning_search.training.context import load_backbone, outliers_of
 from utuning_search.training.full import FullTrainer
 from utuning_search.training.measurement import Measure
 from utuning_search.training.out_of_memory import note
@@ -48,13 +51,26 @@ class Trained:
     confidences: npt.NDArray[np.float32] | None = None
 
 
+def full_trainer(
+    task: Task,
+    backbone: nn.Module,
+    preprocessing: Preprocessing,
+    data: FinalData,
+    runtime: Runtime,
+    measures: tuple[Measure, ...],
+) -> FullTrainer:
+    """What trains finals of a task, with the unknown images that its finals are measured against, if it names some."""
+    outliers = outliers_of(task, preprocessing, data.decoding, runtime.data_dir, finals=True)
+    mirrored = task.data.views > 1
+    return FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=measures, outliers=outliers)
+
+
 def in_process(slot: int, job: Job) -> Iterator[Trained]:
     """What a process of its own does: load the task, train."""
     runtime = job.runtimes[slot]
     backbone, preprocessing = load_backbone(job.task, runtime.data_dir)
     data = restored(job.images)
-    mirrored = job.task.data.views > 1
-    trainer = FullTrainer(backbone, preprocessing, data, runtime, mirrored=mirrored, measures=job.measures)
+    trainer = full_trainer(job.task, backbone, preprocessing, data, runtime, job.measures)
     yield from train(trainer, data.digest, len(data.test.labels), data.decoding, slot, job)
 
 

@@ -52,6 +52,7 @@ def write_study(
     """
     _check_space(spec.space, context.shape.depth, spec.task.recipe.learning_rate)
     _check_limits(spec, Setting(context.shape, context.data.num_classes))
+    _check_outliers(spec)
     local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
     local |= {"at": home(folder)} if storage else {}
     if data_dir:
@@ -147,6 +148,14 @@ def _check_limits(spec: StudySpec, setting: Setting) -> None:
             what = "the head of" if name == "parameters" else "a linear probe of"
             rule = f"it is at least {least:,.0f}, {what} {setting.num_classes} classes on this backbone"
             raise InputError(option, rule, f"{limit:,.0f}", "Raise it, or take a backbone of fewer channels.")
+
+
+def _check_outliers(spec: StudySpec) -> None:
+    """Refuse an objective of unknown images on a task that names none."""
+    asked = [o.name for o in spec.objectives.measured if o.takes_outliers]
+    if asked and not spec.task.data.ood:
+        todo = "Give --ood FOLDER, or ood in the task's [data]."
+        raise InputError(f"--objectives {asked[0]}", "the task has images of other kinds", "none", todo)
 
 
 def check_name(name: str) -> None:

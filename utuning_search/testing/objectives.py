@@ -74,6 +74,7 @@ class ObjectiveContract:
             generator = torch.Generator().manual_seed(seed)
             logits = torch.randn(40, SETTING.num_classes, generator=generator)
             labels = torch.randint(SETTING.num_classes, (40,), generator=generator)
-            measured = Measurement(logits, labels, lambda: 1.5)
+            unknown = torch.randn(30, SETTING.num_classes, generator=generator)
+            measured = Measurement(logits, labels, lambda: 1.5, unknown.clone)
             found.append((self.objective.measure(measured), self.objective.measure(measured)))
         return found

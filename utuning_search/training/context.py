@@ -3,17 +3,20 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import blake2b, sha256
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from utuning_search.backbones import loading, opened
 from utuning_search.backbones.names import parse_name
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.data.decoded import SearchData, Store
+from utuning_search.data.decoding import Decoding
 from utuning_search.data.loading import load_search_data
+from utuning_search.data.outliers import task_outliers
 from utuning_search.data.places import find_backbone, find_data
 from utuning_search.data.spec import STORED
 from utuning_search.training.runtime import Runtime
@@ -28,13 +31,17 @@ def warn(line: str) -> None:
 
 @dataclass(frozen=True)
 class SearchContext:
-    """A task, loaded: what designs are attached to, trained and compared on; `data_path` is where its images are."""
+    """A task, loaded: what designs are attached to, trained and compared on.
+
+    `data_path` is where its images are; `outliers` are unknown images, uint8 (images, channels, size, size), or None.
+    """
 
     backbone: nn.Module
     preprocessing: Preprocessing
     shape: BackboneShape
     data: SearchData
     data_path: Path | None = None
+    outliers: Tensor | None = None
 
 
 def load_backbone(task: Task, data_dir: str | None) -> tuple[nn.Module, Preprocessing]:
@@ -105,11 +112,25 @@ def load_search(
     model, preprocessing = load_backbone(task, data_dir)
     if images is None:
         data = load_search_data(task.data, preprocessing, data_path(task, data_dir, home), store)
-        if store is not None:
-            data.save(store.folder)
     else:
         data = SearchData.restore(images)
-    return SearchContext(model, preprocessing, adapter_of(model).shape, data, data_path(task, data_dir, home))
+    outliers = outliers_of(task, preprocessing, data.decoding, data_dir)
+    if images is None:
+        if outliers is not None:  # a study keeps these too
+            content = f"{data.digest} {blake2b(outliers.contiguous().numpy().data).hexdigest()}"
+            data = replace(data, digest=sha256(content.encode()).hexdigest()[:12])
+        if store is not None:
+            data.save(store.folder)
+    place = data_path(task, data_dir, home)
+    return SearchContext(model, preprocessing, adapter_of(model).shape, data, place, outliers)
+
+
+def outliers_of(
+    task: Task, preprocessing: Preprocessing, decoding: Decoding, data_dir: str | None, *, finals: bool = False
+) -> Tensor | None:
+    """Unknown images of a task, those of its search or of its finals; see `outliers.task_outliers`."""
+    path = Runtime(data_dir=data_dir).data_path
+    return task_outliers(task.data, preprocessing, decoding, path, finals=finals)
 
 
 def data_path(task: Task, data_dir: str | None, home: Path | None) -> Path | None:

@@ -17,12 +17,13 @@ from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.data.decoded import FinalData
 from utuning_search.designs.design import Design
 from utuning_search.training import augmentation
-from utuning_search.training.loop import accuracy_of
+from utuning_search.training.loop import accuracy_of, predict
 from utuning_search.training.measurement import Measure
 from utuning_search.training.measuring import PeakMemory, fastest, threads, wait_for
 from utuning_search.training.recipe import Recipe
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.trainer import Trainer
+from utuning_search.training.transfer import to_device
 from utuning_search.training.weights import check_images
 
 TIMED_IMAGES, FEWEST_ROUNDS, MOST_ROUNDS, TIMED_SECONDS = 16, 5, 60, 2.0
@@ -68,6 +69,7 @@ class FullTrainer(Trainer):
         runtime: Where and in which precision.
         mirrored: Whether augmentation takes mirror images too; a task's `views` say so.
         measures: What is measured besides accuracy.
+        outliers: Unknown images, uint8 (images, channels, size, size), for measures that take some.
     """
 
     def __init__(
@@ -79,9 +81,11 @@ class FullTrainer(Trainer):
         *,
         mirrored: bool,
         measures: Sequence[Measure] = (),
+        outliers: Tensor | None = None,
     ) -> None:
         super().__init__(backbone, preprocessing, len(data.classes), runtime, measures)
         self._mirrored = mirrored
+        self._outliers = None if outliers is None else to_device(outliers, runtime.device)
         self._train, self._held_out = self._examples(data.train), self._examples(data.test)
 
     def run(self, design: Design, recipe: Recipe, seed: int, *, augmented: bool = True) -> Trained:
@@ -101,6 +105,7 @@ class FullTrainer(Trainer):
             seconds, memory_mb = time.monotonic() - started, memory.grown()
             logits, weights = self._finished(model, self._held_out.inputs)
             labels = self._held_out.labels
+            unknown = None if self._outliers is None else partial(predict, self._whole(model), self._outliers)
             return Trained(
                 accuracy_of(logits, labels),
                 seconds,
@@ -109,7 +114,7 @@ class FullTrainer(Trainer):
                 weights,
                 logits.argmax(dim=1).cpu(),
                 last.accumulation,
-                self._others(model, logits, labels),
+                self._others(model, logits, labels, unknown),
                 logits.softmax(dim=1).amax(dim=1).cpu(),
             )
 

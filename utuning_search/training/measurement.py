@@ -15,11 +15,14 @@ class Measurement:
         logits: fp32 (images, classes).
         labels: int64 (images,), on the same device.
         latency: Milliseconds an image takes the merged model in batches of 16; measured anew at each call.
+        outliers: Logits of the task's unknown images, fp32 (images, classes), computed at each call; None where it
+            names none.
     """
 
     logits: Tensor
     labels: Tensor
     latency: Callable[[], float]
+    outliers: Callable[[], Tensor] | None = None
 
 
 class Measure(Protocol):

@@ -3,20 +3,22 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor
 
 from utuning_search.designs.design import Design
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.feature_cache import FeatureCache, budget_on
-from utuning_search.training.loop import Examples, accuracy_of, predict
+from utuning_search.training.loop import Examples, Forward, accuracy_of, predict
 from utuning_search.training.measurement import Measure
 from utuning_search.training.runtime import Runtime
 from utuning_search.training.task import Task
 from utuning_search.training.trainer import Trainer
+from utuning_search.training.transfer import to_device
 from utuning_search.training.weights import check_images
 
-VALIDATION = "validation"
+VALIDATION, OUTLIERS = "validation", "outliers"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ class ProxyTrainer(Trainer):
         self._proxy, self._validation = self._examples(self.data.proxy), self._examples(self.data.validation)
         self._views = [f"view_{i}" for i in range(task.data.views)]
         sources = {**dict.fromkeys(self._views, self._proxy.inputs), VALIDATION: self._validation.inputs}
+        self._outliers = None
+        if context.outliers is not None:
+            self._outliers = to_device(context.outliers, runtime.device)
+            sources[OUTLIERS] = self._outliers
         budget = budget_on(runtime.device, runtime.sharers)
         self.cache = FeatureCache(self._backbone, sources, runtime.autocast(), budget, self._prepare)
 
@@ -106,20 +112,27 @@ class ProxyTrainer(Trainer):
             model.tuners.eval()  # what is left out at random is left out in training only
             with self.runtime.autocast()():
                 logits = predict(forward, validation.inputs)
+                unknown = None if self._outliers is None else partial(self._unknown, forward, start)
+                others = self._others(None, logits, validation.labels, unknown)
             model.tuners.train()
-            accuracy, others = accuracy_of(logits, validation.labels), self._others(None, logits, validation.labels)
+            accuracy = accuracy_of(logits, validation.labels)
             spent += clock() - started
             yield Report(epoch.number, accuracy, epoch.loss, accumulation, others)
             started = clock()
         logits, weights = self._finished(model, self._validation.inputs)
         labels = self._validation.labels
-        accuracy, others = accuracy_of(logits, labels), self._others(model, logits, labels)
+        unknown = None if self._outliers is None else partial(predict, self._whole(model), self._outliers)
+        accuracy, others = accuracy_of(logits, labels), self._others(model, logits, labels, unknown)
         yield Result(accuracy, weights, spent + clock() - started, accumulation, others)
 
     def examples_from(self, block: int) -> tuple[list[Examples], Examples]:
         """Views of the proxy split, and the validation split, as tokens before block index `block` (from 0)."""
         views = [Examples(self.cache.tokens(view, block), self._proxy.labels) for view in self._views]
         return views, Examples(self.cache.tokens(VALIDATION, block), self._validation.labels)
+
+    def _unknown(self, forward: Forward, start: int) -> Tensor:
+        """Logits of unknown images, by a forward from block index `start`."""
+        return predict(forward, self.cache.tokens(OUTLIERS, start))
 
     def _checked_images(self) -> Tensor:
         return check_images(self._preprocessing).to(self.runtime.device)

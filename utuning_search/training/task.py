@@ -68,6 +68,10 @@ class Task:
             return self
         return replace(self, backbone=replace(own, revision=other.revision))
 
+    def with_ood(self, ood: str) -> "Task":
+        """This task with unknown images, of a folder or "letters"; see `DataSpec.ood`."""
+        return replace(self, data=replace(self.data, ood=ood))
+
     def on_data(self, found: Survey, data_dir: str | None = None) -> tuple["Task", str | None]:
         """This task on other images, as many for each split, and the data directory that it then wants.
 
@@ -84,9 +88,8 @@ class Task:
             base, place = Path(data_dir).resolve(), data_dir
             root = found.root.relative_to(base) if found.root.is_relative_to(base) else found.root
             spec = replace(spec, root=str(root))
-        spec = replace(
-            spec, proxy=own.proxy, validation=own.validation, seed=own.seed, views=own.views, shots=own.shots
-        )
+        spec = replace(spec, proxy=own.proxy, validation=own.validation, seed=own.seed)
+        spec = replace(spec, views=own.views, shots=own.shots, ood=own.ood)
         return replace(self, name=found.name, data=spec, description=f"images of {found.root.name}"), place
 
     def to_dict(self) -> dict[str, Any]:

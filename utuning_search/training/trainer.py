@@ -88,14 +88,26 @@ class Trainer(ABC):
         """The model as a function of uint8 images."""
         return lambda images: model(self._preprocessing.normalise(images))
 
-    def _others(self, finished: TunedModel | None, logits: Tensor, labels: Tensor) -> dict[str, float]:
-        """What is measured besides accuracy, by name; without a finished model what is measured at rungs."""
+    def _others(
+        self,
+        finished: TunedModel | None,
+        logits: Tensor,
+        labels: Tensor,
+        outliers: Callable[[], Tensor] | None = None,
+    ) -> dict[str, float]:
+        """What is measured besides accuracy, by name; without a finished model what is measured at rungs.
+
+        Args:
+            finished: The model after its last epoch.
+            logits, labels: Of the images it is measured on.
+            outliers: Computes logits of unknown images, where there are any.
+        """
 
         def latency() -> float:
             assert finished is not None, "a measure of finished trainings is not asked for at rungs"
             return latency_ms(finished, self._preprocessing.normalise(self._checked_images()))
 
-        measured = Measurement(logits, labels, latency)
+        measured = Measurement(logits, labels, latency, outliers)
         return {m.name: m.measure(measured) for m in self._measures if finished is not None or m.at_rungs}
 
     def _finished(self, model: TunedModel, images: Tensor) -> tuple[Tensor, bytes]:

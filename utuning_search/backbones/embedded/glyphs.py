@@ -8,7 +8,6 @@ scikit-learn's `load_digits` images were made. Digits are never drawn: they are 
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -102,6 +101,8 @@ def mask(letter: str, font: ImageFont.FreeTypeFont, stroke: int) -> Image.Image:
 
 def masks() -> list[list[list[Image.Image]]]:
     """Every letter in every font with every pen, indexed [font][stroke][label]."""
+    import matplotlib  # for its font files alone, which most who import this module need not wait for
+
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     # The basic layout: the other one is an optional part of PIL, and a letter needs no layout.
     fonts = [ImageFont.truetype(folder / f"{name}.ttf", EM, layout_engine=ImageFont.Layout.BASIC) for name in FONTS]

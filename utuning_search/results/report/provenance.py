@@ -100,18 +100,18 @@ def _task_options(task: Task) -> tuple[list[str], bool]:
         bundled = Task.load(task.name)
     except UTuningError:
         return [], False
+    options, own, data = list[str](), task.backbone, task.data
+    if data.shots and data.shots != bundled.data.shots:
+        bundled, options = bundled.with_shots(data.shots), ["--shots", str(data.shots)]
+    if data.ood != bundled.data.ood:
+        bundled, options = bundled.with_ood(data.ood), [*options, "--ood", data.ood]
     if bundled == task:
-        return [], True
-    own, shots = task.backbone, task.data.shots
-    if shots and bundled.with_shots(shots) == task:
-        return ["--shots", str(shots)], True
-    options = ["--backbone", own.exact]
+        return options, True
+    options += ["--backbone", own.exact]
     options += ["--checkpoint", own.checkpoint] if own.checkpoint else []
     options += ["--image-size", str(own.image_size)]
-    options += ["--shots", str(shots)] if shots else []
     try:
-        drawn = bundled.with_shots(shots) if shots else bundled
-        same = drawn.with_backbone(own.name, own.checkpoint or None, own.image_size).as_read(task) == task
+        same = bundled.with_backbone(own.name, own.checkpoint or None, own.image_size).as_read(task) == task
     except UTuningError:
         same = False
     return (options, True) if same else ([], False)

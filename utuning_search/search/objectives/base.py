@@ -92,10 +92,12 @@ class MeasuredObjective(Objective):
 
     Attributes:
         at_rungs: Whether it is measured at rungs too, so that a pruner can compare by it.
+        takes_outliers: Whether it needs `Measurement.outliers`: the task has to name unknown images.
     """
 
     exact: ClassVar[bool] = False
     at_rungs: ClassVar[bool] = True
+    takes_outliers: ClassVar[bool] = False
 
     @abstractmethod
     def measure(self, measured: Measurement) -> float:

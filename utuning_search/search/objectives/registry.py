@@ -20,8 +20,9 @@ from utuning_search.search.objectives.base import (
 )
 from utuning_search.search.objectives.classification import Accuracy, BalancedAccuracy, MacroF1
 from utuning_search.search.objectives.cost import Flops, Latency, Parameters
+from utuning_search.search.objectives.detection import OodAuroc
 
-OURS: tuple[type[Objective], ...] = (Accuracy, BalancedAccuracy, MacroF1, Parameters, Flops, Latency)
+OURS: tuple[type[Objective], ...] = (Accuracy, BalancedAccuracy, MacroF1, OodAuroc, Parameters, Flops, Latency)
 OBJECTIVES = Registry(
     "utuning_search.objectives",
     OURS,
