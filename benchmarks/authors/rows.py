@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from . import group, language, low_rank, unipelt, vision
+from . import group, hub, language, low_rank, unipelt, vision
 from .checkout import Checkout
 from .compare import Difference
 
@@ -86,6 +86,10 @@ ROWS: tuple[Row, ...] = (
         "morningmoni/UniPELT",
         "its attention and its adapter, all gated, in pre-norm blocks",
         unipelt.compared,
+    ),
+    *(
+        Row(name, "adapter-hub/adapters", "transformers' whole ViT", partial(hub.compared, name=name))
+        for name in hub.OPTIONS
     ),
 )
 
