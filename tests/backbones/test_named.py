@@ -17,7 +17,7 @@ from utuning_search.backbones.names import Named, parse_name
 from utuning_search.backbones.opened import pinned
 from utuning_search.backbones.origin import origin_of
 from utuning_search.backbones.spec import BackboneSpec
-from utuning_search.common.errors import BackboneError, InputError
+from utuning_search.common.errors import BackboneError, InputError, UTuningError
 
 from ..repositories import COMMITS, CONFIG, NAME, Cache, small_model, write_model
 
@@ -235,8 +235,8 @@ def without(key: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (without("architecture"), "names the architecture of a timm model; got none"),
-        ({"model_type": "bert"}, "names the architecture of a timm model; got model_type bert"),
+        (without("architecture"), "or the model_type of one of transformers; got neither"),
+        ({"model_type": "bert"}, "its model_type is one that timm has a model for; got 'bert'"),
         ({**CONFIG, "architecture": "vit_of_tomorrow"}, "names a model that timm has; got 'vit_of_tomorrow'. A newer"),
         ({**CONFIG, "model_args": {**CONFIG["model_args"], "rooms": 3}}, "knows the model_args.*'rooms'"),
         ({**CONFIG, "model_args": [1]}, "model_args of its config.json are tables"),
@@ -244,7 +244,7 @@ def without(key: str) -> dict[str, Any]:
     ],
 )
 def test_a_config_of_no_model_is_refused(config: Any, said: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(UTuningError, match=said):
         load_backbone(str(write_model(tmp_path / "m", config=config)))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from utuning_search.backbones.family import BackboneAdapter
 from utuning_search.backbones.numbers import check_numbers
 from utuning_search.backbones.prefixes import without_prefix
+from utuning_search.backbones.transformers_names import timm_names
 from utuning_search.common.errors import BackboneError, InputError
 
 SHOWN = 3  # tensors of each kind that an error names
@@ -104,7 +105,8 @@ def _read(adapter: BackboneAdapter, path: Path) -> tuple[dict[str, Tensor], dict
         stored = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(stored, dict):
         raise TypeError(f"a {type(stored).__name__} instead of named tensors")
-    named = without_prefix(stored, adapter.model.state_dict().keys())
+    own = adapter.model.state_dict()
+    named = timm_names(without_prefix(stored, own), own)
     tensors = adapter.renamed(named)
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):

@@ -52,21 +52,21 @@ class Configured:
         return model
 
 
-def read_configured(folder: Path, where: str) -> Configured:
-    """What the config.json of a folder says.
+def read_configured(table: Mapping[str, Any], folder: Path, where: str) -> Configured:
+    """What timm's config.json of a folder says.
 
     Args:
+        table: Of it.
         folder: That it is in.
         where: What the user called it, for errors.
 
     Raises:
-        InputError: There is none, or it is none of a model that timm makes.
+        InputError: It is none of a model that timm makes.
     """
-    table = read_json(folder / CONFIG, where)
     architecture = table.get("architecture")
     if not isinstance(architecture, str):
-        got = f"model_type {table['model_type']}" if "model_type" in table else "none"
-        raise InputError(where, f"its {CONFIG} names the architecture of a timm model", got)
+        rule = f"its {CONFIG} names the architecture of a timm model, or the model_type of one of transformers"
+        raise InputError(where, rule, "neither" if architecture is None else repr(architecture))
     if not timm.is_model(architecture):
         todo = f"A newer timm may have it; this is {timm.__version__}."
         raise InputError(where, f"its {CONFIG} names a model that timm has", f"'{architecture}'", todo)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -94,6 +94,20 @@ def fetch(named: Named, revision: str, files: Sequence[str], *, offline: bool = 
     todo = f"Fetch it once with a network: hf download {named.place}" + (f" --revision {revision}" if revision else "")
     rule = f"the hub can be reached, or {listed} is in the cache, {constants.HF_HUB_CACHE}"
     raise BackboneError(_where(named), rule, why, f"{todo}. Or give a local folder.")
+
+
+def fetch_optional(named: Named, commit: str, file: str) -> Path | None:
+    """A file of a commit, in the cache; None if the repository has none.
+
+    Raises:
+        BackboneError: The hub cannot be asked, and the cache does not know: without the file it would be another model.
+    """
+    if not isinstance(try_to_load_from_cache(named.place, file, revision=commit), str | None):
+        return None  # the hub said so
+    try:
+        return fetch(named, commit, (file,))
+    except InputError:
+        return None
 
 
 def _refuse(error: Exception, named: Named) -> None:

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from utuning_search.backbones.configured import Configured, read_configured, weights_in
-from utuning_search.backbones.hub import commit_of, fetch
+from utuning_search.backbones.configured import Configured, read_configured, read_json, weights_in
+from utuning_search.backbones.hub import CONFIG, commit_of, fetch, fetch_optional
 from utuning_search.backbones.names import HUB, Named, parse_name
 from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.backbones.transformers_config import read_transformers
 from utuning_search.common.errors import InputError
+
+IMAGES = "preprocessor_config.json"  # of transformers: how its images are prepared
 
 
 def opened(named: Named) -> tuple[Configured, Callable[[], Path]]:
@@ -18,21 +21,30 @@ def opened(named: Named) -> tuple[Configured, Callable[[], Path]]:
         named: With a source.
 
     Raises:
-        InputError: There is no such repository or folder, or its config.json is none of a timm model.
-        BackboneError: The hub cannot be asked, and the cache has no config.json.
+        InputError: There is no such repository or folder, or its config.json is none of a model that timm makes.
+        BackboneError: The hub cannot be asked, and the cache has no config.json; or timm has no such model.
     """
     where = f"backbone '{named}'"
     if named.source == HUB:
         commit = commit_of(named).revision
-        at = fetch(named, commit, ("config.json",)).parent
-        made = read_configured(at, where)
+        at = fetch(named, commit, (CONFIG,)).parent
+        made = _read(at, where, lambda: fetch_optional(named, commit, IMAGES))
         return made, lambda: fetch(named, commit, made.weights)
     folder = Path(named.place).expanduser()
     if not folder.is_dir():
         todo = f"A timm model has no slash in its name; a repository of the hub is {HUB}:USER/MODEL."
         raise InputError(where, "it is a folder", "a file" if folder.exists() else "no such folder", todo)
-    made = read_configured(folder.resolve(), where)
+    made = _read(folder.resolve(), where, lambda: path if (path := folder / IMAGES).exists() else None)
     return made, lambda: weights_in(folder, made)
+
+
+def _read(folder: Path, where: str, images: Callable[[], Path | None]) -> Configured:
+    """What a folder's config.json says, whichever library has written it; `images` is had for transformers' only."""
+    table = read_json(folder / CONFIG, where)
+    if "architecture" in table or "model_type" not in table:
+        return read_configured(table, folder, where)
+    found = images()
+    return read_transformers(table, {} if found is None else read_json(found, where), where)
 
 
 def pinned(spec: BackboneSpec) -> tuple[BackboneSpec, str]:

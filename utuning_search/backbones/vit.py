@@ -276,7 +276,10 @@ class VisionTransformerAdapter(BackboneAdapter):
                 raise InputError(where, f"image_size is a multiple of its patches, {patch}", size, todo)
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return checkpoint_filter_fn(state, cast(VisionTransformer, self.model))
+        named = checkpoint_filter_fn(state, cast(VisionTransformer, self.model))
+        if self._vit.attn_pool is None:  # of models that average instead, weights are published with the pooling
+            named = {name: tensor for name, tensor in named.items() if not name.startswith("attn_pool.")}
+        return named
 
     def read_npz(self, path: Path) -> dict[str, Tensor]:
         target = copy.deepcopy(self._vit)  # timm writes as it reads: a file that breaks off must not leave half of it
