@@ -724,6 +724,18 @@ def test_a_storage_that_cannot_be_reached(tmp_path: Path, url: str) -> None:
     assert not (tmp_path / "studies").exists(), "a study that could not be created left its folder"
 
 
+@pytest.mark.parametrize(
+    "rest", ["", "/", "/:memory:", "/file::memory:?cache=shared&uri=true", "/file:x?mode=memory&uri=true"]
+)
+def test_a_database_in_memory_is_refused(rest: str, tmp_path: Path) -> None:
+    """What is finished there is lost with the process."""
+    own = Inputs(tmp_path)
+    for kind in ("sqlite", "sqlite+pysqlite"):
+        with pytest.raises(StudyError, match="a storage outlasts its process; got a database in memory"):
+            own.create("gone", storage=f"{kind}://{rest}")
+    assert not (tmp_path / "studies").exists()
+
+
 def test_a_sqlite_file_that_cannot_be_written(tmp_path: Path) -> None:
     own = Inputs(tmp_path)
     with pytest.raises(StudyError, match="--storage sqlite") as caught:

@@ -90,7 +90,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     """The storage of a URL, or without one the journal in `folder`, which is created if need be.
 
     Raises:
-        StudyError: The journal is damaged, or the storage cannot be reached.
+        StudyError: The journal is damaged, or the storage cannot be reached or ends with this process.
     """
     if not url:
         path = folder / JOURNAL
@@ -105,10 +105,25 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
             # Of lines that contradict each other.
             got = f"{type(error).__name__}: {error}"
             raise StudyError(f"journal {path}", "its lines tell one story", got, _repair(path)) from None
+    if _is_in_memory(url):
+        todo = "Give a file, such as sqlite:///studies.db"
+        raise StudyError(place_of(url, folder), "a storage outlasts its process", "a database in memory", todo)
     try:
         return optuna.storages.get_storage(url)
     except Exception as error:
         raise StudyError(place_of(url, folder), "the storage can be opened", _said(error, url)) from None
+
+
+def _is_in_memory(url: str) -> bool:
+    """Whether it is one of SQLite's databases that are nowhere but in a process."""
+    try:
+        parsed = load("sqlalchemy.engine", "make_url")(url)
+        name = parsed.database or ""
+        return parsed.get_backend_name() == "sqlite" and (
+            not name or ":memory:" in name or parsed.query.get("mode") == "memory"
+        )
+    except Exception:  # no URL, which whoever opens it will say
+        return False
 
 
 @contextlib.contextmanager
