@@ -22,7 +22,7 @@ from utuning_search.tuners import BiasConfig, LoraConfig, PrefixConfig, ScaleShi
 from ..helpers import tiny_vit, tuned
 from .variants import BEITS, tiny
 
-BIASED = BEITS["beit, both biases"] | {"qkv_bias": True}
+BIASED = BEITS["beit, both biases"]
 
 
 def test_what_is_refused() -> None:

@@ -14,8 +14,9 @@ from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.flops import num_flops
 from utuning_search.designs.mergeability import staying
 from utuning_search.designs.presets import PRESETS
+from utuning_search.results.exports.program import traced
 from utuning_search.testing.backbones import pictures
-from utuning_search.tuners import LoraConfig, NormConfig
+from utuning_search.tuners import LoraConfig, NormConfig, PrefixConfig, PromptConfig
 
 from ..designs.test_flops import counted
 from ..helpers import CASES, CLASSES, same_snapshot, snapshot, tuned
@@ -126,3 +127,14 @@ def test_presets_run(make: Maker) -> None:
         assert sum(p.numel() for p in model.tuners.parameters()) == model.design.num_parameters(model.adapter.shape)
         with torch.no_grad():
             assert model(images).isfinite().all(), preset.name
+
+
+@pytest.mark.parametrize("make", [FAMILIES[n] for n in RICHEST], ids=RICHEST)
+@torch.no_grad()
+def test_programs_take_batches_of_any_size(make: Maker) -> None:
+    """Of a design whose tokens and keys join, for the formats torch and onnx."""
+    joining = [Placement("block", PromptConfig(2, "deep")), Placement("attention", PrefixConfig(2, "exact"))]
+    model = tuned(make(), *joining, Placement("qkv", LoraConfig(2)), random=True).requires_grad_(False)
+    images = pictures(model.adapter)
+    program = traced(model, images)
+    assert torch.allclose(program.module()(images), model(images), rtol=0, atol=1e-5)

@@ -77,8 +77,9 @@ def pictures(model: VisionTransformer, size: int = IMAGE) -> Tensor:
 BEITS: dict[str, dict[str, Any]] = {
     "beit without positions in its attention": {},
     "beit": {"use_abs_pos_emb": False, "use_rel_pos_bias": True, "init_values": 0.1},
-    "beit, shared biases": {"use_abs_pos_emb": False, "use_shared_rel_pos_bias": True, "global_pool": "token"},
-    "beit, both biases": {"use_rel_pos_bias": True, "use_shared_rel_pos_bias": True, "qkv_bias": False},
+    "beit, shared biases": {"use_abs_pos_emb": False, "use_shared_rel_pos_bias": True, "global_pool": "token"}
+    | {"qkv_bias": False},
+    "beit, both biases": {"use_rel_pos_bias": True, "use_shared_rel_pos_bias": True},
     "beit, swiglu, norm": {"use_rel_pos_bias": True, "swiglu_mlp": True, "scale_mlp": True, "drop_path_rate": 0.3},
 }
 

@@ -84,7 +84,7 @@ class BeitAdapter(TimmAdapter):
     def embed(self, images: Tensor) -> Tensor:
         model = self._timm
         tokens: Tensor = model.patch_embed(images)
-        tokens = torch.cat([model.cls_token.expand(len(images), -1, -1), tokens], dim=1)
+        tokens = torch.cat([model.cls_token.expand(images.shape[0], -1, -1), tokens], dim=1)
         return cast(Tensor, model.pos_drop(tokens if model.pos_embed is None else tokens + model.pos_embed))
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -151,8 +151,8 @@ class TimmBlock(BackboneBlock):
         q, k, v = (self._split(part) for part in self._qkv(x, tuners).chunk(3, dim=-1))
         q, k = self._placed([_through(attn, "q_norm", q), _through(attn, "k_norm", k)], v)
         for keys, values in rows:
-            k = torch.cat([keys.to(k.dtype).expand(len(x), -1, -1, -1), k], dim=2)
-            v = torch.cat([values.to(v.dtype).expand(len(x), -1, -1, -1), v], dim=2)
+            k = torch.cat([keys.to(k.dtype).expand(x.shape[0], -1, -1, -1), k], dim=2)
+            v = torch.cat([values.to(v.dtype).expand(x.shape[0], -1, -1, -1), v], dim=2)
         biases = self._biases(q.shape[2], k.shape[2])
         if attn.fused_attn:
             drop = attn.attn_drop.p if attn.training else 0.0
