@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 GREY16, COLOUR16, INTEGER, FLOAT = "16-bit", "16-bit colour", "integer", "float"
+KINDS = (GREY16, COLOUR16, INTEGER, FLOAT)
 GREY_ALPHA = "LA;16B"  # of a PNG, which has no other order
 # As what Pillow lays out the lower halves; of the last one as the four bytes of a pixel.
 LOWER = {f"{mode};16{a}": f"{mode};16{b}" for mode in ("RGB", "RGBX", "RGBA") for a, b in ("BL", "LB")}
