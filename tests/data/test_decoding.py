@@ -511,3 +511,29 @@ def test_a_decoding_survives_its_table() -> None:
         assert Decoding.from_dict(decoding.to_dict()) == decoding
     assert Decoding().to_dict() == {}
     assert replace(Decoding(), background=0).to_dict() == {"background": 0}
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"background": 999}, "background is a grey level, 0 to 255; got 999"),
+        ({"background": 1.5}, "background is a grey level, 0 to 255; got 1.5"),
+        ({"background": True}, "background is a grey level, 0 to 255; got True"),
+        ({"backgroud": 0}, "only known keys are allowed; got 'backgroud'. Did you mean 'background'?"),
+        ({"ranges": {"16bit": [0, 1]}}, "only known keys are allowed; got '16bit'. Did you mean '16-bit'?"),
+        (
+            {"ranges": {"float": [1, 0]}},
+            "a range is of two finite numbers, the smaller one first; got float: (1.0, 0.0)",
+        ),
+        ({"ranges": {"float": [float("nan"), 1]}}, "a range is of two finite numbers"),
+        ({"ranges": {"float": [0, float("inf")]}}, "a range is of two finite numbers"),
+        ({"ranges": {"float": [0]}}, "it says how pictures are read; got ValueError"),
+        ({"ranges": 3}, "it says how pictures are read; got AttributeError"),
+    ],
+)
+def test_a_decoding_that_somebody_changed_is_refused(table: dict[str, object], said: str) -> None:
+    """As of an export: pictures would be read in another way, and nobody would see it."""
+    with pytest.raises(InputError) as caught:
+        Decoding.from_dict(table)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("decoding")

@@ -112,6 +112,9 @@ PIXELS = np.zeros((4, 8, 8), np.uint8)
     [
         ((PIXELS, [0, 1, 0]), {}, "there are as many labels as images; got tuple of ndarray, list"),
         ((PIXELS, [0, 1, 0, 2.5]), {}, "train image 3: its label is a number or a name; got 2.5"),
+        ((PIXELS, np.eye(4)), {}, "train image 0: its label is a number or a name; got array([1., 0., 0., 0.])"),
+        ((PIXELS, torch.eye(4)), {}, "train image 0: its label is a number or a name; got tensor([1., 0., 0., 0.])"),
+        ((PIXELS, ["a", " ", "a", "b"]), {}, "train image 1: its label is a number or a name; got ' '"),
         ((PIXELS, [0, 1, 0, 3]), {"classes": CLASSES}, "train image 3: its label is from 0 to 2"),
         ((PIXELS, [0, 1, 0, 1]), {"classes": ("a", "a")}, "names of classes are different"),
         ((PIXELS, [0, 1, 0, 1]), {"classes": ("a", "caf\udce9")}, r"names of classes are UTF-8; got 'caf\udce9'"),
@@ -126,6 +129,11 @@ def test_what_is_no_data_is_refused(train: Any, more: dict[str, Any], said: str)
         own_data(train, **more)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_images_are_refused() -> None:
+    with pytest.raises(DataError, match="some images are to train on; got none"):
+        look_at(own_data((PIXELS[:0], [])))
 
 
 def test_normalised_tensors_are_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_an_outcome_is_read_as_it_was_kept(kept: Path) -> None:
         ({"seed": None}, "seed: this is of type int; got None"),
         ({"others": {"macro_f1": [1]}}, "others, macro_f1: this is of type float; got [1]"),
         ({"design": []}, "design: this is a table; got []"),
-        ({"decoding": {"background": "white"}}, "decoding: it says how pictures are read; got ValueError"),
+        ({"decoding": {"background": "white"}}, "decoding: background is a grey level, 0 to 255; got 'white'"),
         ({"later": 1}, "only known keys are allowed; got 'later'"),
     ],
 )

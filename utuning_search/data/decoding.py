@@ -4,6 +4,7 @@ What a picture says of itself is followed (orientation, transparency); what it l
 largest number of a 10-bit sensor is, is read off the training pictures once, and never off the picture alone.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from utuning_search.common.errors import InputError
+from utuning_search.common.errors import InputError, refuse_unknown_keys
 from utuning_search.common.wording import listed
 from utuning_search.data.samples import (
     COLOUR16,
     INTEGER,
+    KINDS,
     clear_sample,
     is_halved,
     is_negative,
@@ -68,12 +70,23 @@ class Decoding:
         Raises:
             InputError: It is something else.
         """
+        rule = "it says how pictures are read"
         try:
+            refuse_unknown_keys(table, ("background", "ranges"), "decoding")
             ranges = {str(kind): (float(low), float(high)) for kind, (low, high) in table.get("ranges", {}).items()}
             ground = table.get("background")
-            return cls(None if ground is None else int(ground), ranges)
+            refuse_unknown_keys(ranges, KINDS, "decoding, ranges")
+        except InputError:
+            raise
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
-            raise InputError("decoding", "it says how pictures are read", f"{type(error).__name__}: {error}") from None
+            raise InputError("decoding", rule, f"{type(error).__name__}: {error}") from None
+        if ground is not None and (type(ground) is not int or not 0 <= ground <= 255):
+            raise InputError("decoding", "background is a grey level, 0 to 255", repr(ground))
+        odd = [kind for kind, limits in ranges.items() if not -math.inf < limits[0] <= limits[1] < math.inf]
+        if odd:
+            rule = "a range is of two finite numbers, the smaller one first"
+            raise InputError("decoding", rule, f"{odd[0]}: {ranges[odd[0]]}")
+        return cls(ground, ranges)
 
 
 class Decoder:

@@ -1,6 +1,7 @@
 """Images that are given from Python: a Dataset, arrays, or a split of Hugging Face's `datasets`."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -185,9 +186,11 @@ def _labels(labels: Iterable[Any], names: Sequence[str], split: str) -> list[str
     """Names of classes, of numbers or names."""
     found = []
     for row, label in enumerate(labels):
-        value = label.item() if hasattr(label, "item") else label
-        if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-            raise InputError(f"{split} image {row}", "its label is a number or a name", repr(value))
+        value = label
+        with suppress(ValueError, RuntimeError):  # of an array or a tensor of several numbers
+            value = label.item() if hasattr(label, "item") else label
+        if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
+            raise InputError(f"{split} image {row}", "its label is a number or a name", printable(repr(value))[:80])
         if names and isinstance(value, int):
             if not 0 <= value < len(names):
                 rule = f"its label is from 0 to {len(names) - 1}, as there are {len(names)} names"

@@ -12,12 +12,13 @@ import numpy.typing as npt
 from PIL import Image
 
 GREY16, COLOUR16, INTEGER, FLOAT = "16-bit", "16-bit colour", "integer", "float"
+KINDS = (GREY16, COLOUR16, INTEGER, FLOAT)
 GREY_ALPHA = "LA;16B"  # of a PNG, which has no other order
 # As what Pillow lays out the lower halves; of the last one as the four bytes of a pixel.
 LOWER = {f"{mode};16{a}": f"{mode};16{b}" for mode in ("RGB", "RGBX", "RGBA") for a, b in ("BL", "LB")}
 LOWER |= {GREY_ALPHA: "RGBA"}
 UNSIGNED = "I;32N"  # which Pillow takes for signed
-STEPS = {"L;2": 85, "L;4": 17}  # what Pillow makes of a step of a PNG's grey of 2 or 4 bits
+STEPS = {"1": 255, "L;2": 85, "L;4": 17}  # what Pillow makes of a step of a PNG's grey of 1, 2 or 4 bits
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and what it may say
 DIM = 128  # floats up to here or above 255 are no 8-bit values
 
@@ -100,9 +101,10 @@ def is_negative(opened: Callable[[], Image.Image]) -> bool:
 
 
 def clear_sample(picture: Image.Image) -> int | None:
-    """The sample that a PNG of 2 or 4 bits names as transparent, as Pillow makes it 8 bits; None for other pictures.
+    """The sample that a PNG of 1, 2 or 4 bits names as transparent, as Pillow makes it 8 bits; None for other pictures.
 
-    Pillow scales the samples and leaves that number as it is. To be asked for before the picture is loaded.
+    Pillow scales the samples and leaves that number as it is, that of 1 bit in older versions only. To be asked for
+    before the picture is loaded.
     """
     step, clear = STEPS.get(_raw_mode(picture)), picture.info.get("transparency")
     return step * clear if step and isinstance(clear, int) and step * clear < 256 else None

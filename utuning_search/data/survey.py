@@ -262,6 +262,8 @@ def checked(found: Survey, todo: str = "") -> Survey:
     Raises:
         DataError: There is one class, which `todo` is said of, or too few images.
     """
+    if not found.classes:
+        raise DataError(found.where, "some images are to train on", "none")
     if len(found.classes) == 1:
         (name,) = found.classes
         raise DataError(found.where, "there are at least two classes", f"one, '{name}'", todo)
