@@ -14,6 +14,7 @@ from utuning_search.cli.json_output import plain
 from utuning_search.common.bundled import bundled
 from utuning_search.designs.placement import Placement
 
+from ..repositories import write_model
 from .commands import command, refused, succeeded
 
 
@@ -154,6 +155,59 @@ def test_known_methods_are_printed_as_json() -> None:
     sizes = printed("presets", "--sizes")
     assert isinstance(sizes, list)
     documented("presets", sizes[0])
+
+
+def test_backbones_are_listed_and_explained() -> None:
+    out = " ".join(succeeded("backbones").split())
+    assert "a timm VisionTransformer" in out
+    assert "Explain one: utuning-search backbones" in out
+    out = " ".join(succeeded("backbones", "vit_small_patch14_reg4_dinov2.lvd142m", "--image-size", "224").split())
+    for said in (
+        "blocks 12, 384 wide; MLP 1,536",
+        "heads 6 of 64",
+        "tokens 261: 16 x 16 patches, and 5 before them",
+        "weights timm/vit_small_patch14_reg4_dinov2.lvd142m, apache-2.0",
+        "images 224 px, 3 channels, bicubic",
+        "operations attention, mlp, block,",
+        "lora at qkv, q, k, v, proj, fc1, fc2;",
+        "left out no tuner",
+    ):
+        assert said in out
+
+
+def test_backbones_are_printed_as_json(tmp_path: Path) -> None:
+    families = printed("backbones")
+    assert isinstance(families, list)
+    write_model(tmp_path / "models" / "mine")
+    (tmp_path / "models" / "mine" / "model.safetensors").unlink()  # it is not looked at
+    one = printed("backbones", "models/mine", "--data-dir", str(tmp_path))
+    assert isinstance(one, dict)
+    assert [one[key] for key in ("class", "architecture", "tokens", "mean")] == [
+        "VisionTransformer",
+        "vit_tiny_patch16_224",
+        17,
+        [0.4],
+    ]
+    assert {key: one[key] for key in families[0]} in families
+    assert one["shape"]["depth"] == 2
+    documented("backbones", one)
+    documented("backbones", families[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet18",), "the model is a timm VisionTransformer"),
+        (("test_vit.of_nobody",), "timm can make it; got Invalid pretrained tag"),
+        (("test_vit", "--image-size", "40"), "Take 32 or 48"),
+        (("--image-size", "40"), "it is given with the name of a backbone"),
+        (("no/folder",), "a repository of the hub is hf-hub:USER/MODEL"),
+        (("hub:me/m",), "a prefix of its name is hf-hub: or local-dir:"),
+    ],
+)
+@pytest.mark.usefixtures("place")
+def test_a_backbone_that_cannot_be_is_not_explained(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused("backbones", *arguments)
 
 
 def test_json_has_no_numbers_that_are_none() -> None:

@@ -3,10 +3,12 @@
 The name is timm's, the bundled one's, or that of a hub's repository or a folder; see `names.py`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import timm
+import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ from utuning_search.backbones.spec import WHOLE
 from utuning_search.backbones.supported import check_carries, check_supported
 from utuning_search.common.errors import BackboneError, InputError
 
-__all__ = ["GLYPH_VIT", "freeze", "load_backbone", "load_digested", "preprocessing_of"]
+__all__ = ["GLYPH_VIT", "freeze", "load_backbone", "load_digested", "preprocessing_of", "without_weights"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -57,27 +59,56 @@ def load_digested(name: str, checkpoint: Path | None = None, image_size: int | N
     return model, weights_digest(read)
 
 
-def _load(name: str, checkpoint: Path | None, image_size: int | None) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A frozen backbone, and what was read; of timm's pretrained weights it is what became of them."""
-    where = f"backbone '{name}'"
+def without_weights(name: str, image_size: int | None = None) -> nn.Module:
+    """A backbone as `load_backbone` makes it, checked, but with nothing in its tensors; weights are not fetched.
+
+    Raises:
+        InputError, BackboneError: As `load_backbone`, but for weights.
+    """
+    create, _ = _maker(name, image_size)
+    try:
+        with torch.device("meta"):
+            return create()
+    except RuntimeError:  # it cannot be built without memory
+        with torch.random.fork_rng(devices=[]):
+            return _made(create, name)
+
+
+def _made(create: Callable[[], nn.Module], name: str) -> nn.Module:
+    """The model; an error in one line where timm has no such weights, which it says of a model without any too."""
+    try:
+        return create()
+    except RuntimeError as error:
+        raise BackboneError(f"backbone '{name}'", "timm can make it", str(error).splitlines()[0]) from None
+
+
+def _maker(name: str, image_size: int | None) -> tuple[Callable[[], nn.Module], Callable[[], Path | None]]:
+    """How a backbone without weights is made, once it was found to carry tuners, and how the file with its own is had.
+
+    That is None where timm fetches them.
+    """
     if name == GLYPH_VIT:
         if image_size not in (None, 8):
-            raise InputError(where, "image_size is 8", image_size, "Leave image_size out.")
-        model: nn.Module = glyph_vit()
-        return freeze(model), load_checkpoint(adapter_of(model, name), checkpoint or WEIGHTS)
+            raise InputError(f"backbone '{name}'", "image_size is 8", image_size, "Leave image_size out.")
+        return glyph_vit, lambda: WEIGHTS
     size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     named = parse_name(name)
     if named.source:
         made, fetched = opened(named)
         check_carries(name, made.architecture, made.create, size)
-        weights = checkpoint or fetched()
-        model = made.create(**size)
-        return freeze(model), load_checkpoint(adapter_of(model, name), weights)
+        return lambda: made.create(**size), fetched
     check_supported(name, size)
-    if checkpoint is not None:
-        model = timm.create_model(name, pretrained=False, num_classes=0, **size)
-        return freeze(model), load_checkpoint(adapter_of(model, name), checkpoint)
-    model = _fetched(name, **size)
+    return lambda: timm.create_model(name, pretrained=False, num_classes=0, **size), lambda: None
+
+
+def _load(name: str, checkpoint: Path | None, image_size: int | None) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A frozen backbone, and what was read; of timm's pretrained weights it is what became of them."""
+    create, fetched = _maker(name, image_size)
+    weights = checkpoint or fetched()
+    if weights is not None:
+        model = _made(create, name)
+        return freeze(model), load_checkpoint(adapter_of(model, name), weights)
+    model = _fetched(name, **({} if image_size is None else {"img_size": image_size}))
     return freeze(model), without_head(adapter_of(model, name), model.state_dict())
 
 

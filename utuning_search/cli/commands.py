@@ -226,6 +226,14 @@ def _tasks(parser: ArgumentParser) -> None:
     add_format(parser, LISTED)
 
 
+def _backbones(parser: ArgumentParser) -> None:
+    text = "a timm model, hf-hub:USER/MODEL[@REVISION], the path of a folder with config.json, or glyph_vit"
+    parser.add_argument("name", nargs="?", metavar="BACKBONE", help=text)
+    parser.add_argument("--image-size", type=int, metavar="N", help="pixels (default: the model's own)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the path of a folder starts")
+    add_format(parser, LISTED)
+
+
 def _presets(parser: ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="PRESET", help="explain one")
     parser.add_argument("--sizes", action="store_true", help="their sizes beside those that papers print")
@@ -269,6 +277,12 @@ COMMANDS = {
     "repair": Command("leave out of a damaged journal what cannot be read", _repair),
     "spaces": Command("list the search spaces, or explain one", _spaces),
     "tasks": Command("list the tasks, or explain one", _tasks),
+    "backbones": Command(
+        "list the families of backbones, or explain one backbone",
+        _backbones,
+        "List the families of backbones, or explain one backbone: its numbers, how its images are prepared, and what "
+        "can be tuned where. No weights are fetched.",
+    ),
     "presets": Command("list the known methods, or explain one", _presets),
     "cite": Command("print the BibTeX of the methods that a design uses", _cite),
     "completion": Command(
