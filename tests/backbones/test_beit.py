@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from timm.layers import SwiGLU
 from timm.models.beit import Beit
 from torch import nn
 
@@ -14,7 +15,7 @@ from utuning_search.backbones.merge import merge
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.supported import check_supported
 from utuning_search.common.errors import BackboneError, InputError
-from utuning_search.designs.design import Placement
+from utuning_search.designs.design import Design, Placement
 from utuning_search.results.exports.peft_files import check_layers
 from utuning_search.testing.backbones import pictures
 from utuning_search.tuners import BiasConfig, LoraConfig, PrefixConfig, ScaleShiftConfig
@@ -97,9 +98,17 @@ def test_biases_move_once() -> None:
 
 def test_peft_holds_no_lora_of_it() -> None:
     """timm's attention here takes the weight of `qkv` and never calls it, so a layer around it would do nothing."""
-    check_layers(adapter_of(tiny_vit()))
+    lora = Design((Placement("fc1", LoraConfig(1)),))
+    check_layers(lora, adapter_of(tiny_vit()))
     with pytest.raises(InputError, match="the backbone is a timm VisionTransformer; got a timm Beit"):
-        check_layers(adapter_of(tiny(Beit)))
+        check_layers(lora, adapter_of(tiny(Beit)))
+
+
+def test_peft_holds_no_lora_of_two_layers() -> None:
+    two = adapter_of(tiny_vit(mlp_layer=SwiGLU))
+    check_layers(Design((Placement("fc2", LoraConfig(1)),)), two)
+    with pytest.raises(InputError, match=r"a LoRA is around one layer; got fc1: parallel LoRA r=1.*: around two"):
+        check_layers(Design((Placement("fc1", LoraConfig(1)),)), two)
 
 
 def test_every_published_beit_is_listed() -> None:

@@ -32,7 +32,8 @@ def test_shape_counts_the_backbone_without_head(settings: dict[str, Any]) -> Non
     block = bare.blocks[0]
     assert shape.widths("qkv") == (block.attn.qkv.in_features, block.attn.qkv.out_features)
     assert shape.widths("proj") == (block.attn.proj.in_features, block.attn.proj.out_features)
-    assert shape.widths("fc1") == (block.mlp.fc1.in_features, block.mlp.fc1.out_features)
+    first = [m for n, m in block.mlp.named_children() if n.startswith("fc1")]  # one map, or a gate's and a value's
+    assert shape.widths("fc1") == (first[0].in_features, sum(m.out_features for m in first))
     assert shape.widths("fc2") == (block.mlp.fc2.in_features, block.mlp.fc2.out_features)
     assert shape.widths("attention") == shape.widths("mlp") == shape.widths("block") == (DIM, DIM)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from timm.layers import Attention, GluMlp, SwiGLUPacked
+from timm.layers import Attention, GluMlp, SwiGLU, SwiGLUPacked
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -54,6 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gated mlp": {"mlp_layer": GluMlp},
     "swiglu": {"mlp_layer": SwiGLUPacked},
     "swiglu, norm": {"mlp_layer": SwiGLUPacked, "scale_mlp_norm": True},
+    "swiglu of two maps": {"mlp_layer": SwiGLU},
     "relu": {"act_layer": nn.ReLU},
     "pre-norm": {"pre_norm": True},
     "no final norm": {"final_norm": False},

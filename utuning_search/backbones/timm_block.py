@@ -1,9 +1,9 @@
-"""A pre-norm block as several families of timm build it: attention and MLP followed step by step, tuners in between."""
+"""A pre-norm block as families of timm build it: attention and MLP followed step by step, with tuners in between."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,7 @@ class Untuned(BlockTuners):
 
 
 class TimmBlock(BackboneBlock):
-    """x + γ1 attention(norm1 x), then x + γ2 mlp(norm2 x), with an attention that may know where tokens stand.
+    """x + attention(norm1 x), then x + mlp(norm2 x), with an attention that may know where tokens stand.
 
     What it knows of that, rotations of queries and keys or biases of their products, is about the model's own tokens.
     Tokens that tuners insert stand between the prefix tokens and the patches and have no place in the image, and nor
@@ -72,6 +72,16 @@ class TimmBlock(BackboneBlock):
         """What is added to the products of queries and keys, each (heads, tokens, keys) or a batch of one of it."""
         del tokens, keys
         return []
+
+    def _end(self, number: Literal[1, 2], x: Tensor) -> Tensor:
+        """What comes after the attention (1) or the MLP (2), before x joins the residual stream."""
+        gamma, drop = self._ends(number)
+        return cast(Tensor, drop(x if gamma is None else gamma * x))
+
+    def _ends(self, number: Literal[1, 2]) -> tuple[Any, nn.Module]:
+        """Layer scale, or None or an identity where there is none, and stochastic depth."""
+        block = self._block
+        return (block.gamma_1, block.drop_path1) if number == 1 else (block.gamma_2, block.drop_path2)
 
     # What tuners borrow
 
@@ -122,9 +132,9 @@ class TimmBlock(BackboneBlock):
         return SplitBias(attention, rows) if split else LinearPart(attention.qkv, rows)
 
     def ends_in_linear(self, operation: Operation) -> bool:
-        block = self._block
-        ends = {"attention": (block.gamma_1, block.drop_path1), "mlp": (block.gamma_2, block.drop_path2)}
-        return all(end is None or isinstance(end, nn.Identity) for end in ends.get(operation, ()))
+        if operation not in ("attention", "mlp"):
+            return True
+        return all(e is None or isinstance(e, nn.Identity) for e in self._ends(1 if operation == "attention" else 2))
 
     # Its forward pass
 
@@ -136,12 +146,11 @@ class TimmBlock(BackboneBlock):
         return y + tuners.add("mlp", self, y, self._mlp(y, tuners))
 
     def _attention(self, x: Tensor, tuners: BlockTuners) -> Tensor:
-        block = self._block
-        h = tuners.add("norm1", self, x, tuners.normalise("attention", block.norm1, x))
+        h = tuners.add("norm1", self, x, tuners.normalise("attention", self._block.norm1, x))
         rows = tuners.rows(h)
         whole = not rows and not self._is_longer(x) and not tuners.touches("qkv", *QKV_PARTS, "proj")
         out = self._bare_attention(h) if whole else self._attend(h, rows, tuners)
-        return tuners.add("mhsa", self, h, block.drop_path1(_scaled(block.gamma_1, out)))
+        return tuners.add("mhsa", self, h, self._end(1, out))
 
     def _attend(self, x: Tensor, rows: list[tuple[Tensor, Tensor]], tuners: BlockTuners) -> Tensor:
         """timm's own forward pass step by step, with tuners at its linear maps and rows in its softmax."""
@@ -184,12 +193,14 @@ class TimmBlock(BackboneBlock):
         block, mlp = self._block, self._block.mlp
         read = h = tuners.add("norm2", self, x, tuners.normalise("mlp", block.norm2, x))
         if tuners.touches("fc1", "fc2"):
-            gated = isinstance(mlp, (SwiGLU, GluMlp))
-            first = torch.cat([mlp.fc1_g(h), mlp.fc1_x(h)], dim=-1) if isinstance(mlp, SwiGLU) else mlp.fc1(h)
-            h = tuners.add("fc1", self, h, first)
-            if gated:
+            split = isinstance(mlp, SwiGLU)
+            h = tuners.add("fc1", self, h, torch.cat([mlp.fc1_g(h), mlp.fc1_x(h)], dim=-1) if split else mlp.fc1(h))
+            if split or isinstance(mlp, GluMlp):
                 gate, value = h.chunk(2, dim=-1)
-                gate, value = (value, gate) if getattr(mlp, "gate_last", False) else (gate, value)
+                if split:  # as timm has them in memory: activations of others differ in their last bits
+                    gate, value = gate.contiguous(), value.contiguous()
+                elif mlp.gate_last:
+                    gate, value = value, gate
                 h = mlp.act(gate) * value
             else:
                 h = mlp.act(h)
@@ -197,7 +208,7 @@ class TimmBlock(BackboneBlock):
             h = mlp.drop2(tuners.add("fc2", self, h, mlp.fc2(h)))
         else:
             h = mlp(h)
-        return tuners.add("ffn", self, read, block.drop_path2(_scaled(block.gamma_2, h)))
+        return tuners.add("ffn", self, read, self._end(2, h))
 
     def _split(self, x: Tensor) -> Tensor:
         """(..., tokens, heads * head_dim) to (..., heads, tokens, head_dim)."""
@@ -217,7 +228,3 @@ def _through(module: nn.Module, name: str, x: Tensor) -> Tensor:
     """x through a part that not every family's module has."""
     part = getattr(module, name, None)
     return x if part is None else cast(Tensor, part(x))
-
-
-def _scaled(gamma: Tensor | None, x: Tensor) -> Tensor:
-    return x if gamma is None else gamma * x

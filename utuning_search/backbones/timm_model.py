@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from utuning_search.backbones.family import BackboneAdapter
 from utuning_search.backbones.timm_block import TimmBlock
 from utuning_search.common.errors import BackboneError, InputError
-from utuning_search.tuners import OPERATIONS, BackboneShape, Operation
+from utuning_search.tuners import (
+    CORE_OPERATIONS,
+    LINEAR_OPERATIONS,
+    NORM_OPERATIONS,
+    TOKEN_OPERATIONS,
+    BackboneShape,
+    Operation,
+)
 
 Kinds = tuple[type[nn.Module], ...]
 
@@ -24,7 +31,9 @@ class TimmAdapter(BackboneAdapter):
     """
 
     head: ClassVar[tuple[str, ...]] = ("head.",)
-    operations: ClassVar[tuple[Operation, ...]] = OPERATIONS
+    operations: ClassVar[tuple[Operation, ...]] = (
+        TOKEN_OPERATIONS + CORE_OPERATIONS + NORM_OPERATIONS + LINEAR_OPERATIONS
+    )
     attentions: ClassVar[Kinds]
 
     def __init__(self, model: nn.Module) -> None:

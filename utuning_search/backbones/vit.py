@@ -4,17 +4,17 @@ import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
-import torch
-import torch.nn.functional as F
-from timm.layers import Attention, AttentionPoolLatent, AttentionPoolPrr, GluMlp, Mlp, PatchEmbed
+from timm.layers import Attention, GluMlp, Mlp, SwiGLU
 from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from utuning_search.backbones.family import BackboneAdapter, BackboneBlock, BlockTuners, LinearPart
-from utuning_search.common.errors import BackboneError, InputError
-from utuning_search.tuners import LINEAR_OPERATIONS, OPERATIONS, QKV_PARTS, BackboneShape, Operation
+from utuning_search.backbones.family import BackboneAdapter, BackboneBlock
+from utuning_search.backbones.timm_block import TimmBlock
+from utuning_search.backbones.timm_model import check_blocks, check_patches, flops_outside
+from utuning_search.common.errors import BackboneError
+from utuning_search.tuners import OPERATIONS, QKV_PARTS, BackboneShape, Operation
 
 # The linear map whose output is the operation's output, for the operations that end in one.
 LAST_LINEAR: dict[Operation, str] = {
@@ -30,128 +30,26 @@ def linear_name(block: int, operation: Operation) -> str:
     return f"blocks.{block - 1}.{LAST_LINEAR[operation]}"
 
 
-class VisionTransformerBlock(BackboneBlock):
-    """A pre-norm Block with Attention and Mlp or GluMlp."""
+class VisionTransformerBlock(TimmBlock):
+    """A pre-norm Block with Attention and Mlp, GluMlp or SwiGLU, whose attention knows no places."""
 
-    def __init__(self, block: Block) -> None:
-        self._block: Any = block  # nn.Module's own typing knows nothing of its attributes
-
-    @property
-    def softmax_scale(self) -> float:
-        scale: float = self._block.attn.scale
-        return scale
-
-    def queries(self, x: Tensor) -> Tensor:
-        attention = self._block.attn
-        width, bias = self._heads_width, attention.qkv.bias
-        q = F.linear(self._block.norm1(x), attention.qkv.weight[:width], None if bias is None else bias[:width])
-        return cast(Tensor, attention.q_norm(self._split(q)))
-
-    def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        attention = self._block.attn
-        width, bias = self._heads_width, attention.qkv.bias
-        kv = F.linear(tokens, attention.qkv.weight[width:], None if bias is None else bias[width:])
-        k, v = kv.split(width, dim=-1)
-        return attention.k_norm(self._split(k)), self._split(v)
-
-    def project(self, mixed: Tensor) -> Tensor:
-        return F.linear(mixed, self._block.attn.proj.weight)
-
-    def norm(self, operation: Operation) -> nn.Module:
-        return cast(nn.Module, self._block.norm1 if operation in ("attention", "norm1") else self._block.norm2)
-
-    def widths(self, operation: Operation) -> tuple[int, int]:
-        if operation not in LINEAR_OPERATIONS:
-            width: int = self._block.attn.qkv.in_features
-            return width, width
-        return self.linear(operation).widths
-
-    def linear(self, operation: Operation) -> LinearPart:
-        module: nn.Linear = self._block.get_submodule(LAST_LINEAR[operation])
-        start, count = 0, module.out_features
-        if operation in QKV_PARTS:
-            count //= len(QKV_PARTS)
-            start = QKV_PARTS.index(operation) * count
-        return LinearPart(module, slice(start, start + count))
-
-    def ends_in_linear(self, operation: Operation) -> bool:
-        block = self._block
-        last = {"attention": (block.ls1, block.drop_path1), "mlp": (block.ls2, block.drop_path2)}.get(operation, ())
-        return all(isinstance(m, nn.Identity) for m in last)
-
-    def __call__(self, x: Tensor) -> Tensor:
+    def _bare(self, x: Tensor) -> Tensor:
         return cast(Tensor, self._block(x))
 
-    def run(self, x: Tensor, tuners: BlockTuners) -> Tensor:
-        y = x + tuners.add("attention", self, x, self._attention(x, tuners))
-        return y + tuners.add("mlp", self, y, self._mlp(y, tuners))
+    def _bare_attention(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self._block.attn(x))
 
-    def _attention(self, x: Tensor, tuners: BlockTuners) -> Tensor:
+    def _is_longer(self, x: Tensor) -> bool:
+        del x
+        return False
+
+    def _end(self, number: Literal[1, 2], x: Tensor) -> Tensor:
+        scale, drop = self._ends(number)
+        return cast(Tensor, drop(scale(x)))
+
+    def _ends(self, number: Literal[1, 2]) -> tuple[Any, nn.Module]:
         block = self._block
-        h = tuners.add("norm1", self, x, tuners.normalise("attention", block.norm1, x))
-        rows = tuners.rows(h)
-        whole = not rows and not tuners.touches("qkv", *QKV_PARTS, "proj")
-        out = block.attn(h) if whole else self._attend(h, rows, tuners)
-        return tuners.add("mhsa", self, h, block.drop_path1(block.ls1(out)))
-
-    def _attend(self, x: Tensor, rows: list[tuple[Tensor, Tensor]], tuners: BlockTuners) -> Tensor:
-        """timm's Attention.forward step by step, with tuners at its linear maps and rows in its softmax."""
-        attn = self._block.attn
-        batch, tokens, _ = x.shape
-        gate = getattr(attn, "gate", None)
-        opened = None if gate is None else gate(x).sigmoid()
-        qkv = self._qkv(x, tuners)
-        qkv = qkv.reshape(batch, tokens, 3, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)
-        q, k = attn.q_norm(q), attn.k_norm(k)
-        for keys, values in rows:
-            k = torch.cat([keys.to(k.dtype).expand(batch, -1, -1, -1), k], dim=2)
-            v = torch.cat([values.to(v.dtype).expand(batch, -1, -1, -1), v], dim=2)
-        if attn.fused_attn:
-            drop = attn.attn_drop.p if attn.training else 0.0
-            x = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
-        else:
-            weights = (q * attn.scale @ k.transpose(-2, -1)).softmax(dim=-1)
-            x = attn.attn_drop(weights) @ v
-        x = x.transpose(1, 2).reshape(batch, tokens, self._heads_width)
-        norm = getattr(attn, "norm", None)
-        x = x if norm is None else norm(x)
-        x = x if opened is None else x * opened
-        return cast(Tensor, attn.proj_drop(tuners.add("proj", self, x, attn.proj(x))))
-
-    def _qkv(self, x: Tensor, tuners: BlockTuners) -> Tensor:
-        qkv = tuners.add("qkv", self, x, self._block.attn.qkv(x))
-        if not tuners.touches(*QKV_PARTS):
-            return qkv
-        parts = qkv.chunk(3, dim=-1)
-        return torch.cat([tuners.add(p, self, x, y) for p, y in zip(QKV_PARTS, parts, strict=True)], dim=-1)
-
-    def _mlp(self, x: Tensor, tuners: BlockTuners) -> Tensor:
-        block, mlp = self._block, self._block.mlp
-        read = h = tuners.add("norm2", self, x, tuners.normalise("mlp", block.norm2, x))
-        if tuners.touches("fc1", "fc2"):
-            h = tuners.add("fc1", self, h, mlp.fc1(h))
-            if isinstance(mlp, GluMlp):
-                first, second = h.chunk(2, dim=-1)
-                h = first * mlp.act(second) if mlp.gate_last else mlp.act(first) * second
-            else:
-                h = mlp.act(h)
-            h = mlp.norm(mlp.drop1(h))
-            h = mlp.drop2(tuners.add("fc2", self, h, mlp.fc2(h)))
-        else:
-            h = mlp(h)
-        return tuners.add("ffn", self, read, block.drop_path2(block.ls2(h)))
-
-    @property
-    def _heads_width(self) -> int:
-        width: int = self._block.attn.num_heads * self._block.attn.head_dim
-        return width
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(..., tokens, heads * head_dim) to (..., heads, tokens, head_dim)."""
-        attention = self._block.attn
-        split: Tensor = x.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(-3, -2)
-        return split
+        return (block.ls1, block.drop_path1) if number == 1 else (block.ls2, block.drop_path2)
 
 
 class VisionTransformerAdapter(BackboneAdapter):
@@ -176,16 +74,8 @@ class VisionTransformerAdapter(BackboneAdapter):
         if not vit.global_pool:
             todo = 'Create it with global_pool="token" or "avg".'
             raise BackboneError(where, "the model pools its tokens", "no pooling", todo)
-        for i, block in enumerate(vit.blocks.children()):
-            attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
-            # Their forward passes are followed step by step, so a subclass with another forward does not do.
-            plain = all(
-                any(isinstance(m, c) and type(m).forward is c.forward for c in classes)
-                for m, classes in ((block, (Block,)), (attention, (Attention,)), (mlp, (Mlp, GluMlp)))
-            )
-            if not plain:
-                kinds = f"{type(block).__name__} with {type(attention).__name__} and {type(mlp).__name__}"
-                raise BackboneError(f"{where}, block {i + 1}", "a pre-norm Block with Attention and Mlp", kinds)
+        rule = "a pre-norm Block with Attention and Mlp"
+        check_blocks(vit.blocks.children(), ((Block,), (Attention,), (Mlp, GluMlp, SwiGLU)), rule, where)
 
     @property
     def shape(self) -> BackboneShape:
@@ -196,7 +86,7 @@ class VisionTransformerAdapter(BackboneAdapter):
             depth=len(vit.blocks),
             num_heads=block.attn.num_heads,
             head_dim=block.attn.head_dim,
-            hidden=block.mlp.fc1.out_features,
+            hidden=self.blocks[0].widths("fc1")[1],
             hidden_in=block.mlp.fc2.in_features,
             parameters=sum(p.numel() for n, p in vit.named_parameters() if not n.startswith(self.head)),
             grid=tuple(vit.patch_embed.grid_size),
@@ -214,23 +104,8 @@ class VisionTransformerAdapter(BackboneAdapter):
     def _flops_outside(self) -> int | None:
         """FLOPs of one image in patch embedding and pooling; None where either is not one that we know."""
         vit = self._vit
-        embed, pooled = vit.patch_embed, vit.attn_pool
-        plain = type(embed).forward is PatchEmbed.forward and isinstance(embed.proj, nn.Conv2d)
-        if not plain or any(size % patch for size, patch in zip(embed.img_size, embed.patch_size, strict=True)):
-            return None
-        patches: int = math.prod(embed.grid_size)
-        flops: int = 2 * patches * embed.proj.weight.numel()
-        tokens: int = patches + (vit.num_prefix_tokens if vit.pool_include_prefix else 0)
-        if type(pooled) is AttentionPoolLatent:
-            # All its linear maps see the latent queries but `kv`, which sees the tokens.
-            maps = {n: m.weight.numel() for n, m in pooled.named_modules() if isinstance(m, nn.Linear)}
-            flops += sum(2 * weights * (tokens if n == "kv" else pooled.latent_len) for n, weights in maps.items())
-            flops += 4 * pooled.latent_len * tokens * vit.embed_dim
-        elif type(pooled) is AttentionPoolPrr:
-            flops += 4 * tokens**2 * vit.embed_dim
-        elif pooled is not None:
-            return None
-        return flops
+        tokens: int = math.prod(vit.patch_embed.grid_size) + (vit.num_prefix_tokens if vit.pool_include_prefix else 0)
+        return flops_outside(vit, tokens)
 
     @property
     def num_features(self) -> int:
@@ -268,12 +143,7 @@ class VisionTransformerAdapter(BackboneAdapter):
                 setattr(module, "fused_attn", False)  # noqa: B010
 
     def check_image_size(self, where: str) -> None:
-        patches = self._vit.patch_embed
-        for size, patch in zip(patches.img_size or (), patches.patch_size, strict=False):
-            if size % patch and not patches.dynamic_img_pad:  # timm finds that out at the first image only
-                below = size - size % patch
-                todo = f"Take {below} or {below + patch}." if below else f"Take {patch}."
-                raise InputError(where, f"image_size is a multiple of its patches, {patch}", size, todo)
+        check_patches(self._vit.patch_embed, where)
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         named = checkpoint_filter_fn(state, cast(VisionTransformer, self.model))

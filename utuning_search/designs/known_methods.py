@@ -284,6 +284,9 @@ def _u_tuner(operation: Operation, kind: str, size: int, scale: Scale = "none") 
 
 
 ZERO_INIT = "W_up starts at zero here"
+# Of backbones that no paper of these methods had.
+NO_PLACE = "what it inserts has no place in attentions with rotary embeddings or relative positions"
+GATED = "of a gated MLP fc1 is gate and value together"
 
 PRESETS: tuple[Preset, ...] = (
     Preset("linear-probe", "Linear probe", (), _linear_probe),
@@ -297,12 +300,12 @@ PRESETS: tuple[Preset, ...] = (
     Preset("adapter-plus", "Adapter+", (papers.ADAPTER_PLUS, papers.ADAPTER), _adapter_plus, ZERO_INIT),
     Preset("parallel-adapter", "Parallel adapter", (papers.UNIFIED_VIEW,), _parallel_adapter),
     Preset("lora", "LoRA (q, v)", (papers.LORA,), _lora, "alpha = rank"),
-    Preset("lora-all", "LoRA (all linear)", (papers.LORA,), _lora_all, "alpha = rank"),
-    Preset("fact", "FacT-TT", (papers.FACT,), _fact, "scale 1; the paper tunes it"),
-    Preset("prefix", "Prefix tuning", (papers.PREFIX,), _prefix, "without the reparametrising MLP"),
-    Preset("vpt-shallow", "VPT-shallow", (papers.VPT,), _vpt_shallow),
-    Preset("vpt-deep", "VPT-deep", (papers.VPT,), _vpt_deep),
-    Preset("mam", "MAM adapter", (papers.UNIFIED_VIEW,), _mam),
+    Preset("lora-all", "LoRA (all linear)", (papers.LORA,), _lora_all, f"alpha = rank; {GATED}"),
+    Preset("fact", "FacT-TT", (papers.FACT,), _fact, f"scale 1; the paper tunes it; {GATED}"),
+    Preset("prefix", "Prefix tuning", (papers.PREFIX,), _prefix, f"without the reparametrising MLP; {NO_PLACE}"),
+    Preset("vpt-shallow", "VPT-shallow", (papers.VPT,), _vpt_shallow, NO_PLACE),
+    Preset("vpt-deep", "VPT-deep", (papers.VPT,), _vpt_deep, NO_PLACE),
+    Preset("mam", "MAM adapter", (papers.UNIFIED_VIEW,), _mam, NO_PLACE),
     Preset(
         "unipelt",
         "UniPELT",

@@ -38,7 +38,7 @@ def export(study: Study, record: TrialRecord, out: Path, data_dir: str | None = 
     check_peft(design)
     check_free(out, (ADAPTER_CONFIG, ADAPTER_WEIGHTS, INFERENCE, README))
     loaded, tensors = load_trial(study, record, data_dir), read_source(study, record)
-    check_layers(loaded.model.model.adapter)
+    check_layers(design, loaded.model.model.adapter)
     with whole_folder(out, last=ADAPTER_CONFIG) as folder:
         write_peft(design, tensors, study.shape, study.spec.task.backbone.exact, folder)
         write_inference(study, loaded.model, folder)

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utuning_search.backbones.family import BackboneAdapter
+from utuning_search.backbones.family import BackboneAdapter, LinearPart
 from utuning_search.backbones.vit import VisionTransformerAdapter, linear_name
 from utuning_search.common.errors import InputError
 from utuning_search.common.files import write_atomically
@@ -35,11 +35,17 @@ def check_peft(design: Design) -> None:
         raise InputError("--format peft", "the design has a LoRA", "a linear probe", "Export it without --format.")
 
 
-def check_layers(adapter: BackboneAdapter) -> None:
-    """Raise InputError unless peft's layers are called: other families compute with a layer's weight by themselves."""
+def check_layers(design: Design, adapter: BackboneAdapter) -> None:
+    """Raise InputError unless each LoRA is around one layer of the backbone, and the backbone calls that layer.
+
+    Families other than VisionTransformer compute with a layer's weight by themselves.
+    """
+    todo = "Export it with --format timm, onnx or torch."
     if not isinstance(adapter, VisionTransformerAdapter):
-        todo = "Export it with --format timm, onnx or torch."
         raise InputError("--format peft", f"the backbone is {VisionTransformerAdapter.named}", adapter.named, todo)
+    for placement in design.placements:
+        if not isinstance(adapter.blocks[0].linear(placement.operation), LinearPart):
+            raise InputError("--format peft", "a LoRA is around one layer", f"{placement}: around two", todo)
 
 
 def write_peft(
