@@ -29,7 +29,7 @@ from utuning_search.training.context import load_search
 from utuning_search.training.loop import predict
 
 from ..cli.commands import command
-from .conftest import Few
+from .conftest import TESTED, Few
 
 GREY = Preprocessing(8, 1, (0.5,), (0.5,), "bilinear")
 Rows = dict[tuple[str, str, str, str], Detection]
@@ -66,8 +66,8 @@ def test_each_final_set_method_and_score_has_a_row(few: Few, detected: tuple[Row
     rows, notes = detected
     assert len(rows) == len(few.found.finals) * 2 * 3 * 4
     assert {(r.outliers, r.outlier_images, r.test_images, r.seeds) for r in rows.values()} == {
-        ("letters", COUNT, 450, 2),
-        ("noise", 40, 450, 2),
+        ("letters", COUNT, TESTED, 2),
+        ("noise", 40, TESTED, 2),
     }
     assert notes == ("noise/a/broken.png (no image of a known format) cannot be read, and is left out.",)
     for row in rows.values():
@@ -83,14 +83,14 @@ def test_figures_are_those_of_the_kept_weights(few: Few, detected: tuple[Rows, t
     row = detected[0][final.key, "letters", "tuned", "msp"]
     assert row.accuracy == pytest.approx(final.mean)
     assert final.confidences is not None
-    context = load_search(few.study.spec.task, None)
+    context = load_search(few.study.spec.task, few.data_dir)
     letters = context.preprocessing.normalise(load_outliers("letters", context.preprocessing, Decoding()).images)
     areas = []
     for outcome, known in zip(final.outcomes, final.confidences, strict=True):
         model = final_model(few.study, final.finalist.design, outcome, context.backbone)
         assert model is not None
         unknown = predict(model, letters).softmax(dim=1).amax(dim=1).numpy()
-        areas.append(roc_auc_score(np.repeat([1, 0], (450, COUNT)), np.concatenate([known, unknown])))
+        areas.append(roc_auc_score(np.repeat([1, 0], (TESTED, COUNT)), np.concatenate([known, unknown])))
     assert areas[0] != areas[1]
     assert row.auroc == pytest.approx(np.mean(areas), abs=1e-4)
 
@@ -203,9 +203,9 @@ def test_command_says_it_and_finals_repeat_it(few: Few) -> None:
     assert (said.code, said.err) == (0, "")
     rows = read_ood(few.study.folder)
     assert {r.method for r in rows} == {"tuned"}
-    assert "Unknown images against 450 test images: AUROC / FPR at 95% TPR in %, mean of 2 seeds" in said.out
+    assert "Unknown images against 60 test images: AUROC / FPR at 95% TPR in %, mean of 2 seeds" in said.out
     assert "ood.csv" in said.out
-    assert "Unknown images against 450" in command("finals", "few", *place).out
+    assert "Unknown images against 60" in command("finals", "few", *place).out
     (few.study.folder / "ood.csv").unlink()
 
 

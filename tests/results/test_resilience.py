@@ -23,7 +23,7 @@ from utuning_search.results.resilience.table import BIT_FLIPS, Hardship, read_re
 from utuning_search.search.layout import IMAGES
 
 from ..cli.commands import command
-from .conftest import Few
+from .conftest import TESTED, Few
 
 Rows = dict[tuple[str, str, float], Hardship]
 
@@ -80,7 +80,7 @@ def test_each_final_meets_each_trouble(few: Few, perturbed: Rows) -> None:
         own = [row for row in perturbed.values() if row.key == final.key]
         assert [(row.trouble, row.level) for row in own] == wanted
         assert [row.clean for row in own] == [pytest.approx(final.outcomes[0].accuracy)] * len(own)
-        assert {(row.draws, row.test_images) for row in own} == {(1, 450), (DRAWS, 450)}
+        assert {(row.draws, row.test_images) for row in own} == {(1, TESTED), (DRAWS, TESTED)}
         assert all(row.worst <= row.accuracy + 1e-9 for row in own)
         noise = [perturbed[final.key, "gaussian_noise", severity].accuracy for severity in SEVERITIES]
         assert own[0].clean > noise[2]
@@ -109,7 +109,7 @@ def test_the_table_is_read_as_it_was_written(tabled: Few, perturbed: Rows) -> No
     path = tabled.study.folder / "resilience.csv"
     assert read_resilience(tabled.study.folder) == tuple(perturbed.values())
     head, row, *_ = path.read_text().splitlines(keepends=True)
-    for damaged in ("key\n", head + row.replace(",450", ",x"), head + row.replace(",0.", ",7.")):
+    for damaged in ("key\n", head + row.replace(",60\n", ",x\n"), head + row.replace(",0.", ",7.")):
         path.write_text(damaged)
         with pytest.raises(StudyError, match=r"it is a table of confirm --corruptions; got .* Remove it"):
             read_resilience(tabled.study.folder)
@@ -130,7 +130,7 @@ def test_command_says_it_and_finals_repeat_it(few: Few) -> None:
     assert json.loads(told.out)["resilience"] == [asdict(row) for row in rows]
     assert json.loads(told.out)["ood"] == [asdict(row) for row in read_ood(few.study.folder)]
     said = command("finals", "few", *place).out
-    assert "In trouble: accuracy in % on 450 corrupted test images" in " ".join(said.split())
+    assert "In trouble: accuracy in % on 60 corrupted test images" in " ".join(said.split())
     for name in ("resilience.csv", "ood.csv"):
         (few.study.folder / name).unlink()
     given = make_parser().parse_args(["confirm", "few", "--corruptions"])
