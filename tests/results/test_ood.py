@@ -12,12 +12,15 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.cli.confirm_options import options_of
 from utuning_search.cli.parser import make_parser
 from utuning_search.common.errors import DataError, InputError, StudyError
 from utuning_search.data.decoding import Decoding
 from utuning_search.data.outliers import COUNT, check_given, load_outliers, without_copies
 from utuning_search.results.exports.tuner import export_trial
+from utuning_search.results.ood import detect as detecting
+from utuning_search.results.ood.compare import Seen, Sets, see
 from utuning_search.results.ood.detect import detect
 from utuning_search.results.ood.figures import Detection
 from utuning_search.results.ood.table import read_ood, write_ood
@@ -101,6 +104,22 @@ def test_detecting_again_gives_the_same(few: Few, noise: Path, detected: tuple[R
     rows, _ = detect(few.study, one, [str(noise)], dsgf=True)
     assert {r.method for r in rows} == {"tuned", "dsgf"}
     assert all(detected[0][r.key, r.outliers, r.method, r.score] == r for r in rows)
+
+
+def test_scales_are_set_by_images_that_finals_do_not_train_on(few: Few, noise: Path) -> None:
+    given: list[Sets] = []
+
+    def looked(model: TunedModel, sets: Sets) -> Seen:
+        given.append(sets)
+        return see(model, sets)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detecting, "see", looked)
+        detect(few.study, replace(few.found, finals=few.found.finals[:1]), [str(noise)])
+    data = load_search(few.study.spec.task, few.data_dir).data
+    assert given[0].scale is not None
+    assert torch.equal(given[0].scale, data.validation.images)
+    assert torch.equal(given[0].train, data.proxy.images), "finals train on the shots"
 
 
 def test_finals_without_weights_are_left_out(few: Few, noise: Path, tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ from utuning_search.results.ood.table import read_ood
 from utuning_search.results.outcomes import WEIGHTS, outcome_file
 from utuning_search.results.report.write import report
 from utuning_search.results.resilience.bit_flips import BITS, RATES, flipped
-from utuning_search.results.resilience.measure import DRAWS, perturb
+from utuning_search.results.resilience.measure import DRAWS, Tested, _flips, perturb
 from utuning_search.results.resilience.table import BIT_FLIPS, Hardship, read_resilience, write_resilience
+from utuning_search.results.trained import final_model
 from utuning_search.search.layout import IMAGES
+from utuning_search.training.context import load_search
 
 from ..cli.commands import command
 from .conftest import TESTED, Few
@@ -85,6 +87,19 @@ def test_each_final_meets_each_trouble(few: Few, perturbed: Rows) -> None:
         noise = [perturbed[final.key, "gaussian_noise", severity].accuracy for severity in SEVERITIES]
         assert own[0].clean > noise[2]
     assert not list((few.study.folder / "finals").glob(f"{IMAGES}*"))
+
+
+def test_flips_are_of_the_kept_weights_each_time(few: Few) -> None:
+    """By hand, on validation images: each draw starts from what was trained, at the last rate too."""
+    final = few.found.finals[0]
+    context = load_search(few.study.spec.task, few.data_dir)
+    model = final_model(few.study, final.finalist.design, final.outcomes[0], context.backbone)
+    assert model is not None
+    whole = model.tuner_state_dict()
+    tested = Tested(context.data.validation.images, context.data.validation.labels, context.preprocessing)
+    rates = [list(_flips(few.study, final, model, rate, tested)) for rate in (0.02, 0.0)]
+    assert rates[0] != rates[1] == [tested.accuracy(model)] * DRAWS
+    assert all(torch.equal(t, whole[name]) for name, t in model.tuner_state_dict().items())
 
 
 def test_troubles_are_a_function_of_the_study_and_leave_models_whole(few: Few, perturbed: Rows) -> None:
