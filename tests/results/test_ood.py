@@ -1,6 +1,5 @@
 """Finals against images of other kinds: figures of the weights that were kept, a table, a report, a card, a command."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,12 +12,15 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.cli.confirm_options import options_of
 from utuning_search.cli.parser import make_parser
 from utuning_search.common.errors import DataError, InputError, StudyError
 from utuning_search.data.decoding import Decoding
 from utuning_search.data.outliers import COUNT, check_given, load_outliers, without_copies
 from utuning_search.results.exports.tuner import export_trial
+from utuning_search.results.ood import detect as detecting
+from utuning_search.results.ood.compare import Seen, Sets, see
 from utuning_search.results.ood.detect import detect
 from utuning_search.results.ood.figures import Detection
 from utuning_search.results.ood.table import read_ood, write_ood
@@ -30,7 +32,7 @@ from utuning_search.training.context import load_search
 from utuning_search.training.loop import predict
 
 from ..cli.commands import command
-from .conftest import Few
+from .conftest import TESTED, Few
 
 GREY = Preprocessing(8, 1, (0.5,), (0.5,), "bilinear")
 Rows = dict[tuple[str, str, str, str], Detection]
@@ -67,8 +69,8 @@ def test_each_final_set_method_and_score_has_a_row(few: Few, detected: tuple[Row
     rows, notes = detected
     assert len(rows) == len(few.found.finals) * 2 * 3 * 4
     assert {(r.outliers, r.outlier_images, r.test_images, r.seeds) for r in rows.values()} == {
-        ("letters", COUNT, 450, 2),
-        ("noise", 40, 450, 2),
+        ("letters", COUNT, TESTED, 2),
+        ("noise", 40, TESTED, 2),
     }
     assert notes == ("noise/a/broken.png (no image of a known format) cannot be read, and is left out.",)
     for row in rows.values():
@@ -84,14 +86,14 @@ def test_figures_are_those_of_the_kept_weights(few: Few, detected: tuple[Rows, t
     row = detected[0][final.key, "letters", "tuned", "msp"]
     assert row.accuracy == pytest.approx(final.mean)
     assert final.confidences is not None
-    context = load_search(few.study.spec.task, None)
+    context = load_search(few.study.spec.task, few.data_dir)
     letters = context.preprocessing.normalise(load_outliers("letters", context.preprocessing, Decoding()).images)
     areas = []
     for outcome, known in zip(final.outcomes, final.confidences, strict=True):
         model = final_model(few.study, final.finalist.design, outcome, context.backbone)
         assert model is not None
         unknown = predict(model, letters).softmax(dim=1).amax(dim=1).numpy()
-        areas.append(roc_auc_score(np.repeat([1, 0], (450, COUNT)), np.concatenate([known, unknown])))
+        areas.append(roc_auc_score(np.repeat([1, 0], (TESTED, COUNT)), np.concatenate([known, unknown])))
     assert areas[0] != areas[1]
     assert row.auroc == pytest.approx(np.mean(areas), abs=1e-4)
 
@@ -102,6 +104,22 @@ def test_detecting_again_gives_the_same(few: Few, noise: Path, detected: tuple[R
     rows, _ = detect(few.study, one, [str(noise)], dsgf=True)
     assert {r.method for r in rows} == {"tuned", "dsgf"}
     assert all(detected[0][r.key, r.outliers, r.method, r.score] == r for r in rows)
+
+
+def test_scales_are_set_by_images_that_finals_do_not_train_on(few: Few, noise: Path) -> None:
+    given: list[Sets] = []
+
+    def looked(model: TunedModel, sets: Sets) -> Seen:
+        given.append(sets)
+        return see(model, sets)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detecting, "see", looked)
+        detect(few.study, replace(few.found, finals=few.found.finals[:1]), [str(noise)])
+    data = load_search(few.study.spec.task, few.data_dir).data
+    assert given[0].scale is not None
+    assert torch.equal(given[0].scale, data.validation.images)
+    assert torch.equal(given[0].train, data.proxy.images), "finals train on the shots"
 
 
 def test_finals_without_weights_are_left_out(few: Few, noise: Path, tmp_path: Path) -> None:
@@ -204,12 +222,9 @@ def test_command_says_it_and_finals_repeat_it(few: Few) -> None:
     assert (said.code, said.err) == (0, "")
     rows = read_ood(few.study.folder)
     assert {r.method for r in rows} == {"tuned"}
-    assert "Unknown images against 450 test images: AUROC / FPR at 95% TPR in %, mean of 2 seeds" in said.out
+    assert "Unknown images against 60 test images: AUROC / FPR at 95% TPR in %, mean of 2 seeds" in said.out
     assert "ood.csv" in said.out
-    assert "Unknown images against 450" in command("finals", "few", *place).out
-    told = json.loads(command("confirm", "few", "--ood", "letters", "--format", "json", "-q", *options).out)
-    assert len(told["ood"]) == len(rows)
-    assert told["ood"][0]["auroc"] == rows[0].auroc
+    assert "Unknown images against 60" in command("finals", "few", *place).out
     (few.study.folder / "ood.csv").unlink()
 
 

@@ -1,14 +1,18 @@
 """Scores, AUROC, FPR at 95% TPR and their intervals are what their papers and scikit-learn say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
+from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.results.ood.compare import Seen, Sets, compare
 from utuning_search.results.ood.figures import figures
 from utuning_search.results.ood.intervals import curves, draws, interval
-from utuning_search.results.ood.scoring import Outputs, bank, ensemble, fused, fusion_head, scores
+from utuning_search.results.ood.scoring import METHODS, Outputs, bank, ensemble, fused, fusion_head, scores
 from utuning_search.training.ood_scores import SCORES, auroc, fpr_at_95, nearest, neighbours, of_logits
 from utuning_search.training.recipe import Recipe
 
@@ -53,7 +57,8 @@ def test_figures_are_scikit_learn_s() -> None:
 
 def test_bootstrap_samples_are_figures_of_the_images_drawn() -> None:
     """With ties too: each draw gives what scikit-learn says of images repeated so often."""
-    known, unknown = (normal(n, seed=n).mul(2).round().double().numpy() + n / 60 for n in (60, 40))
+    known, unknown = (normal(n, seed=n).mul(2).round().double().numpy() + n // 60 for n in (60, 40))
+    assert set(known) & set(unknown)
     drawn = draws(60, 40, count=7)
     areas, rates = curves(known, unknown, drawn)
     for i, (a, b) in enumerate(zip(drawn.known, drawn.unknown, strict=True)):
@@ -108,6 +113,30 @@ def test_dsgf_sees_what_either_kind_of_features_sees() -> None:
     both = fused(Outputs(fresh, fresh), Outputs(normal(120, 4, seed=6), torch.zeros(120, 3)), heads[0])
     assert both.features.shape == (120, 8)
     assert (both.logits.argmax(dim=1) == labels).float().mean() > 0.9
+
+
+def test_each_method_sees_each_set_with_features_of_its_own() -> None:
+    """The tuned model knows nothing of classes, the frozen backbone does; unknown images are odd to the latter."""
+    (trained, labels), (fresh, _), (odd, _) = blobs(0), blobs(1), blobs(2)
+    odd = odd + torch.tensor([0.0, 0, 8, 8])
+    images = {name: torch.zeros(120, 1, 8, 8, dtype=torch.uint8) for name in ("train", "test", "odd")}
+    ways = Preprocessing(8, 1, (0.5,), (0.5,), "bilinear")
+    sets = Sets(images["train"], labels, images["test"], labels, {"odd": images["odd"]}, None, ways)
+
+    def seen(one: Tensor, other: Tensor, unknown: Tensor) -> Seen:
+        train, test, far = (Outputs(x, torch.zeros(120, 3)) for x in (one, other, unknown))
+        return Seen(train, test, {"odd": far}, None)
+
+    noise = [normal(120, 4, seed=s) for s in (5, 6, 7)]
+    found = compare(seen(*noise), seen(trained, fresh, odd), sets, Recipe(epochs=2, learning_rate=0.05), 0, METHODS)
+    assert found["dsgf"].accuracy > 0.9 > 0.5 > found["tuned"].accuracy == found["use"].accuracy
+    areas = {name: auroc(own.known["knn"], own.unknown["odd"]["knn"]) for name, own in found.items()}
+    assert areas["tuned"] < 0.7 < areas["use"]
+    assert areas["dsgf"] > 0.9
+    scaled = replace(seen(*noise), scale=Outputs(3 * noise[1], torch.ones(120, 3)))
+    bare = replace(seen(trained, fresh, odd), scale=Outputs(fresh, torch.zeros(120, 3)))
+    other = compare(scaled, bare, sets, Recipe(), 0, ("use",))["use"]
+    assert not np.allclose(other.known["knn"], found["use"].known["knn"]), "these images set the scale"
 
 
 def test_every_score_tells_far_points_from_known_ones() -> None:

@@ -41,7 +41,7 @@ def exported(few: Few, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 def digits(few: Few, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The validation images as files."""
     folder = tmp_path_factory.mktemp("digits")
-    for i, image in enumerate(load_search(few.study.spec.task, None).data.validation.images):
+    for i, image in enumerate(load_search(few.study.spec.task, few.data_dir).data.validation.images):
         Image.fromarray(image[0].numpy()).save(folder / f"{i:02}.png")
     return folder
 
@@ -82,7 +82,7 @@ def test_without_a_threshold_all_is_known(few: Few, tmp_path: Path, digits: Path
 def test_no_more_than_the_rate_is_below_it(few: Few, rate: float) -> None:
     loaded = load_trial(few.study, confirmed(few)).model
     chosen = threshold_of(few.study, confirmed(few), loaded, rate)
-    images = load_search(few.study.spec.task, None).data.validation.images
+    images = load_search(few.study.spec.task, few.data_dir).data.validation.images
     sure = loaded.predict(images).probabilities.amax(dim=1).double()
     assert int((sure < chosen.probability).sum()) == int(rate * 60)
 

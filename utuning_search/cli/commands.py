@@ -120,6 +120,8 @@ def _confirm(parser: ArgumentParser) -> None:
     parser.add_argument("--remeasure", type=int, metavar="N", help=text)
     text = "score the test images against a folder of images of other kinds, or the bundled letters; several times"
     parser.add_argument("--ood", action="append", default=[], metavar="FOLDER|letters", help=text)
+    text = "measure accuracy on corrupted test images and with flipped bits of the tuner, too"
+    parser.add_argument("--corruptions", action="store_true", help=text)
     text = "with --ood: score by how near frozen features are to training images, too (Dong et al. 2024)"
     parser.add_argument("--use", action="store_true", help=text)
     text = "with --ood: score by a head on tuned and frozen features, too (the same)"

@@ -2,25 +2,21 @@
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from utuning_search.cli.besides import measured_besides
 from utuning_search.cli.confirm_options import check, options_of, trials_of
 from utuning_search.cli.console import PLAIN, console, errors
 from utuning_search.cli.display import say_again, say_progress
 from utuning_search.cli.finals_display import finals_lines
 from utuning_search.cli.json_output import say_json
-from utuning_search.cli.ood_display import ood_lines
 from utuning_search.cli.options import JSON
 from utuning_search.cli.running import loggers_of, say_trouble
 from utuning_search.cli.stopped import Stopped
 from utuning_search.cli.studies import FINALS_PNG, load_study, place_of, write_confirmation
 from utuning_search.results.confirm import confirm
-from utuning_search.results.finals import Confirmation, Final
-from utuning_search.results.ood.detect import detect
-from utuning_search.results.ood.figures import Detection
-from utuning_search.results.ood.table import OOD_CSV, write_ood
+from utuning_search.results.finals import Confirmation
 from utuning_search.results.outcomes import FINALS
 from utuning_search.results.remeasure import remeasure
 from utuning_search.results.tables import COMPARISONS_CSV, FINALS_CSV, comparisons_table
@@ -67,46 +63,22 @@ def run(arguments: argparse.Namespace) -> int:
                 on_trouble=say_trouble,
             )
         write_confirmation(study, found)
-        rows, notes = _detected(study, found, arguments)
+        more = measured_besides(study, found, arguments)
     except KeyboardInterrupt:
         raise Stopped(f"confirm {study.name}{options_of(arguments)}{place}") from None
     if arguments.format == JSON:
-        say_json({**_table(study, found), "ood": [asdict(row) for row in rows]})
+        say_json({**_table(study, found), **more.to_dict()})
         return 0
-    for line in (*finals_lines(found), *ood_lines(rows, notes)):
+    for line in (*finals_lines(found), *more.lines()):
         console.print(line)
     console.print(f"\nPicture  {study.folder / FINALS_PNG}", **PLAIN)
     console.print(f"Tables   {study.folder / FINALS_CSV}  {study.folder / FINALS / COMPARISONS_CSV}", **PLAIN)
-    if rows:
-        console.print(f"         {study.folder / OOD_CSV}", **PLAIN)
+    for path in more.tables:
+        console.print(f"         {path}", **PLAIN)
     console.print("Next", **PLAIN)
     for line in _next(study, found, options_of(arguments, seeds=2 * found.seeds)):
         console.print(f"  utuning-search {line}{place}", **PLAIN)
     return 0
-
-
-def _detected(
-    study: Study, found: Confirmation, arguments: argparse.Namespace
-) -> tuple[tuple[Detection, ...], tuple[str, ...]]:
-    """What --ood asks for, written into ood.csv; nothing without it."""
-    if not arguments.ood:
-        return (), ()
-
-    def say(final: Final) -> None:
-        (errors if arguments.format == JSON else console).print(f"scored  {final.finalist.name}", **PLAIN)
-
-    rows, notes = detect(
-        study,
-        found,
-        arguments.ood,
-        use=arguments.use,
-        dsgf=arguments.dsgf,
-        device=arguments.device,
-        data_dir=arguments.data_dir,
-        on_progress=None if arguments.quiet else say,
-    )
-    write_ood(study.folder, rows)
-    return rows, notes
 
 
 def _table(study: Study, found: Confirmation) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def options_of(arguments: argparse.Namespace, **changed: int) -> str:
         if value != usual[name]
     ]
     said += [f" --format {JSON}"] if arguments.format == JSON else []
-    said += [f" --{name.replace('_', '-')}" for name in ("no_augment", "use", "dsgf") if getattr(arguments, name)]
+    flags = ("no_augment", "corruptions", "use", "dsgf")
+    said += [f" --{name.replace('_', '-')}" for name in flags if getattr(arguments, name)]
     said += [f" --ood {shlex.quote(one)}" for one in arguments.ood]
     said += [f" --trial {shlex.quote(t)}" for t in arguments.trial]
     return "".join([*said, *(f" --preset {shlex.quote(p)}" for p in arguments.preset)])

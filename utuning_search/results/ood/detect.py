@@ -39,7 +39,7 @@ def detect(
     dsgf: bool = False,
     device: str | None = None,
     data_dir: str | None = None,
-    on_progress: Callable[[Final], None] | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> tuple[tuple[Detection, ...], tuple[str, ...]]:
     """How well finals tell unknown images from the test images, by each score; and notes on the images, a line each.
 
@@ -52,7 +52,7 @@ def detect(
         use, dsgf: Whether to score with these too; see `scoring.py`.
         device: As of `confirm`.
         data_dir: Where relative data paths are looked up; None for the study's own.
-        on_progress: Called after each final.
+        on_progress: Called after each final, with its name.
 
     Raises:
         InputError: There is no such folder, or no image in it.
@@ -90,7 +90,7 @@ def detect(
         for final in found.finals:
             rows += _rows(final, list(_trainings(study, final, sets, backbone, frozen, methods)), sets)
             if on_progress is not None:
-                on_progress(final)
+                on_progress(final.finalist.name)
     if not rows:
         todo = f"Remove {folder}, and confirm again."
         raise StudyError(f"study '{study.name}'", "some final has kept its weights", "none", todo)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from utuning_search.results.ood.intervals import Draws, curves, interval
+from utuning_search.results.rows import check_shares
 from utuning_search.training.ood_scores import Floats, auroc, fpr_at_95
 
 
@@ -41,6 +42,11 @@ class Detection:
     seeds: int
     test_images: int
     outlier_images: int
+
+    def __post_init__(self) -> None:
+        ends = {"auroc_low": self.auroc_low, "auroc_high": self.auroc_high}
+        ends |= {"fpr95_low": self.fpr95_low, "fpr95_high": self.fpr95_high}
+        check_shares(auroc=self.auroc, fpr95=self.fpr95, accuracy=self.accuracy, **ends)
 
 
 def figures(pairs: Sequence[tuple[Floats, Floats]], drawn: Draws) -> dict[str, float]:

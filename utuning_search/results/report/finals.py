@@ -13,6 +13,9 @@ from utuning_search.results.ood.table import read_ood
 from utuning_search.results.pictures.confusion import MOST_CLASSES
 from utuning_search.results.report import finals_charts
 from utuning_search.results.report.page import chart, choice, table, text
+from utuning_search.results.resilience.summary import columns as troubles
+from utuning_search.results.resilience.summary import summary as hardships
+from utuning_search.results.resilience.table import read_resilience
 from utuning_search.results.words import readings
 from utuning_search.search.study import Study
 
@@ -34,6 +37,7 @@ def finals_section(study: Study) -> Iterator[str]:
     if others:
         yield f'<p class="note">{counted(others, "training")} of other lengths or images are not shown.</p>'
     yield from _unknown(study)
+    yield from _in_trouble(study)
     if len(found.classes) > MOST_CLASSES:
         said = f"Confusion matrices of more than {MOST_CLASSES} classes are in finals/*_confusion.csv."
         yield f'<p class="note">{said}</p>'
@@ -71,6 +75,23 @@ def _unknown(study: Study) -> Iterator[str]:
     yield (
         '<p class="note">By each score: AUROC / share of unknown images that pass where 95% of the test images do, in '
         "%; means over seeds, with 95% intervals over the choice of images. All of it is in ood.csv.</p>"
+    )
+
+
+def _in_trouble(study: Study) -> Iterator[str]:
+    """What confirm --corruptions found."""
+    lines = hardships(read_resilience(study.folder))
+    if not lines:
+        return
+    names = troubles(lines)
+    head = ("design", "clean %", *names.values())
+    rows = [(line.name, f"{100 * line.clean:.1f}", *map(line.cell, names)) for line in lines]
+    yield "<h2>In trouble</h2>"
+    yield table(head, rows, range(1, len(head)))
+    yield (
+        '<p class="note">Accuracy in % on corrupted test images, at severities 1 / 2 / 3, and with random bits of the '
+        "tuner's weights flipped at each rate (mean of draws); of the training that an export takes. All of it is in "
+        "resilience.csv.</p>"
     )
 
 
