@@ -210,6 +210,8 @@ class VisionTransformerAdapter(BackboneAdapter):
                 for b in vit.blocks
                 for m in (b.norm1, b.norm2)
             ),
+            plain_patches=self.ends()[0] is not None,
+            plain_final=self.ends()[1] is not None,
         )
 
     def _flops_outside(self) -> int | None:
@@ -261,6 +263,31 @@ class VisionTransformerAdapter(BackboneAdapter):
     def pool(self, tokens: Tensor) -> Tensor:
         features: Tensor = self._vit.forward_head(self._vit.norm(tokens), pre_logits=True)
         return features
+
+    def embed_tuned(self, images: Tensor, tuners: BlockTuners) -> Tensor:
+        vit = self._vit
+        patches = vit.patch_embed(images)
+        patches = tuners.add("patches", self.blocks[0], patches, patches)
+        return cast(Tensor, vit.norm_pre(vit.patch_drop(vit._pos_embed(patches))))
+
+    def pool_tuned(self, tokens: Tensor, tuners: BlockTuners) -> Tensor:
+        vit = self._vit
+        if not self._norm_after_pooling:
+            normed = vit.norm(tokens)
+            return cast(Tensor, vit.forward_head(tuners.add("final", self.blocks[0], tokens, normed), pre_logits=True))
+        pooled = vit.pool(vit.norm(tokens))
+        return cast(Tensor, vit.head_drop(tuners.add("final", self.blocks[0], pooled, vit.fc_norm(pooled))))
+
+    @property
+    def _norm_after_pooling(self) -> bool:
+        """timm normalises what was pooled, rather than the tokens, where it averages them."""
+        return not isinstance(self._vit.fc_norm, nn.Identity)
+
+    def ends(self) -> tuple[nn.Module | None, nn.Module | None]:
+        embed, norm = self._vit.patch_embed, self._vit.fc_norm if self._norm_after_pooling else self._vit.norm
+        plain = isinstance(embed.norm, nn.Identity) and isinstance(embed.proj, nn.Conv2d)
+        layer_norm = isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None
+        return embed.proj if plain and embed.proj.bias is not None else None, norm if layer_norm else None
 
     def unfuse_attention(self) -> None:
         for module in self.model.modules():
