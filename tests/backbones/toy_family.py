@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from utuning_search.backbones.family import BackboneAdapter, BackboneBlock, BlockTuners, LinearPart
 from utuning_search.common.errors import BackboneError
-from utuning_search.tuners import OPERATIONS, BackboneShape, Operation
+from utuning_search.tuners import OPERATIONS, OUTSIDE_OPERATIONS, BackboneShape, Operation
 
 WIDTH, HEADS, HIDDEN, DEPTH, SIDE, PATCH = 12, 3, 20, 2, 8, 2
 LAST = {
@@ -128,7 +128,7 @@ class ToyAdapter(BackboneAdapter):
 
     named: ClassVar[str] = "a toy"
     head: ClassVar[tuple[str, ...]] = ("head.",)
-    operations: ClassVar[tuple[Operation, ...]] = tuple(o for o in OPERATIONS if o != "qkv")
+    operations: ClassVar[tuple[Operation, ...]] = tuple(o for o in OPERATIONS if o not in ("qkv", *OUTSIDE_OPERATIONS))
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model

@@ -68,6 +68,44 @@ def as_it_is(block: Any) -> Map:
     return lambda name, z: F.linear(z, *frozen(block, name))
 
 
+# Outside the blocks
+
+
+def with_ends(block_original: Callable[[Any, Values, Tensor], Tensor]) -> Original:
+    """The whole model, with scale and shift of the patches before positions are added, and behind the last norm.
+
+    Whichever stands in theta: SSF's scale, or its difference from one; what is not there scales nothing.
+    """
+
+    def original(vit: Any, theta: Values, images: Tensor) -> Tensor:
+        def ada(operation: str, z: Tensor) -> Tensor:
+            u = under(theta, f"tuners.outside.{operation}")
+            if u:
+                return u["scale"] * z + u["shift"]
+            u = under(theta, f"tuners.outside.added.{operation}.scale_shift.sequential")
+            return (1 + u["gamma"]) * z + u["beta"] if u else z
+
+        x = vit.norm_pre(vit._pos_embed(ada("patches", vit.patch_embed(images))))
+        for number, block in enumerate(vit.blocks, 1):
+            x = block_original(block, under(theta, f"tuners.block_{number}"), x)
+        if isinstance(vit.fc_norm, torch.nn.Identity):
+            features: Tensor = vit.pool(ada("final", vit.norm(x)))
+            return features
+        return ada("final", vit.fc_norm(vit.pool(x)))
+
+    return original
+
+
+def ln_tuning(block: Any, p: Values, x: Tensor) -> Tensor:
+    """LN-tuning (2211.08682): weights and biases of both norms are trained, here as changes of them."""
+
+    def normed(norm: Any, u: Values, z: Tensor) -> Tensor:
+        return F.layer_norm(z, z.shape[-1:], norm.weight + u["weight"], norm.bias + u["bias"], norm.eps)
+
+    x = x + block.ls1(block.attn(normed(block.norm1, under(p, "inside.attention.norm"), x)))
+    return x + block.ls2(block.mlp(normed(block.norm2, under(p, "inside.mlp.norm"), x)))
+
+
 # Weights that are changed as a whole
 
 

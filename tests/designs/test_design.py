@@ -43,7 +43,8 @@ def designs(draw: st.DrawFn) -> Design:
     placements = []
     for case in chosen:
         p = case.placement
-        blocks = draw(st.sets(st.integers(1, DEPTH), min_size=1, max_size=1 if p.tuner.once else DEPTH))
+        deepest = 1 if p.is_outside else DEPTH
+        blocks = draw(st.sets(st.integers(1, deepest), min_size=1, max_size=1 if p.tuner.once else deepest))
         placements.append(Placement(p.operation, p.tuner, p.form, p.scale, tuple(blocks)))
     return Design(tuple(placements), draw(st.sampled_from((None, 1e-3, 1e-2))))
 

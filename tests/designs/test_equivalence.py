@@ -90,12 +90,15 @@ def as_own_parameters(vit: VisionTransformer, ours: Values) -> Values:
     modules = {
         **{"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"},
         **{"attention": "norm1", "mlp": "norm2", "norm1": "norm1", "norm2": "norm2"},
+        **{"patches": "patch_embed.proj", "final": "norm" if isinstance(vit.fc_norm, nn.Identity) else "fc_norm"},
     }
     theirs = {}
     for name, change in ours.items():
         parts = name.split(".")
         if parts[0] == "tuners":
-            own = f"blocks.{int(parts[1].removeprefix('block_')) - 1}.{modules[parts[3]]}.{parts[-1]}"
+            inside = parts[1].startswith("block_")
+            home = f"blocks.{int(parts[1].removeprefix('block_')) - 1}." if inside else ""
+            own = f"{home}{modules[parts[3]]}.{parts[-1]}"
             theirs[own] = vit.get_parameter(own) + change
         else:
             theirs[name] = change
@@ -303,7 +306,11 @@ def _cases() -> Iterator[Case]:
     yield Case("res-tuning-bypass", written.res_tuning_bypass, {"rank": 3})
     yield Case("scedit", block(written.scedit), {"rank": 3})
     yield Case("dora", block(later.dora), {"rank": 3})
-    yield Case("rlrr", block(later.rlrr))
+    yield Case("rlrr", later.with_ends(later.rlrr))
+    yield Case("rlrr", block(later.rlrr), {"ends": False})
+    yield Case("bitfit", written.own_parameters, {"ends": True}, as_own_parameters)
+    yield Case("ln-tuning", later.with_ends(later.ln_tuning), {"ends": True})
+    yield Case("ssf", later.with_ends(written.ssf), {"ends": True}, as_ssf)
     yield Case("ia3", block(later.ia3))
     for parts in (3, 8):
         yield Case("oft", block(later.oft), {"parts": parts})

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from utuning_search.backbones.merge import merge
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_block import TunedBlock
-from utuning_search.backbones.tuned_model import BLOCK, TunedModel
+from utuning_search.backbones.tuned_model import BLOCK, OUTSIDE, TunedModel
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.flops import num_flops
@@ -74,7 +74,8 @@ def kept(merged: TunedModel) -> dict[int, list[tuple[str, str]]]:
         if isinstance(block, TunedBlock):
             homes = (*block.added.items(), *block.inside.items())
             modules = [(operation, kind) for operation, group in homes for kind in group]
-            found[int(name.removeprefix(BLOCK))] = sorted(modules)
+            number = 1 if name == OUTSIDE else int(name.removeprefix(BLOCK))
+            found[number] = sorted([*modules, *found.get(number, [])])
     return found
 
 
@@ -183,7 +184,10 @@ def random_designs(count: int) -> Iterator[tuple[Placement, ...]]:
         size = int(torch.randint(2, 9, (), generator=generator))
         picked = [CASES[int(i)].placement for i in torch.randint(len(CASES), (size,), generator=generator)]
         blocks = [((1,), (2,), (1, 2))[int(i)] for i in torch.randint(3, (size,), generator=generator)]
-        placements = tuple(replace(p, blocks=b[:1] if p.tuner.once else b) for p, b in zip(picked, blocks, strict=True))
+        placements = tuple(
+            p if p.is_outside else replace(p, blocks=b[:1] if p.tuner.once else b)
+            for p, b in zip(picked, blocks, strict=True)
+        )
         try:
             Design(placements)
         except InputError:  # equal tuners at one operation, or a bypass beside others

@@ -51,7 +51,7 @@ PRESET_KEYS = {
     "sas": "d6b8b8bc0b89",
     "g-adapter": "4386cbb47e39",
     "dora": "104f5e587609",
-    "rlrr": "2d3e79ec19c1",
+    "rlrr": "716699e6c69b",
     "ia3": "048b3a5308db",
     "vera": "4bfa32437aa1",
     "oft": "d2f69a95c13b",

@@ -112,7 +112,7 @@ def changed(design: Design) -> list[Design]:
     for i, placement in enumerate(design.placements):
         others = (*design.placements[:i], *design.placements[i + 1 :])
         found.append(Design(others))
-        if not placement.tuner.once:
+        if not placement.tuner.once and not placement.is_outside:
             found.append(Design((*others, replace(placement, blocks=(1, 2)))))
         if placement.tuner.scalable and placement.scale != "gate":
             found.append(Design((*others, replace(placement, scale="gate"))))

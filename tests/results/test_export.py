@@ -102,7 +102,7 @@ def designs() -> dict[str, Design]:
         if features(placement) - seen:
             seen |= features(placement)
             blocks = "2" if placement.tuner.once else ("all", "last 1/2", "every 2")[i % 3]
-            pack(packed, case.name, replace(placement, blocks=blocks))
+            pack(packed, case.name, placement if placement.is_outside else replace(placement, blocks=blocks))
     return alone | {f"{names[0]}+{len(names) - 1}": design for names, design in packed}
 
 
@@ -312,7 +312,7 @@ def test_each_tuner_of_a_design_would_be_missed(name: str, bench: Bench, exporte
     model, check = bench.model(exported[name].record), exported[name].check
     for placement in model.design.placements:
         block = max(placement.block_numbers())
-        tuned = model.tuners[f"block_{block}"]
+        tuned = model.tuners["outside" if placement.is_outside else f"block_{block}"]
         groups = tuned.inside if placement.form == "inside" else tuned.added  # type: ignore[union-attr]  # TunedBlock
         weights = list(groups[placement.operation][tuned.names[placement]].parameters())  # type: ignore[index]
         kept = [w.detach().clone() for w in weights]

@@ -87,5 +87,9 @@ class BeitAdapter(TimmAdapter):
         tokens = torch.cat([model.cls_token.expand(images.shape[0], -1, -1), tokens], dim=1)
         return cast(Tensor, model.pos_drop(tokens if model.pos_embed is None else tokens + model.pos_embed))
 
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        averaged = self._timm.global_pool == "avg"  # its forward pass has no step of that name
+        return tokens[:, self._timm.num_prefix_tokens :].mean(dim=1) if averaged else tokens[:, 0]
+
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return checkpoint_filter_fn(state, cast(Beit, self.model))

@@ -15,6 +15,7 @@ from timm.layers import (
 from timm.models.eva import Eva, EvaAttention, EvaBlock, checkpoint_filter_fn
 from torch import Tensor, nn
 
+from utuning_search.backbones.family import BlockTuners
 from utuning_search.backbones.timm_block import TimmBlock
 from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
 from utuning_search.common.errors import BackboneError
@@ -95,14 +96,23 @@ class EvaAdapter(TimmAdapter):
     def _block(self, index: int) -> EvaBlockAdapter:
         return EvaBlockAdapter(self.model, index)
 
+    def _tokens(self, patches: Tensor) -> Tensor:
+        tokens, _ = self._timm._pos_embed(patches)
+        return cast(Tensor, self._timm.norm_pre(tokens))
+
     def embed(self, images: Tensor) -> Tensor:
-        eva = self._timm
+        self._check_size(images)
+        return super().embed(images)
+
+    def embed_tuned(self, images: Tensor, tuners: BlockTuners) -> Tensor:
+        self._check_size(images)
+        return super().embed_tuned(images, tuners)
+
+    def _check_size(self, images: Tensor) -> None:
         if images.shape[-1] != self.image_size or images.shape[-2] != self.image_size:
             # More patches than the places that blocks know would be taken for prompts.
             rule, got = f"images are of {self.image_size} pixels", "x".join(map(str, images.shape[-2:]))
-            raise BackboneError(f"backbone '{type(eva).__name__}'", rule, got)
-        tokens, _ = eva._pos_embed(eva.patch_embed(images))
-        return cast(Tensor, eva.norm_pre(tokens))
+            raise BackboneError(f"backbone '{type(self.model).__name__}'", rule, got)
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return checkpoint_filter_fn(state, self.model)

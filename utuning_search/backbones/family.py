@@ -30,7 +30,8 @@ class BlockTuners(ABC):
         """y = OP(x) with what is added there, of y's shape and dtype.
 
         Args:
-            operation: Any of the block's but "block", which is not the family's to add.
+            operation: Any of the block's but "block", which is not the family's to add; or one outside the blocks,
+                which comes with the first block.
             block: The block that asks.
             x: (batch, tokens, in_dim).
             y: (batch, tokens, out_dim).
@@ -208,6 +209,19 @@ class BackboneAdapter(ABC):
     @abstractmethod
     def pool(self, tokens: Tensor) -> Tensor:
         """Everything after the last block but the head: (batch, tokens, dim) to (batch, num_features)."""
+
+    def embed_tuned(self, images: Tensor, tuners: BlockTuners) -> Tensor:
+        """`embed` with `tuners.add` asked at "patches", of families that have this operation."""
+        raise TypeError(f"{self.named} has no operation 'patches', for {tuners} on {len(images)} images")
+
+    def pool_tuned(self, tokens: Tensor, tuners: BlockTuners) -> Tensor:
+        """`pool` with `tuners.add` asked at "final", of families that have this operation."""
+        raise TypeError(f"{self.named} has no operation 'final', for {tuners} on {len(tokens)} images")
+
+    def ends(self) -> tuple[nn.Module | None, nn.Module | None]:
+        """The convolution that makes what "patches" gives and the LayerNorm that makes what "final" gives, both with a
+        bias; None where another module does, or several do."""
+        return None, None
 
     @abstractmethod
     def unfuse_attention(self) -> None:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from utuning_search.backbones.family import BackboneBlock, LinearMap
 from utuning_search.backbones.placed_tuner import PlacedTuner
 from utuning_search.backbones.tuned_block import TunedBlock
-from utuning_search.backbones.tuned_model import BLOCK, SHARED, TunedModel
+from utuning_search.backbones.tuned_model import BLOCK, OUTSIDE, SHARED, TunedModel
 from utuning_search.designs.mergeability import BEHIND_NORM, FOLD_ORDER, folds_behind, unmerged
 from utuning_search.designs.placement import Placement
-from utuning_search.tuners import NORM_OPERATIONS, InsideTuner, Operation, Tuner
+from utuning_search.tuners import NORM_OPERATIONS, OUTSIDE_OPERATIONS, InsideTuner, Operation, Tuner
 
 
 @torch.no_grad()
@@ -25,11 +25,13 @@ def merge(model: TunedModel) -> TunedModel:
     """
     merged = copy.deepcopy(model)
     shape = merged.adapter.shape
+    if OUTSIDE in merged.tuners:
+        _fold_outside(merged)
     for name in [n for n in merged.tuners if n.startswith(BLOCK)]:
         number = int(name.removeprefix(BLOCK))
         block, frozen = merged.adapter.blocks[number - 1], model.adapter.blocks[number - 1]
         tuned = cast(TunedBlock, merged.tuners[name])
-        here = [p for p in merged.design.placements if number in p.block_numbers()]
+        here = [p for p in merged.design.placements if number in p.block_numbers() and not p.is_outside]
         staying = unmerged(here, shape)
         folding = [p for p in here if p not in staying]
         for operation in FOLD_ORDER:
@@ -81,16 +83,38 @@ def _fold_norm(placed: list[nn.Module], block: BackboneBlock, operation: Operati
     """Fold scale-shift and bias at a norm's output into its weight and bias: W + s γ W, b + s (γ b + β)."""
     if not placed:
         return
-    norm = cast(nn.LayerNorm, block.norm(operation))
-    weight, bias = norm.weight.clone(), norm.bias.clone()
+    _fold_scales(placed, block.norm(operation))
+
+
+def _fold_outside(merged: TunedModel) -> None:
+    """Fold what stands outside the blocks into the convolution of the patches and the last norm."""
+    tuned = cast(TunedBlock, merged.tuners[OUTSIDE])
+    here = [p for p in merged.design.placements if p.is_outside]
+    staying = unmerged(here, merged.adapter.shape)
+    folding = [p for p in here if p not in staying]
+    for operation, module in zip(OUTSIDE_OPERATIONS, merged.adapter.ends(), strict=True):
+        placed = _take(tuned, folding, operation)
+        if placed:
+            if module is None:
+                raise TypeError(f"'{operation}' is said to end in a module that folds and does not")
+            _fold_scales(placed, module)
+    if not len(tuned.added):
+        del merged.tuners[OUTSIDE]
+
+
+def _fold_scales(placed: list[nn.Module], made_by: nn.Module) -> None:
+    """Fold what scales and shifts channels into the weight and bias of a norm or of a convolution that makes them."""
+    module = cast(nn.LayerNorm | nn.Conv2d, made_by)
+    own, own_bias = module.weight, cast(Tensor, module.bias)
+    weight, bias = own.clone(), own_bias.clone()
     for _, scale, matrix, constant in (term for tuner in placed for term in _terms(tuner)):
         if matrix is not None:  # a diagonal
             gamma = scale * matrix.diagonal()
-            weight += gamma * norm.weight
-            bias += gamma * norm.bias
+            weight += gamma.view(-1, *(1 for _ in own.shape[1:])) * own
+            bias += gamma * own_bias
         if constant is not None:
             bias += scale * constant
-    norm.weight, norm.bias = (nn.Parameter(t, requires_grad=False) for t in (weight, bias))
+    module.weight, module.bias = (nn.Parameter(t, requires_grad=False) for t in (weight, bias))
 
 
 def _fold_behind_norm(placed: list[nn.Module], block: BackboneBlock, operation: Operation) -> None:

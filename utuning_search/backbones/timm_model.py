@@ -8,14 +8,11 @@ from typing import Any, ClassVar, cast
 from timm.layers import AttentionPoolLatent, AttentionPoolPrr, PatchEmbed
 from torch import Tensor, nn
 
-from utuning_search.backbones.family import BackboneAdapter
+from utuning_search.backbones.family import BackboneAdapter, BlockTuners
 from utuning_search.backbones.timm_block import TimmBlock
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.tuners import (
-    CORE_OPERATIONS,
-    LINEAR_OPERATIONS,
-    NORM_OPERATIONS,
-    TOKEN_OPERATIONS,
+    OPERATIONS,
     BackboneShape,
     Operation,
 )
@@ -31,9 +28,7 @@ class TimmAdapter(BackboneAdapter):
     """
 
     head: ClassVar[tuple[str, ...]] = ("head.",)
-    operations: ClassVar[tuple[Operation, ...]] = (
-        TOKEN_OPERATIONS + CORE_OPERATIONS + NORM_OPERATIONS + LINEAR_OPERATIONS
-    )
+    operations: ClassVar[tuple[Operation, ...]] = OPERATIONS
     attentions: ClassVar[Kinds]
 
     def __init__(self, model: nn.Module) -> None:
@@ -44,6 +39,10 @@ class TimmAdapter(BackboneAdapter):
     @abstractmethod
     def _block(self, index: int) -> TimmBlock:
         """The adapter of the model's block of that index, from 0."""
+
+    @abstractmethod
+    def _tokens(self, patches: Tensor) -> Tensor:
+        """Patches as `patch_embed` gives them, with places and the tokens before them: (batch, tokens, dim)."""
 
     @property
     def shape(self) -> BackboneShape:
@@ -67,6 +66,8 @@ class TimmAdapter(BackboneAdapter):
                 for b in model.blocks
                 for m in (b.norm1, b.norm2)
             ),
+            plain_patches=self.ends()[0] is not None,
+            plain_final=self.ends()[1] is not None,
         )
 
     def _pooled_tokens(self) -> int:
@@ -94,9 +95,39 @@ class TimmAdapter(BackboneAdapter):
         channels: int = self._timm.in_chans
         return channels
 
+    def embed(self, images: Tensor) -> Tensor:
+        return self._tokens(self._timm.patch_embed(images))
+
     def pool(self, tokens: Tensor) -> Tensor:
         features: Tensor = self._timm.forward_head(self._timm.norm(tokens), pre_logits=True)
         return features
+
+    def embed_tuned(self, images: Tensor, tuners: BlockTuners) -> Tensor:
+        patches = self._timm.patch_embed(images)
+        return self._tokens(tuners.add("patches", self.blocks[0], patches, patches))
+
+    def pool_tuned(self, tokens: Tensor, tuners: BlockTuners) -> Tensor:
+        model, first = self._timm, self.blocks[0]
+        if not self._norm_after_pooling:
+            normed = model.norm(tokens)
+            return cast(Tensor, model.forward_head(tuners.add("final", first, tokens, normed), pre_logits=True))
+        pooled = self._pooled(model.norm(tokens))
+        return cast(Tensor, model.head_drop(tuners.add("final", first, pooled, model.fc_norm(pooled))))
+
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, dim) to (batch, num_features), before the norm that may follow."""
+        return cast(Tensor, self._timm.pool(tokens))
+
+    @property
+    def _norm_after_pooling(self) -> bool:
+        """timm normalises what was pooled, rather than the tokens, where it averages them."""
+        return not isinstance(self._timm.fc_norm, nn.Identity)
+
+    def ends(self) -> tuple[nn.Module | None, nn.Module | None]:
+        embed, norm = self._timm.patch_embed, self._timm.fc_norm if self._norm_after_pooling else self._timm.norm
+        plain = isinstance(embed.norm, nn.Identity) and isinstance(embed.proj, nn.Conv2d)
+        layer_norm = isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None
+        return embed.proj if plain and embed.proj.bias is not None else None, norm if layer_norm else None
 
     def unfuse_attention(self) -> None:
         for module in self.model.modules():

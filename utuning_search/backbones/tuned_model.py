@@ -13,10 +13,11 @@ from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_block import TunedBlock, drop, insert
 from utuning_search.common.errors import BackboneError
 from utuning_search.designs.design import Design
-from utuning_search.tuners import BackboneShape, Tuner
+from utuning_search.tuners import BackboneShape, Operation, Tuner
 
 HEAD_STD = 0.02
-BLOCK, SHARED = "block_", "shared"
+BLOCK, SHARED, OUTSIDE = "block_", "shared", "outside"
+IMAGES = -1  # stands for a block before the first one, for what comes before the patch embedding
 
 
 class TunedModel(nn.Module):
@@ -49,9 +50,12 @@ class TunedModel(nn.Module):
         self.depth = shape.depth
         self.tuners = nn.ModuleDict()
         for block in range(1, shape.depth + 1):
-            here = [p for p in self.design.placements if block in p.block_numbers()]
+            here = [p for p in self.design.placements if block in p.block_numbers() and not p.is_outside]
             if here:
                 self.tuners[f"{BLOCK}{block}"] = TunedBlock(here, shape)
+        outside = [p for p in self.design.placements if p.is_outside]
+        if outside:
+            self.tuners[OUTSIDE] = TunedBlock(outside, shape)
         self._share(shape)
         self.head = nn.Linear(self.adapter.num_features, num_classes)
         nn.init.trunc_normal_(self.head.weight, std=HEAD_STD)
@@ -59,23 +63,30 @@ class TunedModel(nn.Module):
 
     @property
     def first_tuned_block(self) -> int:
-        """Blocks before this index (from 0) are bare; the depth where none is tuned."""
+        """Blocks before this index (from 0) are bare; the depth where none is tuned, -1 where the patches are."""
+        if self._tunes("patches"):
+            return IMAGES
         numbers = [int(name.removeprefix(BLOCK)) for name in self.tuners if name.startswith(BLOCK)]
         return min(numbers) - 1 if numbers else self.depth
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (batch, channels, height, width) to logits (batch, num_classes)."""
-        return self.forward_from(self.adapter.embed(images), 0)
+        return self.forward_from(images, IMAGES)
 
     def forward_from(self, tokens: Tensor, start: int) -> Tensor:
-        """Tokens (batch, tokens, dim) before block index `start` (from 0) to logits; see `first_tuned_block`."""
+        """Tokens (batch, tokens, dim) before block index `start` (from 0) to logits; see `first_tuned_block`.
+
+        Before index -1 they are images (batch, channels, height, width).
+        """
         return cast(Tensor, self.head(self._features_from(tokens, start)))
 
     def features(self, images: Tensor) -> Tensor:
         """Normalised images (batch, channels, height, width) to what the head reads, (batch, features)."""
-        return self._features_from(self.adapter.embed(images), 0)
+        return self._features_from(images, IMAGES)
 
     def _features_from(self, tokens: Tensor, start: int) -> Tensor:
+        if start == IMAGES:
+            tokens, start = self._embed(tokens), 0
         if self.design.is_bypass:
             return self.adapter.pool(self._bypass(tokens, start))
         position = self.adapter.num_prefix_tokens  # after class and register tokens: index 0 stays what it is
@@ -89,7 +100,21 @@ class TunedModel(nn.Module):
                 entered += sum(map(len, staying))
             else:
                 tokens = block(tokens)
-        return self.adapter.pool(drop(tokens, entered, position))
+        return self._pool(drop(tokens, entered, position))
+
+    def _tunes(self, operation: Operation) -> bool:
+        """Whether something stands at an operation outside the blocks."""
+        return OUTSIDE in self.tuners and cast(TunedBlock, self.tuners[OUTSIDE]).touches(operation)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        if self._tunes("patches"):
+            return self.adapter.embed_tuned(images, cast(TunedBlock, self.tuners[OUTSIDE]))
+        return self.adapter.embed(images)
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        if self._tunes("final"):
+            return self.adapter.pool_tuned(tokens, cast(TunedBlock, self.tuners[OUTSIDE]))
+        return self.adapter.pool(tokens)
 
     def _bypass(self, tokens: Tensor, start: int) -> Tensor:
         """The side stream after the last block; nothing is back-propagated through the backbone.

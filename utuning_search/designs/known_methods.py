@@ -8,6 +8,7 @@ from typing import Any
 from utuning_search.common.errors import InputError, nearest
 from utuning_search.designs.placement import Placement
 from utuning_search.tuners import (
+    OUTSIDE_OPERATIONS,
     AdapterConfig,
     ArcConfig,
     BiasConfig,
@@ -85,16 +86,18 @@ def _linear_probe() -> Placements:
     return ()
 
 
-def _bitfit() -> Placements:
-    return tuple(Placement(operation, BiasConfig()) for operation in (*NORMS, *LINEAR))
+def _bitfit(ends: bool = False) -> Placements:
+    return tuple(Placement(operation, BiasConfig()) for operation in (*NORMS, *LINEAR, *_ends(ends)))
 
 
-def _ln_tuning() -> Placements:
-    return (Placement("attention", NormConfig()), Placement("mlp", NormConfig()))
+def _ln_tuning(ends: bool = False) -> Placements:
+    # A scale-shift of the last norm reaches what its weight and bias do.
+    last = tuple(Placement(at, ScaleShiftConfig()) for at in _ends(ends) if at == "final")
+    return (Placement("attention", NormConfig()), Placement("mlp", NormConfig()), *last)
 
 
-def _ssf() -> Placements:
-    return tuple(Placement(operation, ScaleShiftConfig()) for operation in (*NORMS, *LINEAR))
+def _ssf(ends: bool = False) -> Placements:
+    return tuple(Placement(operation, ScaleShiftConfig()) for operation in (*NORMS, *LINEAR, *_ends(ends)))
 
 
 def _houlsby(rank: int = 64) -> Placements:
@@ -203,10 +206,10 @@ def _dora(rank: int = 8) -> Placements:
     return tuple(Placement(at, DoraConfig(rank)) for at in _parts("q", "k", "v", "fc1", "fc2"))
 
 
-def _rlrr() -> Placements:
+def _rlrr(ends: bool = True) -> Placements:
     scales = tuple(Placement(at, RescaleConfig("both")) for at in PARTS)
     shifts = tuple(Placement(at, BiasConfig()) for at in PARTS if at != "k")
-    return (*scales, *shifts, *(Placement(at, ScaleShiftConfig()) for at in NORMS))
+    return (*scales, *shifts, *(Placement(at, ScaleShiftConfig()) for at in (*NORMS, *_ends(ends))))
 
 
 def _ia3() -> Placements:
@@ -259,6 +262,13 @@ def _e2vpt(length: int = 10, rows: int = 5) -> Placements:
     return (*_vpt_deep(length), *_prefix(rows))
 
 
+def _ends(wanted: bool) -> tuple[Operation, ...]:
+    """What lies outside the blocks."""
+    if not isinstance(wanted, bool):
+        raise InputError("preset", "ends is true or false", repr(wanted))
+    return OUTSIDE_OPERATIONS if wanted else ()
+
+
 def _sublayers() -> tuple[Operation, ...]:
     return ("attention", "mlp")
 
@@ -290,9 +300,9 @@ GATED = "of a gated MLP fc1 is gate and value together"
 
 PRESETS: tuple[Preset, ...] = (
     Preset("linear-probe", "Linear probe", (), _linear_probe),
-    Preset("bitfit", "BitFit", (papers.BITFIT,), _bitfit, "inside the blocks; not the patch embedding's bias"),
-    Preset("ln-tuning", "LN-tuning", (papers.LN_TUNING,), _ln_tuning, "inside the blocks; not the final norm"),
-    Preset("ssf", "SSF", (papers.SSF,), _ssf, "inside the blocks; not after the patch embedding and the final norm"),
+    Preset("bitfit", "BitFit", (papers.BITFIT,), _bitfit, "inside the blocks; with ends=true the whole backbone"),
+    Preset("ln-tuning", "LN-tuning", (papers.LN_TUNING,), _ln_tuning, "inside the blocks; with ends=true all norms"),
+    Preset("ssf", "SSF", (papers.SSF,), _ssf, "inside the blocks; with ends=true the whole backbone"),
     Preset("houlsby", "Houlsby adapter", (papers.ADAPTER,), _houlsby, ZERO_INIT),
     Preset("pfeiffer", "Pfeiffer adapter", (papers.PFEIFFER, papers.ADAPTER), _pfeiffer, ZERO_INIT),
     Preset("adapter", "Adapter (of U-Tuning's tables)", (papers.ADAPTER, papers.U_TUNING), _adapter, short="Adapter"),
@@ -343,7 +353,7 @@ PRESETS: tuple[Preset, ...] = (
         "RLRR",
         (papers.RLRR,),
         _rlrr,
-        "inside the blocks; no shift of keys, which softmax does not see; starts at the backbone",
+        "no shift of keys, which softmax does not see; starts as the backbone",
     ),
     Preset("ia3", "(IA)³", (papers.IA3,), _ia3),
     Preset("vera", "VeRA (q, v)", (papers.VERA,), _vera, short="VeRA"),

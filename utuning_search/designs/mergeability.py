@@ -41,7 +41,7 @@ def unmerged(placements: Iterable[Placement], shape: BackboneShape) -> tuple[Pla
         folds = _folds_behind_norm if folds_behind(_added(rest, operation)) else _folds_into_norm
         if operation not in kept and folds(rest, operation, shape):
             rest = [p for p in rest if p.operation != operation]
-    return tuple(rest)
+    return tuple(p for p in rest if not (p.is_outside and _folds_outside(rest, p.operation, shape)))
 
 
 def folds_behind(added: Iterable[Placement]) -> bool:
@@ -78,6 +78,12 @@ def _folds_into_norm(rest: list[Placement], operation: Operation, shape: Backbon
     inside = [p for p in rest if p.form == "inside" and p.operation == AROUND_NORM[operation]]
     changed = any(p.tuner.changes_norm for p in inside)
     return shape.plain_norms and not changed and all(_is_affine(p) for p in _added(rest, operation))
+
+
+def _folds_outside(rest: list[Placement], operation: Operation, shape: BackboneShape) -> bool:
+    """Whether all that stands at the patches or the last norm folds into the module that makes them."""
+    plain = shape.plain_patches if operation == "patches" else shape.plain_final
+    return plain and all(_is_affine(p) for p in _added(rest, operation))
 
 
 def _folds_behind_norm(rest: list[Placement], operation: Operation, shape: BackboneShape) -> bool:

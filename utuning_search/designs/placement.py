@@ -12,6 +12,7 @@ from utuning_search.tuners import (
     GATE,
     LEARNED_SCALES,
     OPERATIONS,
+    OUTSIDE_OPERATIONS,
     BackboneShape,
     Form,
     Operation,
@@ -41,7 +42,8 @@ class Placement:
             within; "bypass" for a side network on detached activations. None takes the tuner's customary form.
         scale: "none", "scalar" (learned), "channel" (learned, one a channel), "gate" (learned, a function of the
             input) or a constant.
-        blocks: A pattern such as "all" or "last 1/2", or block numbers from 1.
+        blocks: A pattern such as "all" or "last 1/2", or block numbers from 1. At "patches" and "final", which lie
+            outside the blocks, it is left out.
 
     Raises:
         InputError: The combination is not legal.
@@ -74,7 +76,8 @@ class Placement:
         object.__setattr__(self, "scale", canonical_scale(self.scale, where))
         if self.scale != "none" and not self.tuner.scalable:
             raise InputError(where, f"{self.tuner.named} has no scale", f"'{self.scale}'", "Leave scale out.")
-        object.__setattr__(self, "blocks", _canonical_blocks(self.blocks, where))
+        blocks = _canonical_blocks(self.blocks, where)
+        object.__setattr__(self, "blocks", _outside(blocks, where) if self.is_outside else blocks)
         if self.tuner.once and not isinstance(self.blocks, str) and len(self.blocks) > 1:
             todo = 'Name one block, such as blocks = "first 1".'
             raise InputError(where, f"{self.tuner.named} enters at one block and stays", list(self.blocks), todo)
@@ -86,6 +89,11 @@ class Placement:
             raise InputError(f"{where} at '{SKIP}'", "form is parallel or left out", f"'{self.form}'", todo)
         object.__setattr__(self, "operation", "attention")
         object.__setattr__(self, "form", "parallel")
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it stands outside the blocks; it then counts as one in the first."""
+        return self.operation in OUTSIDE_OPERATIONS
 
     @property
     def references(self) -> tuple[Reference, ...]:
@@ -158,7 +166,8 @@ class Placement:
             where = f"blocks {self.blocks}"
         else:
             where = f"block{'s' if len(self.blocks) > 1 else ''} {block_sets.text(self.blocks)}"
-        return f"{self.operation}: {form}{self.tuner.label}{size}{scale}, {where}"
+        said = f"{self.operation}: {form}{self.tuner.label}{size}{scale}"
+        return said if self.is_outside else f"{said}, {where}"
 
 
 def _canonical_blocks(blocks: object, where: str) -> str | tuple[int, ...]:
@@ -169,6 +178,13 @@ def _canonical_blocks(blocks: object, where: str) -> str | tuple[int, ...]:
     if not isinstance(blocks, (list, tuple)) or not all(type(b) is int and b >= 1 for b in blocks) or not blocks:
         raise InputError(where, "blocks is a pattern, or a non-empty list of numbers from 1", repr(blocks))
     return tuple(sorted(set(blocks)))
+
+
+def _outside(blocks: str | tuple[int, ...], where: str) -> tuple[int, ...]:
+    """The blocks of what stands outside of them: the first, for the search, where every placement has some."""
+    if blocks not in ("all", "first 1", (1,)):
+        raise InputError(where, "it lies outside the blocks", f"blocks {blocks!r}", "Leave blocks out.")
+    return (1,)
 
 
 def canonical_scale(scale: object, where: str) -> Scale:

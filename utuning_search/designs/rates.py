@@ -41,7 +41,9 @@ def rate_factor(design: Design, depth: int) -> float:
     """
     if not design.placements:
         return PROBE
-    total = sum(_effective(p) * len(p.block_numbers()) / depth for p in design.placements)
+    # What lies outside the blocks is one place of a whole backbone, whatever its depth: too little to count.
+    inside = [p for p in design.placements if not p.is_outside]
+    total = sum(_effective(p) * len(p.block_numbers()) / depth for p in inside)
     return min(max(LEVEL / math.pow(1 + total, POWER), SLOWEST), FASTEST)
 
 

@@ -19,6 +19,7 @@ from utuning_search.testing.models import parts, same_snapshot, snapshot, tuned
 from utuning_search.tuners import (
     LINEAR_OPERATIONS,
     OPERATIONS,
+    OUTSIDE_OPERATIONS,
     AdapterConfig,
     FrozenBlock,
     LoraConfig,
@@ -134,6 +135,21 @@ class BackboneContract:
             differs = (adapter.embed(changed) != tokens).any(dim=-1)[0]
             assert differs.nonzero().flatten().tolist() == [adapter.num_prefix_tokens + row * columns + column]
 
+    @torch.no_grad()
+    def test_what_lies_outside_the_blocks_is_passed_once(self, make: Maker) -> None:
+        """Embedding and pooling with tuners that add nothing are those without, bit for bit."""
+        adapter = adapter_of(make())
+        images = pictures(adapter)
+        tokens = adapter.embed(images)
+        if "patches" in adapter.operations:
+            recorder = Recorder(steps=True)
+            assert torch.equal(adapter.embed_tuned(images, recorder), tokens)
+            assert recorder.order == ["patches"]
+        if "final" in adapter.operations:
+            recorder = Recorder(steps=True)
+            assert torch.equal(adapter.pool_tuned(tokens, recorder), adapter.pool(tokens))
+            assert recorder.order == ["final"]
+
     # Operations
 
     @torch.no_grad()
@@ -144,7 +160,8 @@ class BackboneContract:
             recorder = Recorder(steps=True)
             block.run(tokens, recorder)
             asked = [o for o in recorder.order if o in OPERATIONS]
-            assert sorted(asked) == sorted(o for o in adapter.operations if o != "block")
+            inside = [o for o in adapter.operations if o not in ("block", *OUTSIDE_OPERATIONS)]
+            assert sorted(asked) == sorted(inside)
             assert recorder.blocks == {id(block)}
             for operation, (x, y) in recorder.seen.items():
                 assert (x.shape[-1], y.shape[-1]) == block.widths(operation) == adapter.shape.widths(operation)

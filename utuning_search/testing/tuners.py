@@ -41,6 +41,7 @@ from utuning_search.tuners import (
     LINEAR_OPERATIONS,
     NORM_OPERATIONS,
     OPERATIONS,
+    OUTSIDE_OPERATIONS,
     AdapterConfig,
     BiasConfig,
     InsideTuner,
@@ -54,6 +55,7 @@ from utuning_search.tuners import (
     TunerConfig,
 )
 
+FOLDING_OPERATIONS = LINEAR_OPERATIONS + NORM_OPERATIONS + OUTSIDE_OPERATIONS
 SITES = (Site(6, 6, 3, 2), Site(4, 12, 2, 2), Site(12, 4, 2, 2))
 NO_COUNTS: tuple[object, ...] = (0, -1, 10**6, 1.5, "8", True, None)
 # What a tuner meets in one block where its own class names no others: tuners that fold, and tuners in their way.
@@ -272,11 +274,12 @@ class TunerContract:
 
     def test_forward_from_the_first_tuned_block(self, case: Case) -> None:
         p = case.placement
-        model = tuned(self.shared, Placement(p.operation, p.tuner, p.form, p.scale, "last 1"), random=True)
+        blocks = "all" if p.is_outside else "last 1"
+        model = tuned(self.shared, Placement(p.operation, p.tuner, p.form, p.scale, blocks), random=True)
         first, adapter = model.first_tuned_block, model.adapter
-        assert first == DEPTH - 1
+        assert first == {"patches": -1, "final": DEPTH}.get(p.operation, DEPTH - 1)
         with torch.no_grad():
-            tokens = adapter.run(adapter.embed(self.images), 0, first)
+            tokens = self.images if first < 0 else adapter.run(adapter.embed(self.images), 0, first)
             assert torch.equal(model.forward_from(tokens, first), model(self.images))
 
     def test_two_steps_train_every_tuner_parameter_and_nothing_frozen(self, case: Case) -> None:
@@ -336,7 +339,7 @@ class TunerContract:
         with torch.no_grad():
             assert torch.allclose(merged(pixels), model(pixels), rtol=0, atol=1e-9)
         assert same_snapshot(snapshot(model), before)
-        foldable = placement.operation in LINEAR_OPERATIONS + NORM_OPERATIONS or claims.forms == ("inside",)
+        foldable = placement.operation in FOLDING_OPERATIONS or claims.forms == ("inside",)
         if claims.mergeable and foldable and placement.scale != GATE:
             assert len(merged.tuners) == 0
         if not claims.mergeable or placement.scale == GATE:

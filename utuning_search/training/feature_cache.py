@@ -44,7 +44,12 @@ class FeatureCache:
         self._kept: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
 
     def tokens(self, source: str, boundary: int) -> Tensor:
-        """Tokens (images, tokens, dim) before block index `boundary` (from 0); the depth is after the last block."""
+        """Tokens (images, tokens, dim) before block index `boundary` (from 0); the depth is after the last block.
+
+        Before index -1 they are the backbone's input itself, which is not kept.
+        """
+        if boundary < 0:
+            return self._prepare(source, self._sources[source])
         key = (source, boundary)
         if key not in self._kept:
             self._keep(key, self._fitting(source, boundary))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from utuning_search.tuners.base import (
     LINEAR_OPERATIONS,
     NORM_OPERATIONS,
+    OUTSIDE_OPERATIONS,
     TOKEN_OPERATIONS,
     Form,
     Operation,
@@ -31,7 +32,8 @@ class BiasConfig(TunerConfig):
     @property
     def operations(self) -> tuple[Operation, ...]:
         # A bias of all keys shifts each query's logits alike, and softmax does not see it: nothing to learn at `k`.
-        return TOKEN_OPERATIONS + NORM_OPERATIONS + tuple(o for o in LINEAR_OPERATIONS if o != "k")
+        linear = tuple(o for o in LINEAR_OPERATIONS if o != "k")
+        return TOKEN_OPERATIONS + NORM_OPERATIONS + linear + OUTSIDE_OPERATIONS
 
     @property
     def forms(self) -> tuple[Form, ...]:

@@ -69,7 +69,21 @@ class Oft(WeightTuner):
         half = half.index_put((torch.arange(self.count, device=weight.device)[:, None], rows, columns), self.angles)
         skew = half - half.transpose(1, 2)
         eye = torch.eye(self.size, dtype=skew.dtype, device=weight.device)
-        turn = torch.linalg.solve(eye + skew, eye - skew) - eye  # R - I, exactly zero for angles of zero
+        # ONNX knows no solver; what is traced for an export eliminates by hand.
+        solve = eliminated if torch.compiler.is_exporting() else torch.linalg.solve
+        turn = solve(eye + skew, eye - skew) - eye  # R - I, exactly zero for angles of zero
         turned = self.count * self.size
         changed = turn @ weight[:turned].unflatten(0, (self.count, self.size))
         return nn.functional.pad(changed.flatten(0, 1), (0, 0, 0, len(weight) - turned))
+
+
+def eliminated(a: Tensor, b: Tensor) -> Tensor:
+    """a^-1 b for (count, size, size), a = I + a skew-symmetric matrix, whose pivots never vanish."""
+    joined = torch.cat([a, b], dim=2)
+    for i in range(a.shape[1]):
+        row = joined[:, i : i + 1] / joined[:, i : i + 1, i : i + 1]
+        others = joined[:, :, i : i + 1].clone()
+        others[:, i] = 0
+        joined = joined - others * row
+        joined = torch.cat([joined[:, :i], row, joined[:, i + 1 :]], dim=1)
+    return joined[:, :, a.shape[2] :]

@@ -3,7 +3,22 @@
 from typing import Literal
 
 Operation = Literal[
-    "attention", "mlp", "block", "mhsa", "ffn", "norm1", "norm2", "qkv", "q", "k", "v", "proj", "fc1", "fc2"
+    "attention",
+    "mlp",
+    "block",
+    "mhsa",
+    "ffn",
+    "norm1",
+    "norm2",
+    "qkv",
+    "q",
+    "k",
+    "v",
+    "proj",
+    "fc1",
+    "fc2",
+    "patches",
+    "final",
 ]
 Form = Literal["parallel", "sequential", "mixed", "inside", "bypass"]
 Scale = Literal["none", "scalar", "channel", "gate"] | float
@@ -15,7 +30,12 @@ CORE_OPERATIONS: tuple[Operation, ...] = ("mhsa", "ffn")
 NORM_OPERATIONS: tuple[Operation, ...] = ("norm1", "norm2")
 QKV_PARTS: tuple[Operation, ...] = ("q", "k", "v")
 LINEAR_OPERATIONS: tuple[Operation, ...] = ("qkv", *QKV_PARTS, "proj", "fc1", "fc2")
-OPERATIONS: tuple[Operation, ...] = TOKEN_OPERATIONS + CORE_OPERATIONS + NORM_OPERATIONS + LINEAR_OPERATIONS
+# Outside the blocks: the patch embedding before positions are added, and the last norm, before or after pooling.
+OUTSIDE_OPERATIONS: tuple[Operation, ...] = ("patches", "final")
+# Keys of designs hang on this order, so what is new comes last.
+OPERATIONS: tuple[Operation, ...] = (
+    TOKEN_OPERATIONS + CORE_OPERATIONS + NORM_OPERATIONS + LINEAR_OPERATIONS + OUTSIDE_OPERATIONS
+)
 ADDITIVE_FORMS: tuple[Form, ...] = ("parallel", "sequential", "mixed")
 FORMS: tuple[Form, ...] = (*ADDITIVE_FORMS, "inside", "bypass")
 LEARNED_SCALES = ("scalar", "channel")  # start at 0 where the tuner does not

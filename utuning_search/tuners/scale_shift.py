@@ -10,6 +10,7 @@ from utuning_search.common.errors import InputError
 from utuning_search.tuners.base import (
     LINEAR_OPERATIONS,
     NORM_OPERATIONS,
+    OUTSIDE_OPERATIONS,
     TOKEN_OPERATIONS,
     Form,
     Operation,
@@ -42,7 +43,7 @@ class ScaleShiftConfig(TunerConfig):
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        return TOKEN_OPERATIONS + NORM_OPERATIONS + LINEAR_OPERATIONS
+        return TOKEN_OPERATIONS + NORM_OPERATIONS + LINEAR_OPERATIONS + OUTSIDE_OPERATIONS
 
     @property
     def forms(self) -> tuple[Form, ...]:

@@ -25,6 +25,8 @@ class BackboneShape:
         gated_attention: Whether a linear map of the attention's input gates its output.
         scaled_ends: Whether layer scale or stochastic depth comes after the last linear map of attention and MLP.
         plain_norms: Whether norm1 and norm2 are LayerNorms with weight and bias.
+        plain_patches: Whether the patch embedding ends in a convolution with a bias.
+        plain_final: Whether the last norm is a LayerNorm with weight and bias.
     """
 
     dim: int
@@ -40,6 +42,8 @@ class BackboneShape:
     gated_attention: bool = False
     scaled_ends: bool = False
     plain_norms: bool = True
+    plain_patches: bool = True
+    plain_final: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))  # a storage gives it back as a list

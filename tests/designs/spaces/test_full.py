@@ -200,5 +200,6 @@ def test_what_the_header_says_is_left_out_is() -> None:
 
 
 def test_its_file_lists_each_slots_blocks_alike() -> None:
+    """But that of what lies outside the blocks."""
     raw = tomllib.loads(bundled("space")["full"].read_text(encoding="utf-8"))
-    assert len({tuple(slot["blocks"]) for slot in raw["slots"]}) == 1
+    assert len({tuple(slot["blocks"]) for slot in raw["slots"] if slot["name"] != "ends"}) == 1

@@ -23,6 +23,7 @@ PLACES = {
     "proj": ("proj",),
     "fc1": ("fc1",),
     "fc2": ("fc2",),
+    "ends": ("patches", "final"),
 }
 # The output of attention is that of its projection, and of the MLP that of fc2: a tuner that reads an output alone, or
 # nothing, is the same function at either, so that one that was tried is known at both.
@@ -78,7 +79,8 @@ def features(design: Design, shape: BackboneShape, learning_rate: float) -> Floa
     parts, forms, scales = [0.0] * PARTS, dict.fromkeys(FORMS, 0.0), dict.fromkeys(SCALES, 0.0)
     for placement in design.placements:
         blocks, label = placement.block_numbers(), _label(placement)
-        reached = range(blocks[0], shape.depth + 1) if placement.tuner.once else blocks
+        reaches_on = placement.tuner.once or placement.is_outside
+        reached = range(blocks[0], shape.depth + 1) if reaches_on else blocks
         share, size = len(reached) / shape.depth, placement.num_parameters(shape)
         place = _place(placement)
         kinds[label] += size
