@@ -81,10 +81,9 @@ class BeitAdapter(TimmAdapter):
     def _block(self, index: int) -> BeitBlock:
         return BeitBlock(self.model, index)
 
-    def embed(self, images: Tensor) -> Tensor:
+    def _tokens(self, patches: Tensor) -> Tensor:
         model = self._timm
-        tokens: Tensor = model.patch_embed(images)
-        tokens = torch.cat([model.cls_token.expand(images.shape[0], -1, -1), tokens], dim=1)
+        tokens = torch.cat([model.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         return cast(Tensor, model.pos_drop(tokens if model.pos_embed is None else tokens + model.pos_embed))
 
     def _pooled(self, tokens: Tensor) -> Tensor:
