@@ -1,8 +1,10 @@
 """What reaches a screen, a pipe or a shell: any letters in any encoding, nothing that acts on it, paths in quotes."""
 
 import contextlib
+import errno
 import io
 import json
+import os
 import re
 import shlex
 import signal
@@ -203,3 +205,43 @@ def test_a_shells_wish_to_ignore_ctrl_c_is_kept() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+CLOSED = """
+import sys
+from utuning_search.cli.streams import open_closed
+open_closed()
+with open(sys.argv[1], "w") as journal:
+    print("printed", flush=True)
+    print("printed", file=sys.stderr, flush=True)
+    journal.write(str(journal.fileno() > 2))
+"""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_is_printed_goes_into_no_file_where_streams_are_closed(closed: str, tmp_path: Path) -> None:
+    """As a file that is opened next gets the number of the stream."""
+    line = [sys.executable, "-c", CLOSED, str(tmp_path / "journal")]
+    done = subprocess.run(f"exec {shlex.join(line)} {closed}", shell=True, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "journal").read_text() == "True"
+
+
+def test_a_command_runs_where_streams_are_closed() -> None:
+    line = shlex.join([sys.executable, "-m", "utuning_search.cli.main", "tasks"])
+    done = subprocess.run(f"exec {line} >&- 2>&-", shell=True, capture_output=True, check=False)
+    assert done.returncode == 0
+
+
+def test_a_full_disk_below_standard_output_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            del text
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", Full())
+        assert main(["cite", "ssf"]) == 2
+    assert capsys.readouterr().err == (
+        "utuning-search: error: what is printed: it can be used; got No space left on device.\n"
+    )

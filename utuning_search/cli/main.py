@@ -10,13 +10,14 @@ from utuning_search.cli.commands import module_of
 from utuning_search.cli.options import JSON
 from utuning_search.cli.parser import make_parser
 from utuning_search.cli.stopped import STOPPED, Stopped
-from utuning_search.cli.streams import accept_any_text, complain, say, stopped_at_once
+from utuning_search.cli.streams import accept_any_text, complain, open_closed, say, stopped_at_once
 from utuning_search.common.errors import UTuningError
 from utuning_search.common.lazy import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 2 bad input or a refusal, 130 stopped by Ctrl-C."""
+    open_closed()
     arguments = make_parser().parse_args(argv)
     previous = signal.signal(signal.SIGTERM, _as_interrupt)
     try:
@@ -42,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # of a name that no file can have, a folder that may not be read, and the like
-        place = "" if error.filename is None else f"file {error.filename}: "
-        complain(f"error: {place}it can be used; got {error.strerror or error}.")
+        place = "what is printed" if error.filename is None else f"file {error.filename}"
+        complain(f"error: {place}: it can be used; got {error.strerror or error}.")
         return 2
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from utuning_search.cli.stopped import STOPPED
@@ -23,6 +24,21 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print one line to standard error."""
     print(f"{PROGRAM}: {visible(' '.join(text.splitlines()))}", file=sys.stderr)
+
+
+def open_closed() -> None:
+    """Open standard streams that whoever started us has closed (`>&-`, some services), onto nothing.
+
+    Else the next file that is opened, such as a journal, has the number of one of them and gets what is printed.
+    """
+    for number in range(3):  # what is opened gets the least number that is free
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # as long as we run
 
 
 def accept_any_text() -> None:
