@@ -11,7 +11,9 @@ import torch
 
 from utuning_search.results.exports import hub, peft
 from utuning_search.results.load import load_tuned
+from utuning_search.results.recommend import prepare
 from utuning_search.search.study import Study
+from utuning_search.training.task import Task
 
 from ..repositories import COMMITS, NAME, Cache, write_model
 from .commands import RUN, command, refused, succeeded
@@ -72,6 +74,30 @@ def test_a_study_and_its_exports_keep_the_commit_that_was_read(cache: Cache, pla
     assert ended.code == 2
     assert f"hf download me/small --revision {FIRST}" in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_a_study_made_from_python_keeps_it_too(cache: Cache) -> None:
+    cache.add(FIRST, seed=1)
+    with pytest.warns(UserWarning, match="is taken from the cache"):
+        study = Study.create("own.toml", Task.load("tiny.toml").with_backbone(NAME))
+    assert study.spec.task.backbone.revision == FIRST
+
+
+def test_a_recommendation_goes_on_with_the_commit_that_it_read(
+    cache: Cache, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "image_seconds", lambda *_: (0.001, 0.001))
+    cache.add(FIRST, seed=1)
+    said: list[str] = []
+
+    def ready() -> Study:
+        asked = {"max_parameters": 5_000, "seconds": 60, "backbone": NAME, "say": said.append, "device": "cpu"}
+        return prepare.prepare(place / "photos" / "train", place / "out", **asked).study
+
+    assert ready().spec.task.backbone.revision == FIRST
+    cache.add(SECOND, seed=2)
+    assert ready().spec.task.backbone.revision == FIRST
+    assert said == [f"backbone {NAME}: HF_HUB_OFFLINE is set, so commit {FIRST[:12]} is taken from the cache"]
 
 
 def test_a_backbone_in_a_folder_is_found_again(cache: Cache, place: Path) -> None:
