@@ -63,7 +63,7 @@ CORNERS: dict[str, tuple[dict[str, Any], ...]] = {
     "vera": ({"rank": 1}, {"rank": 3}),
     "dora": ({"rank": 1}, {"rank": 3}),
     "rescale": ({"sides": "both"}, {"sides": "inputs"}),
-    "oft": ({"parts": 1}, {"parts": 3}),
+    "oft": ({"parts": 8}, {"parts": 3}),
     "prefix": (
         {"length": 1, "reading": "exact"},
         {"length": 3, "reading": "exact"},

@@ -310,6 +310,7 @@ LINES: tuple[tuple[Placement, str], ...] = (
     (Placement("mlp", PromptConfig(5, "parallel"), scale=-2.0), "mlp: parallel prompt l=5 ×-2, blocks all"),
     (Placement("fc1", ScaleShiftConfig(), blocks="every 2"), "fc1: scale-shift, blocks every 2"),
     (Placement("fc2", BiasConfig(), blocks=(2, 4)), "fc2: bias, blocks 2,4"),
+    (Placement("final", BiasConfig()), "final: bias"),
     (Placement("mlp", NormConfig(), blocks="first 3"), "mlp: norm, blocks first 3"),
 )
 
@@ -420,6 +421,10 @@ ILLEGAL: dict[str, tuple[Callable[[], Any], str]] = {
     "misspelt placement key": (
         lambda: read(operation="mlp", tuner="adapter", rank=1, block="all"),
         r"got 'block'\. Did you mean 'blocks'\?",
+    ),
+    "blocks of what lies outside them": (
+        lambda: read(operation="final", tuner="bias", blocks="last 1/2"),
+        r"'bias' at 'final': it lies outside the blocks; got blocks 'last 1/2'\. Leave blocks out\.",
     ),
     "unknown form": (
         lambda: read(operation="mlp", tuner="adapter", rank=1, form="paralell"),

@@ -66,6 +66,19 @@ def test_lora_on_all_linear_maps() -> None:
     assert Design.preset("lora-all", rank=4).num_parameters(VIT_B) == 12 * 4 * (4 + 2 + 5 + 5) * 768
 
 
+def test_sas_is_as_small_as_its_paper_says() -> None:
+    """Less than .05% of ViT-B: what all blocks share counts once, and each of the 24 norms has an embedding."""
+    shared = 2 * 4 * 768 + 4 * 2 * 4 * 768  # a low-rank pair, and the hypernetwork of another
+    assert Design.preset("sas").num_parameters(VIT_B) == shared + 24 * 4 == 30_816
+    assert Design.preset("sas").num_parameters(VIT_B) / VIT_B.parameters < 0.0005
+
+
+def test_what_lies_outside_the_blocks_counts_once() -> None:
+    for name, vectors in (("bitfit", 2), ("ssf", 4), ("ln-tuning", 2)):
+        inside, whole = (Design.preset(name, ends=e).num_parameters(VIT_B) for e in (False, True))
+        assert whole - inside == vectors * 768, name
+
+
 @pytest.mark.parametrize("item", PRESETS, ids=[p.name for p in PRESETS])
 @pytest.mark.parametrize("size", [None, 1, 3])
 def test_presets_are_the_size_they_say(item: Preset, size: int | None) -> None:

@@ -12,7 +12,7 @@ from utuning_search.designs.design import Design, Placement
 from utuning_search.training.proxy import ProxyTrainer, Report, Result
 from utuning_search.training.recipe import Recipe
 from utuning_search.training.task import Task
-from utuning_search.tuners import AdapterConfig, LoraConfig, NormConfig, PrefixConfig, PromptConfig
+from utuning_search.tuners import AdapterConfig, LoraConfig, NormConfig, PrefixConfig, PromptConfig, ScaleShiftConfig
 
 TASK = Task(
     "tiny",
@@ -25,6 +25,7 @@ ADAPTER = Placement("mlp", AdapterConfig(2), "parallel", "channel")
 DESIGNS = {
     "linear-probe": Design(),
     "last-block": Design((replace(ADAPTER, blocks="last 1"),)),
+    "outside-the-blocks": Design((Placement("patches", ScaleShiftConfig()), Placement("final", ScaleShiftConfig()))),
     "last-half": Design(
         (Placement("qkv", LoraConfig(2), blocks="last 1/2"), Placement("mlp", NormConfig(), blocks="6"))
     ),

@@ -28,6 +28,7 @@ FIRST_TUNED = {
     "shallow-prompt-at-4": 3,
     "prefix-from-2": 1,
     "everywhere": 0,
+    "outside-the-blocks": -1,
 }
 
 

@@ -445,6 +445,14 @@ LEGAL: dict[str, dict[str, Any]] = {
     "once-at-numbered-blocks": one_slot(
         operation="block", tuner={"kind": "prompt", "reading": "shallow"}, length=2, blocks=["2", "3"]
     ),
+    "outside-the-blocks": one_slot(
+        operation=["final", "patches+final"],
+        tuner=["none", "bias", "scale_shift"],
+        shift=[True, False],
+        blocks="first 1",
+    ),
+    "outside-and-a-norm": one_slot(operation=["norm1", "norm1+final"], tuner="bias", blocks="first 1"),
+    "outside-in-each-block": one_slot(operation="final", tuner="bias", blocks="each"),
     "blocks-as-numbers": one_slot(operation="mlp", tuner="norm", blocks=[1, 2]),
     "an-operation-twice-in-a-group": one_slot(operation=["qkv", "proj+proj"], tuner="lora", rank=2),
     "one-group-spelled-twice": one_slot(operation=["qkv+proj", "proj+qkv"], tuner="lora", rank=2),
@@ -555,6 +563,11 @@ def test_an_unknown_name_is_refused_with_the_nearest(raw: dict[str, Any], told: 
         (
             one_slot(operation="block", tuner={"kind": "prompt", "reading": "shallow"}, length=2, blocks="any"),
             ("slot 'a', blocks", "enters at one block", "blocks of its own"),
+        ),
+        (one_slot(operation="final", tuner="bias"), ("slot 'a', blocks", 'has blocks = "first 1"', "got 'all'")),
+        (
+            one_slot(operation=["mlp", "patches"], tuner="bias", blocks=["first 1", "last 1"]),
+            ("'patches' lies outside the blocks", "a slot of its own"),
         ),
         ({**SHARED, "reference": "0000.00000"}, ("space, reference", "'0000.00000'", "2303.00690")),
         (one_slot(operation="mlp", tuner="norm", blocks=[]), ("blocks", "nothing")),

@@ -8,12 +8,18 @@ from utuning_search.designs.placement import Placement
 from utuning_search.designs.spaces.domains import Choice, overlap
 from utuning_search.designs.spaces.offers import Offer
 from utuning_search.designs.spaces.slot import ANY, EACH, Slot
-from utuning_search.tuners import OPERATIONS, TunerConfig, tuner_config
+from utuning_search.tuners import OPERATIONS, OUTSIDE_OPERATIONS, TunerConfig, tuner_config
+
+OUTSIDE_BLOCKS = "first 1"  # of what lies outside the blocks: it counts as one in the first
 
 
 def check_slot(slot: Slot, where: str) -> None:
     """Raise InputError where a variant of a slot cannot be placed, or none can at one of its operations."""
     offers = list(slot.offers.values())
+    outside = [o for group in slot.operations for o in group if o in OUTSIDE_OPERATIONS]
+    if outside and slot.blocks != (OUTSIDE_BLOCKS,):
+        rule = f"'{outside[0]}' lies outside the blocks, so its slot has blocks = \"{OUTSIDE_BLOCKS}\""
+        raise InputError(f"{where}, blocks", rule, ", ".join(map(repr, slot.blocks)), "Give it a slot of its own.")
     for offer in offers:
         _check_blocks(slot, offer, where)
         if not offer.forms:
