@@ -125,7 +125,8 @@ class TimmAdapter(BackboneAdapter):
 
     def ends(self) -> tuple[nn.Module | None, nn.Module | None]:
         embed, norm = self._timm.patch_embed, self._timm.fc_norm if self._norm_after_pooling else self._timm.norm
-        plain = isinstance(embed.norm, nn.Identity) and isinstance(embed.proj, nn.Conv2d)
+        unnormed = isinstance(getattr(embed, "norm", None), nn.Identity)  # hybrids have none, and end in another module
+        plain = unnormed and isinstance(embed.proj, nn.Conv2d)
         layer_norm = isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None
         return embed.proj if plain and embed.proj.bias is not None else None, norm if layer_norm else None
 

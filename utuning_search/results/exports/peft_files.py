@@ -43,8 +43,9 @@ def check_layers(design: Design, adapter: BackboneAdapter) -> None:
     todo = "Export it with --format timm, onnx or torch."
     if not isinstance(adapter, VisionTransformerAdapter):
         raise InputError("--format peft", f"the backbone is {VisionTransformerAdapter.named}", adapter.named, todo)
+    block = next(iter(adapter.blocks))
     for placement in design.placements:
-        if not isinstance(adapter.blocks[0].linear(placement.operation), LinearPart):
+        if not isinstance(block.linear(placement.operation), LinearPart):
             raise InputError("--format peft", "a LoRA is around one layer", f"{placement}: around two", todo)
 
 
