@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from authors.checkout import Checkout, Missing
+from authors.checkout import Checkout, Missing, Package
 from authors.rows import NOT_COMPARABLE, ROWS, Row
 
 
@@ -45,15 +45,15 @@ class Result:
 
 def result(row: Row, root: Path) -> Result:
     try:
-        checkout = Checkout.find(root, row.repository)
-        difference = row.run(checkout)
+        source = Package.find(row.package) if row.package else Checkout.find(root, row.repository)
+        difference = row.run(source)
     except Missing as missing:
         return Result(row.preset, row.repository, "", row.compared, None, None, f"missing: {missing}")
     verdict = "equal" if difference.equal else f"differs: {row.differs}" if row.differs else "NOT EQUAL"
     if row.differs and difference.equal:
         verdict = f"NOT EQUAL: it was to differ, {row.differs}"
     numbers = difference.outputs, difference.gradients
-    return Result(row.preset, row.repository, checkout.commit, row.compared, *numbers, verdict, difference.left_out)
+    return Result(row.preset, row.repository, source.commit, row.compared, *numbers, verdict, difference.left_out)
 
 
 def line(found: Result) -> str:

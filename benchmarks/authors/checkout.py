@@ -1,5 +1,6 @@
 """Checkouts of other projects, and single files of them as modules, with stand-ins for what is missing."""
 
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -114,6 +115,31 @@ class Checkout:
             except ModuleNotFoundError as error:
                 raise Missing(f"pip install {error.name}") from error
         return loaded
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed library in the place of a checkout.
+
+    Attributes:
+        name: As pip knows it.
+        commit: Its name and version.
+    """
+
+    name: str
+    commit: str
+
+    @classmethod
+    def find(cls, name: str) -> "Package":
+        """The installed library.
+
+        Raises:
+            Missing: It is not installed.
+        """
+        try:
+            return cls(name, f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError as error:
+            raise Missing(f"pip install {name}") from error
 
 
 @contextmanager

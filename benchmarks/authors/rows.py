@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from . import group, hub, language, low_rank, unipelt, vision
-from .checkout import Checkout
+from . import group, hub, installed, language, low_rank, parts, unipelt, vision, whole
 from .compare import Difference
 
 
@@ -19,16 +19,19 @@ class Row:
         compared: What of theirs, in words.
         run: The comparison.
         differs: Why it is not equal, where it is known not to be; empty where it has to be equal.
+        package: The installed library that is compared; empty where it is a checkout of the repository.
     """
 
     preset: str
     repository: str
     compared: str
-    run: Callable[[Checkout], Difference]
+    run: Callable[[Any], Difference]
     differs: str = ""
+    package: str = ""
 
 
 PLUS, SWIFT = "visinf/adapter_plus", "modelscope/ms-swift"
+PEFT = "huggingface/peft"
 UNIFIED = "jxhe/unify-parameter-efficient-tuning"
 LAYER = "`MBartEncoderLayer`"
 SCE_FILES = {
@@ -91,9 +94,35 @@ ROWS: tuple[Row, ...] = (
         Row(name, "adapter-hub/adapters", "transformers' whole ViT", partial(hub.compared, name=name))
         for name in hub.OPTIONS
     ),
+    Row("repadapter", "luogen1996/RepAdapter", "timm's ViT after `set_RepAdapter`", whole.repadapter),
+    Row("arc", "DavidYanAnDe/ARC", "the whole ViT", whole.arc),
+    Row("rlrr", "zstarN70/RLRR", "the whole ViT", whole.rlrr),
+    Row("aim", "taoyang1122/adapt-image-models", "its `Block`, on single frames", whole.aim),
+    Row("e2vpt", "ChengHan111/E2VPT", "the whole ViT, keys and values not shared", whole.e2vpt),
+    Row(
+        "consolidator",
+        "THU-MIG/Consolidator",
+        "`Consolidator` in each map's place, with the shuffle",
+        parts.consolidator,
+    ),
+    Row("hydra", "extremebird/Hydra", "timm's ViT after `set_hydra`", parts.hydra),
+    Row("adapterbias", "Allen0307/AdapterBias", "`BertOutput` in pre-norm blocks", parts.adapter_bias),
+    Row("compacter", "rabeehk/compacter", "`HyperComplexAdapter`, with exact GELU", parts.compacter),
+    Row(
+        "kadaptation",
+        "eric-ai-lab/PEViT",
+        "`adapter_forward` of queries, for values too; whole A_i, scale 1",
+        parts.kadaptation,
+    ),
+    Row("dora", PEFT, "timm's ViT with its layers in it", installed.dora, package="peft"),
+    Row("ia3", PEFT, "timm's ViT with its layers in it", installed.ia3, package="peft"),
+    Row("vera", PEFT, "timm's ViT with its layers in it, the same A and B", installed.vera, package="peft"),
+    Row("oft", PEFT, "timm's ViT with its layers in it, Cayley's transform exact", installed.oft, package="peft"),
 )
 
 NOT_COMPARABLE: dict[str, str] = {
     "linear-probe": "it has no tuners",
     "ln-tuning": "no code of its authors is public as far as we know; it trains the norms' own weights",
+    "sas": "no code of its authors is public as far as we know",
+    "g-adapter": "no code of its authors is public as far as we know; its graphs are data of its tasks",
 }

@@ -154,9 +154,9 @@ def ia3(block: Any, p: Values, x: Tensor) -> Tensor:
 
 
 def oft(block: Any, p: Values, x: Tensor) -> Tensor:
-    """OFT (2306.07280), section 3.4: W' = diag(R_1 ... R_r) W, each R = (I + Q)^-1 (I - Q), Q skew-symmetric.
+    """OFT (2306.07280), section 3.4: z = (R W)ᵀ x, R = diag(R_1 ... R_r), each (I + Q)^-1 (I - Q), Q skew-symmetric.
 
-    Outputs beyond the last whole part stay.
+    The paper's W is (inputs, outputs). Inputs beyond the last whole part stay.
     """
 
     def rotation(angles: Tensor, size: int) -> Tensor:
@@ -175,8 +175,10 @@ def oft(block: Any, p: Values, x: Tensor) -> Tensor:
         angles = p.get(f"added.{name}.oft.parallel.angles")
         if angles is not None:
             size = round((1 + math.sqrt(1 + 8 * angles.shape[1])) / 2)
-            turn = torch.block_diag(*(rotation(a, size) for a in angles), torch.eye(len(weight) - len(angles) * size))
-            weight = turn @ weight
+            turn = torch.block_diag(
+                *(rotation(a, size) for a in angles), torch.eye(weight.shape[1] - len(angles) * size)
+            )
+            weight = (turn @ weight.T).T
         return F.linear(z, weight, bias)
 
     return step(block, x, run)
@@ -260,14 +262,17 @@ def hydra(block: Any, p: Values, x: Tensor) -> Tensor:
 
 
 def adapter_bias(block: Any, p: Values, x: Tensor) -> Tensor:
-    """AdapterBias (2205.00305), equation 2: behind the MLP's second map r, r + v α with α = L(r) a number a token."""
+    """AdapterBias (2205.00305), equation 2: a shift v α behind the MLP's second map, α a number a token.
+
+    α is a linear map of what that map reads, as in the published code; the paper's counts say so too.
+    """
 
     def run(name: str, z: Tensor) -> Tensor:
         y = F.linear(z, *frozen(block, name))
         if name != "fc2":
             return y
-        u = under(p, "added.fc2.lora.sequential")
-        alpha = (y * u["a"][0]).sum(dim=-1, keepdim=True)
+        u = under(p, "added.fc2.lora.parallel")
+        alpha = (z * u["a"][0]).sum(dim=-1, keepdim=True)
         return y + alpha * u["b"][:, 0]
 
     return step(block, x, run)

@@ -6,6 +6,7 @@ The authors' repositories are not here; small ones are written to a folder inste
 import importlib
 import re
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,7 +51,7 @@ def test_the_recorded_table_is_of_these_comparisons(authors: dict[str, Any]) -> 
     rows = authors["rows"].ROWS
     assert [cells[:2] + cells[3:4] for cells in recorded()] == [[r.preset, r.repository, r.compared] for r in rows]
     for (*_, commit, _, outputs, gradients, verdict), row in zip(recorded(), rows, strict=True):
-        assert re.fullmatch(r"[0-9a-f]{12}", commit)
+        assert re.fullmatch(rf"{row.package} \d+(\.\d+)+" if row.package else r"[0-9a-f]{12}", commit)
         equal = max(float(outputs), float(gradients)) <= authors["compare"].TOLERANCE
         assert equal is not bool(row.differs)
         assert verdict.startswith(f"differs: {row.differs}" if row.differs else "equal")
@@ -124,6 +125,13 @@ def test_a_missing_package_is_named(authors: dict[str, Any], tmp_path: Path) -> 
     (tmp_path / "repository" / "code.py").write_text("import unheard_of\n")
     with pytest.raises(checkout.Missing, match=r"^pip install unheard_of$"):
         checkout.Checkout.find(tmp_path, "own/repository").load("code.py")
+
+
+def test_an_installed_library_is_told_with_its_version(authors: dict[str, Any]) -> None:
+    package = authors["checkout"].Package
+    assert package.find("torch").commit == f"torch {metadata.version('torch')}"
+    with pytest.raises(authors["checkout"].Missing, match=r"^pip install unheard-of-library$"):
+        package.find("unheard-of-library")
 
 
 def test_missing_repositories_give_rows_that_say_how_to_get_them(

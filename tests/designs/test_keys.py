@@ -59,7 +59,7 @@ PRESET_KEYS = {
     "compacter": "990bf289dfc3",
     "consolidator": "e2117985cba4",
     "hydra": "bf02d39d6876",
-    "adapterbias": "0194e453f289",
+    "adapterbias": "e931350554e0",
     "aim": "bdc56a0ff7dd",
     "e2vpt": "0ce4ad5f093e",
 }

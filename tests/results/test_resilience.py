@@ -18,7 +18,7 @@ from utuning_search.results.ood.table import read_ood
 from utuning_search.results.outcomes import WEIGHTS, outcome_file
 from utuning_search.results.report.write import report
 from utuning_search.results.resilience.bit_flips import BITS, RATES, flipped
-from utuning_search.results.resilience.measure import DRAWS, Tested, _flips, perturb
+from utuning_search.results.resilience.measure import DRAWS, Labelled, _flips, perturb
 from utuning_search.results.resilience.table import BIT_FLIPS, Hardship, read_resilience, write_resilience
 from utuning_search.results.trained import final_model
 from utuning_search.search.layout import IMAGES
@@ -96,7 +96,7 @@ def test_flips_are_of_the_kept_weights_each_time(few: Few) -> None:
     model = final_model(few.study, final.finalist.design, final.outcomes[0], context.backbone)
     assert model is not None
     whole = model.tuner_state_dict()
-    tested = Tested(context.data.validation.images, context.data.validation.labels, context.preprocessing)
+    tested = Labelled(context.data.validation.images, context.data.validation.labels, context.preprocessing)
     rates = [list(_flips(few.study, final, model, rate, tested)) for rate in (0.02, 0.0)]
     assert rates[0] != rates[1] == [tested.accuracy(model)] * DRAWS
     assert all(torch.equal(t, whole[name]) for name, t in model.tuner_state_dict().items())

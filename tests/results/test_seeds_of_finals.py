@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from utuning_search.common.errors import TrainingError
+from utuning_search.data.decoding import Decoding
 from utuning_search.designs.design import Design
 from utuning_search.designs.presets import parse_presets
 from utuning_search.results.final_training import Job, train
@@ -29,7 +30,7 @@ class Asked:
 def seeds_of(design: Design, study: int, seeds: tuple[int, ...] = SEEDS) -> list[int]:
     task, trainer = Task.load("digits"), Asked()
     job = Job(task, task.recipe, design.resolve(6), seeds, True, study, (Runtime(),), Path("images"), ())
-    list(train(trainer, "0123456789ab", 9, 0, job))  # type: ignore[arg-type]  # it is all that is asked of a trainer
+    list(train(trainer, "0123456789ab", 9, Decoding(), 0, job))  # type: ignore[arg-type]  # it is all that is asked of a trainer
     return trainer.seeds
 
 

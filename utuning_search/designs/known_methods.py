@@ -250,7 +250,7 @@ def _hydra(rank: int = 2) -> Placements:
 
 
 def _adapter_bias() -> Placements:
-    return (Placement("fc2", LoraConfig(1), "sequential"),)
+    return (Placement("fc2", LoraConfig(1), "parallel"),)
 
 
 def _aim(rank: int = 192, scale: Scale = 0.5) -> Placements:
@@ -332,7 +332,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset("res-tuning-bypass", "Res-Tuning-Bypass", (papers.RES_TUNING,), _bypass),
     Preset("scedit", "SCEdit's tuner", (papers.SCEDIT,), _scedit, "on the residual of a ViT, which has no long skips"),
     Preset("repadapter", "RepAdapter", (papers.REPADAPTER,), _repadapter, "no dropout; the paper tunes its scale"),
-    Preset("arc", "ARC", (papers.ARC,), _arc, "no dropout"),
+    Preset("arc", "ARC", (papers.ARC,), _arc, "no dropout; starts at zero before the MLP too"),
     Preset(
         "sas",
         "SaS",
@@ -357,19 +357,27 @@ PRESETS: tuple[Preset, ...] = (
     ),
     Preset("ia3", "(IA)³", (papers.IA3,), _ia3),
     Preset("vera", "VeRA (q, v)", (papers.VERA,), _vera, short="VeRA"),
-    Preset("oft", "OFT", (papers.OFT,), _oft, "rotations of 8 outputs each on ViT-B, at the maps of attention"),
-    Preset("kadaptation", "KAdaptation", (papers.KADAPTATION,), _kadaptation, "at q and v; alpha = 1"),
+    Preset("oft", "OFT", (papers.OFT,), _oft, "rotations of 8 inputs each on ViT-B, at the maps of attention"),
+    Preset(
+        "kadaptation",
+        "KAdaptation",
+        (papers.KADAPTATION,),
+        _kadaptation,
+        "at q and v; alpha = 1; whole A_i, as in equation 5",
+    ),
     Preset("compacter", "Compacter", (papers.COMPACTER, papers.ADAPTER), _compacter, ZERO_INIT),
     Preset(
         "consolidator",
         "Consolidator",
         (papers.CONSOLIDATOR,),
         _consolidator,
-        "starts at zero; the change itself is not dropped while training",
+        "starts at zero; channels are reordered, as in the paper; the change is not dropped while training",
     ),
     Preset("hydra", "Hydra", (papers.HYDRA, papers.LORA), _hydra, "without biases of its own"),
-    Preset("adapterbias", "AdapterBias", (papers.ADAPTER_BIAS,), _adapter_bias, "a token's weight has no bias"),
+    Preset(
+        "adapterbias", "AdapterBias", (papers.ADAPTER_BIAS,), _adapter_bias, "a token's weight has no bias; norms stay"
+    ),
     Preset("aim", "AIM", (papers.AIM, papers.ADAPTER), _aim, f"{ZERO_INIT}; an image has no temporal adapter"),
-    Preset("e2vpt", "E²VPT", (papers.E2VPT, papers.VPT), _e2vpt, "no prompt is pruned; keys and values of their own"),
+    Preset("e2vpt", "E²VPT", (papers.E2VPT, papers.VPT), _e2vpt, "no prompt is pruned; keys and values are not shared"),
     Preset("mlae", "MLAE", (papers.MLAE, papers.LORA), _mlae, "rank and dropout are ours; no learned coefficients"),
 )

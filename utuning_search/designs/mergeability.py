@@ -88,7 +88,9 @@ def _folds_outside(rest: list[Placement], operation: Operation, shape: BackboneS
 
 def _folds_behind_norm(rest: list[Placement], operation: Operation, shape: BackboneShape) -> bool:
     """Whether all that stands at a norm's output folds into the linear maps that read it, and nothing else does."""
-    if operation == "norm1" and shape.gated_attention:
+    around = AROUND_NORM[operation]
+    asked = any(p.tuner.reads_normed for p in rest if p.form == "inside" and p.operation == around)
+    if asked or (operation == "norm1" and shape.gated_attention):
         return False
     reading = [p for o in READING_NORM[operation] for p in _added(rest, o) if p.form in ("parallel", "mixed")]
     return not reading and all(_is_affine(p) for p in _added(rest, operation))

@@ -114,6 +114,11 @@ class TunerConfig(ABC):
         return False
 
     @property
+    def reads_normed(self) -> bool:
+        """Whether, inside an operation, it computes with what the norm before that gives."""
+        return False
+
+    @property
     def changes_norm(self) -> bool:
         """Whether it works inside the operation's LayerNorm; see `InsideTuner.normalise`."""
         return False

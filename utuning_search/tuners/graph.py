@@ -127,7 +127,7 @@ def grid_adjacency(grid: tuple[int, int], *, diagonal: bool) -> Tensor:
     places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).view(-1, 2)
     gaps = (places[:, None] - places[None]).abs()
     reach = gaps.amax(-1) if diagonal else gaps.sum(-1)
-    return (reach == 1).float()
+    return (reach == 1).to(torch.float32)
 
 
 def nearest_adjacency(x: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""Orthogonal fine-tuning (OFT): W' = R W, R a block-diagonal rotation by Cayley's transform of skew matrices."""
+"""Orthogonal fine-tuning (OFT): W' = W Rᵀ, R a block-diagonal rotation by Cayley's transform of skew matrices.
+
+The rows of W are the paper's neurons; its W is transposed, so that this is its R W. All of them are turned alike, which
+keeps the angles between them.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,15 +19,15 @@ MAX_PARTS = 4096
 
 @dataclass(frozen=True)
 class OftConfig(WeightConfig):
-    """Attributes: parts, the number of equal parts that the outputs are cut into, each with a rotation of its own.
+    """Attributes: parts, the number of equal parts that the inputs are cut into, each with a rotation of its own.
 
-    A part has two outputs at least; outputs that are left over where the width is no multiple stay as they are.
+    A part has two inputs at least; inputs that are left over where the width is no multiple stay as they are.
     """
 
     parts: int
 
     kind: ClassVar[str] = "oft"
-    summary: ClassVar[str] = "(R - I) W, R a rotation in each part of the outputs, R starts at I; merges"
+    summary: ClassVar[str] = "W (R - I)ᵀ, R a rotation in each part of the inputs, R starts at I; merges"
     references: ClassVar[tuple[Reference, ...]] = (OFT,)
 
     def __post_init__(self) -> None:
@@ -43,16 +47,16 @@ class OftConfig(WeightConfig):
 
     def num_flops(self, site: Site, tokens: int) -> int:
         count, size = _cut(self.parts, site)
-        return product_flops(site, tokens) + 2 * count * size**2 * site.in_dim
+        return product_flops(site, tokens) + 2 * count * size**2 * site.out_dim
 
     def build(self, site: Site) -> nn.Module:
         return Oft(self, site)
 
 
 def _cut(parts: int, site: Site) -> tuple[int, int]:
-    """How many rotations there are, and how many outputs each turns."""
-    size = max(site.out_dim // parts, 2)
-    return site.out_dim // size, size
+    """How many rotations there are, and how many inputs each turns."""
+    size = max(site.in_dim // parts, 2)
+    return site.in_dim // size, size
 
 
 class Oft(WeightTuner):
@@ -73,8 +77,9 @@ class Oft(WeightTuner):
         solve = eliminated if torch.compiler.is_exporting() else torch.linalg.solve
         turn = solve(eye + skew, eye - skew) - eye  # R - I, exactly zero for angles of zero
         turned = self.count * self.size
-        changed = turn @ weight[:turned].unflatten(0, (self.count, self.size))
-        return nn.functional.pad(changed.flatten(0, 1), (0, 0, 0, len(weight) - turned))
+        parts = weight[:, :turned].unflatten(1, (self.count, self.size)).transpose(0, 1)  # (count, out_dim, size)
+        changed = (parts @ turn.transpose(1, 2)).transpose(0, 1).flatten(1)
+        return nn.functional.pad(changed, (0, weight.shape[1] - turned))
 
 
 def eliminated(a: Tensor, b: Tensor) -> Tensor:

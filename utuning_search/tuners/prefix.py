@@ -92,6 +92,10 @@ class PrefixConfig(TunerConfig):
         return not self.joins
 
     @property
+    def reads_normed(self) -> bool:
+        return self.reading == "gated"
+
+    @property
     def extra_keys(self) -> int:
         return self.length if self.joins else 0
 

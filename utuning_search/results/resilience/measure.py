@@ -75,26 +75,28 @@ def perturb(
         if not models:
             todo = f"Remove {folder}, and confirm again."
             raise StudyError(f"study '{study.name}'", "some final has kept its weights", "none", todo)
-        tested = Tested(data.test.images, data.test.labels, context.preprocessing)
-        clean = {final.key: tested.accuracy(model) for final, model in models}
+        labelled = Labelled(data.test.images, data.test.labels, context.preprocessing)
+        clean = {final.key: labelled.accuracy(model) for final, model in models}
         rows = []
         for name in CORRUPTIONS:
             for severity in SEVERITIES:
                 seed = derive_seed(study.spec.seed, f"{name} {severity}")
-                worse = Tested(corrupted(tested.images, name, severity, seed), tested.labels, tested.preprocessing)
+                worse = Labelled(
+                    corrupted(labelled.images, name, severity, seed), labelled.labels, labelled.preprocessing
+                )
                 for final, model in models:
-                    rows.append(_row(final, name, severity, [worse.accuracy(model)], clean, len(tested.labels)))
+                    rows.append(_row(final, name, severity, [worse.accuracy(model)], clean, len(labelled.labels)))
             told(name)
         for final, model in models:
             for rate in RATES:
-                values = list(_flips(study, final, model, rate, tested))
-                rows.append(_row(final, BIT_FLIPS, rate, values, clean, len(tested.labels)))
+                values = list(_flips(study, final, model, rate, labelled))
+                rows.append(_row(final, BIT_FLIPS, rate, values, clean, len(labelled.labels)))
         told(BIT_FLIPS)
     order = {final.key: i for i, (final, _) in enumerate(models)}
     return tuple(sorted(rows, key=lambda row: order[row.key]))
 
 
-class Tested:
+class Labelled:
     """Test images, uint8 (images, channels, size, size), with their classes, (images,)."""
 
     def __init__(self, images: Tensor, labels: Tensor, preprocessing: Preprocessing) -> None:
@@ -107,12 +109,12 @@ class Tested:
         return accuracy_of(logits.cpu(), self.labels)
 
 
-def _flips(study: Study, final: Final, model: TunedModel, rate: float, tested: Tested) -> Iterator[float]:
+def _flips(study: Study, final: Final, model: TunedModel, rate: float, labelled: Labelled) -> Iterator[float]:
     """Accuracy after each draw of flips; the model is then what it was."""
     whole = model.tuner_state_dict()
     for draw in range(DRAWS):
         model.load_tuner_state_dict(flipped(whole, rate, derive_seed(study.spec.seed, f"{final.key} {rate} {draw}")))
-        yield tested.accuracy(model)
+        yield labelled.accuracy(model)
     model.load_tuner_state_dict(whole)
 
 
