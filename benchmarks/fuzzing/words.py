@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote_plus
 
-from utuning_search.cli.confirm import _trials
+from utuning_search.cli.confirm_options import trials_of
 from utuning_search.cli.options import seconds
 from utuning_search.cli.run import _limits
 from utuning_search.common.counts import parse_count
@@ -38,7 +38,7 @@ def words(samples: Samples) -> dict[str, Parser]:
         lambda text: parse_count(text, "--max-params"),
         seconds,
         lambda text: pick_trial(records, text),
-        lambda text: _trials(text),
+        lambda text: trials_of(text),
         lambda text: _limits([text]),
         lambda text: Objectives(tuple(text.split(","))),
         logger,
