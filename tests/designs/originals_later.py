@@ -264,7 +264,7 @@ def hydra(block: Any, p: Values, x: Tensor) -> Tensor:
 def adapter_bias(block: Any, p: Values, x: Tensor) -> Tensor:
     """AdapterBias (2205.00305), equation 2: a shift v α behind the MLP's second map, α a number a token.
 
-    α is a linear map of what that map reads, as in the published code; the paper's counts say so too.
+    α is a linear map of what that map reads, as in the published code.
     """
 
     def run(name: str, z: Tensor) -> Tensor:
