@@ -21,6 +21,7 @@ TAKEN = (
     "studies/*/README.md",
     "studies/*/*.png",
     "benchmarks/**/*.md",
+    "benchmarks/*.png",
 )
 LINK = re.compile(r"(\]\()([^)#\s]+)([^)]*\))")
 
