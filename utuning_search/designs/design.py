@@ -68,6 +68,18 @@ class Design:
         """Twelve hexadecimal digits that are equal for equal designs, in this version and in later ones."""
         return keys.key(self)
 
+    def __hash__(self) -> int:
+        """Found once: searches look designs up again and again."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.placements, self.learning_rate))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the hash, which is another one in each process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}
+
     @property
     def starts_as_backbone(self) -> bool:
         """Whether the fresh design computes exactly what the bare backbone computes."""

@@ -29,6 +29,7 @@ from utuning_search.tuners import references as papers
 
 KEYS = ("name", "description", "reference", "presets", "learning_rate", "shared", "slots")
 TELLING = ("description", "reference")  # what decides nothing
+KEPT = 8192  # designs, at any rate, whose values are kept
 SHARED_KEYS = ("blocks", "form", "scale", "rank", "length", "activation")
 PAPERS = {paper.arxiv: paper for paper in vars(papers).values() if isinstance(paper, Reference)}
 
@@ -178,8 +179,22 @@ class Space:
                 return None
             if self.learning_rate.size != 1:
                 from_rate["learning_rate"] = design.learning_rate
-        found = explain(self.slots_at(depth), design.resolve(depth), depth)
+        found = self._explain(design.resolve(depth), depth)
         return None if found is None else {**found, **from_rate}
+
+    def _explain(self, design: Design, depth: int) -> Mapping[str, Value] | None:
+        """Values of the slots' variables; kept, because a search asks for those of good designs again and again."""
+        asked = design.placements, depth
+        if asked not in self._explained:
+            if len(self._explained) >= KEPT:
+                self._explained.clear()
+            self._explained[asked] = explain(self.slots_at(depth), design, depth)
+        return self._explained[asked]
+
+    @cached_property
+    def _explained(self) -> dict[tuple[tuple[Placement, ...], int], Mapping[str, Value] | None]:
+        """What `_explain` found."""
+        return {}
 
     def variables(self, depth: int) -> tuple[Variable, ...]:
         """Every search variable that can exist for a backbone of `depth` blocks, with the condition for it."""
