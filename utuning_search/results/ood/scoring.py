@@ -113,7 +113,7 @@ def fusion_head(frozen: Outputs, tuned: Outputs, labels: Tensor, recipe: Recipe,
     nn.init.zeros_(head.bias)
     head.to(features.device)
     examples = Examples(features, labels.to(features.device))
-    long = replace(recipe, epochs=FUSION_EPOCHS, rungs=(), warmup_epochs=min(recipe.warmup_epochs, 1.0))
+    long = replace(recipe, epochs=FUSION_EPOCHS, rungs=(), warmup_epochs=min(recipe.warmup_epochs, 1.0), proximal=0.0)
     steps = train(
         head,
         list(head.parameters()),
