@@ -1,6 +1,7 @@
 """Shared and specific (SaS): U(h) = B A h + B_l A_l h, B A shared by all layers, B_l A_l made by a hypernetwork.
 
-Of each layer's own is an embedding z_l alone: the shared hypernetwork, a linear map, makes A_l and B_l from it.
+Of each layer's own is an embedding z_l alone: the shared hypernetwork, a linear map, makes A_l and B_l from it. The
+abstract says so much (a shared module of low rank, a hypernetwork for what is a layer's own); the rest is our reading.
 """
 
 from dataclasses import dataclass

@@ -4,8 +4,8 @@
 the training images in the frozen backbone's features; nothing is trained. DSGF (domain-specific and general knowledge
 fusion) puts the frozen features beside the tuned ones and trains a linear head on both (arXiv 2311.12076).
 
-The abstracts say so much. How USE brings its two parts to one scale they do not: here each is standardised by mean and
-deviation over images of known classes, and both are added.
+The abstracts say so much, but for two things, which are our reading: USE's parts are brought to one scale by mean and
+deviation over images of known classes, and added; DSGF's head is trained after the tuner, which then stays as it is.
 """
 
 from collections.abc import Mapping
