@@ -71,8 +71,8 @@ class Setting:
     classes: int
 
 
-def links(data: Path, folder: Path) -> None:
-    """Known classes as an image folder, and some test images of the others in a folder of their own."""
+def links(data: Path, folder: Path, unknown: int = UNKNOWN) -> None:
+    """Known classes as an image folder, and so many test images of each of the others in a folder of their own."""
     names = sorted(path.name for path in (data / "train").iterdir())
     for i, name in enumerate(names):
         if i % EVERY == 0:
@@ -81,7 +81,7 @@ def links(data: Path, folder: Path) -> None:
                 (folder / "known" / split / name).symlink_to((data / split / name).resolve())
         else:
             (folder / "unknown" / name).mkdir(parents=True)
-            for path in sorted((data / "test" / name).iterdir())[:UNKNOWN]:
+            for path in sorted((data / "test" / name).iterdir())[:unknown]:
                 (folder / "unknown" / name / path.name).symlink_to(path.resolve())
 
 

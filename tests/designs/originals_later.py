@@ -209,7 +209,7 @@ def kronecker_sum(rules: Tensor, u: Values, outputs: int, inputs: int) -> Tensor
 
 
 def kadaptation(block: Any, p: Values, x: Tensor) -> Tensor:
-    """KAdaptation (2203.16329), equation 5: ΔW = Σ_i A_i ⊗ (u_i v_iᵀ), the A_i shared by all layers; q and v."""
+    """KAdaptation (2203.16329): ΔW = Σ_i A_i ⊗ (u_i v_iᵀ), the A_i shared by all layers; q and v."""
     (rules,) = [v for k, v in p.items() if k.startswith("shared.kronecker")]
 
     def run(name: str, z: Tensor) -> Tensor:

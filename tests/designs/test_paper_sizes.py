@@ -9,7 +9,7 @@ import torch
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design
-from utuning_search.designs.paper_sizes import PAPER_SIZES, VIT_B, PrintedSize
+from utuning_search.designs.paper_sizes import FGVC, PAPER_SIZES, VIT_B, VTAB, PrintedSize
 from utuning_search.designs.presets import PRESETS, Preset, preset
 from utuning_search.tuners import BackboneShape
 
@@ -56,6 +56,12 @@ def test_printed_sizes_that_are_cut() -> None:
     """Two rows of U-Tuning's table drop digits where the others round."""
     for name, printed in (("linear-probe", 0.07), ("adaptformer", 1.26)):
         assert math.floor(Design.preset(name).num_parameters(VIT_B, CIFAR) / 1e4) / 100 == printed
+
+
+@pytest.mark.parametrize(("classes", "printed"), [(VTAB, "0.33"), (FGVC, "0.47")])
+def test_rlrr_is_as_printed_with_the_shifts_of_keys(classes: float, printed: str) -> None:
+    row = PrintedSize("rlrr", printed, classes, "its paper")
+    assert f"{(row.computed + 12 * 768) / 1e6:.2f}" == printed
 
 
 def test_dual_without_scales() -> None:

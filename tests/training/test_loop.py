@@ -25,7 +25,7 @@ def gradients(
     model: TunedModel, images: Tensor, labels: Tensor, size: int, weights: Tensor | None
 ) -> tuple[Tensor, ...]:
     parameters = model.parameters_trained()
-    _accumulate(model, parameters, images, labels, nullcontext, 0.1, weights, size)
+    _accumulate(model, parameters, images, labels, nullcontext, 0.1, weights, None, size)
     return tuple(p.grad.clone() for p in parameters if p.grad is not None)
 
 

@@ -338,14 +338,16 @@ PRESETS: tuple[Preset, ...] = (
         "SaS",
         (papers.SAS,),
         _sas,
-        "the hypernetwork is one linear map, which with its sizes is our reading; less than .05% of ViT-B's parameters",
+        "as described in the abstract, with less than .05% of ViT-B's parameters; that the hypernetwork is one linear "
+        "map, its sizes and its place behind the norms are our reading",
     ),
     Preset(
         "g-adapter",
         "G-Adapter",
         (papers.G_ADAPTER,),
         _g_adapter,
-        "that an image's graph is its patch grid is our reading; after the MLP, without LayerNorms of its own",
+        "as described in the abstract; that an image's graph is its patch grid, its place after the MLP and its biases "
+        "are our reading; the task's `proximal` is its Bregman regularisation",
     ),
     Preset("dora", "DoRA", (papers.DORA, papers.LORA), _dora, "at q, k, v and both maps of the MLP; alpha = rank"),
     Preset(
@@ -363,7 +365,7 @@ PRESETS: tuple[Preset, ...] = (
         "KAdaptation",
         (papers.KADAPTATION,),
         _kadaptation,
-        "at q and v; alpha = 1; whole A_i, as in equation 5",
+        "at q and v; alpha = 1; A_i are whole matrices",
     ),
     Preset("compacter", "Compacter", (papers.COMPACTER, papers.ADAPTER), _compacter, ZERO_INIT),
     Preset(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from utuning_search.common.errors import TrainingError
 from utuning_search.training.balance import SAMPLING, WEIGHTS, class_weights, drawn
 from utuning_search.training.out_of_memory import halve_to_fit
+from utuning_search.training.proximal import Proximal
 from utuning_search.training.recipe import Recipe
 
 EVALUATION_BATCH = 256
@@ -75,6 +76,7 @@ def train(
     steps = math.ceil(count / recipe.batch_size)
     device = views[0].labels.device
     weights = class_weights(views[0].labels).to(device) if recipe.balance == WEIGHTS else None
+    proximal = Proximal(parameters, recipe.proximal) if recipe.proximal else None
     optimizer = _optimizer(parameters, learning_rate, recipe.weight_decay)
     generator = torch.Generator().manual_seed(seed)
     told = {*recipe.rungs, recipe.epochs}
@@ -93,9 +95,11 @@ def train(
             inputs, labels = _batch(views, view[rows], rows, device)
             inputs = inputs if augment is None else augment(inputs)
             smoothing = recipe.label_smoothing
-            backward = partial(_accumulate, forward, parameters, inputs, labels, autocast, smoothing, weights)
+            backward = partial(_accumulate, forward, parameters, inputs, labels, autocast, smoothing, weights, proximal)
             loss, at_once = halve_to_fit(backward, at_once, device)
             optimizer.step()
+            if proximal is not None:
+                proximal.follow()
             total += loss * len(rows)
         mean = float(total) / count
         if not math.isfinite(mean):
@@ -143,6 +147,7 @@ def _accumulate(
     autocast: Callable[[], AbstractContextManager[None]],
     label_smoothing: float,
     weights: Tensor | None,
+    proximal: Proximal | None,
     size: int,
 ) -> Tensor:
     """Leave the gradients of a batch's mean loss, computed `size` examples at a time; returns that loss."""
@@ -150,6 +155,11 @@ def _accumulate(
         parameter.grad = None
     total = torch.zeros((), device=labels.device)
     for part, wanted in zip(inputs.split(size), labels.split(size), strict=True):
+        averaged = None
+        if proximal is not None:
+            # A context of its own: autocast keeps what it casts, and these are other weights.
+            with proximal.averaged(), autocast():
+                averaged = forward(part)
         with autocast():
             logits = forward(part)
         if weights is None:
@@ -157,6 +167,8 @@ def _accumulate(
         else:  # over images rather than weights: a batch of large classes alone is to count less
             each = F.cross_entropy(logits.float(), wanted, label_smoothing=label_smoothing, reduction="none")
             loss = (each * weights[wanted]).mean()
+        if proximal is not None and averaged is not None:
+            loss = loss + proximal.penalty(logits.float(), averaged.float())
         loss = loss * (len(wanted) / len(labels))
         loss.backward()
         total += loss.detach()

@@ -22,6 +22,8 @@ class Recipe:
         rungs: Epochs after which a trial is measured and may be pruned; the last epoch is always measured.
         balance: Whether classes of unequal size count alike: "none", by "weights" of the loss, or by "sampling" each as
             often as any other.
+        proximal: Weight of Bregman proximal-point regularisation (`training/proximal.py`; SMART, arXiv 1911.03437, has
+            1); 0 is none.
     """
 
     epochs: int = 16
@@ -32,6 +34,7 @@ class Recipe:
     label_smoothing: float = 0.0
     rungs: tuple[int, ...] = ()
     balance: str = NONE
+    proximal: float = 0.0
 
     def __post_init__(self) -> None:
         positive = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
@@ -49,6 +52,8 @@ class Recipe:
             raise InputError("warmup_epochs", rule, self.warmup_epochs)
         if not 0 <= self.weight_decay < math.inf:
             raise InputError("weight_decay", "weight_decay is not negative", self.weight_decay)
+        if not 0 <= self.proximal < math.inf:
+            raise InputError("proximal", "proximal is not negative", self.proximal)
         if self.balance not in BALANCES:
             rule = f"balance is one of {', '.join(BALANCES)}"
             raise InputError("balance", rule, repr(self.balance), nearest(self.balance, BALANCES))
@@ -58,4 +63,6 @@ class Recipe:
         table = {**asdict(self), "rungs": list(self.rungs)}
         if self.balance == NONE:
             del table["balance"]
+        if not self.proximal:
+            del table["proximal"]
         return table

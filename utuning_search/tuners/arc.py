@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utuning_search.tuners.at_norm import AtNormConfig
-from utuning_search.tuners.base import Site, Tuner, low_rank_flops, zeros
+from utuning_search.tuners.base import Site, Tuner, zeros
 from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.low_rank import drawn
 from utuning_search.tuners.references import ARC, Reference
@@ -27,9 +27,6 @@ class ArcConfig(AtNormConfig):
 
     def num_parameters(self, site: Site) -> int:
         return self.rank + site.out_dim
-
-    def num_flops(self, site: Site, tokens: int) -> int:
-        return low_rank_flops(site, tokens, self.rank)
 
     def build(self, site: Site) -> nn.Module:
         return Arc(self, site)

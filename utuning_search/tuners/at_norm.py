@@ -2,23 +2,16 @@
 
 from dataclasses import dataclass
 
-from utuning_search.tuners.base import NORM_OPERATIONS, Form, Operation, TunerConfig, check_count
-
-MAX_RANK = 4096
+from utuning_search.tuners.base import NORM_OPERATIONS, Form, Operation
+from utuning_search.tuners.low_rank import LowRankConfig
 
 
 @dataclass(frozen=True)
-class AtNormConfig(TunerConfig):
-    """h + U(h) instead of a norm's output h, U affine; it starts at zero and merges. A kind adds its size.
+class AtNormConfig(LowRankConfig):
+    """h + U(h) instead of a norm's output h, U affine and of low rank; it starts at zero and merges.
 
-    Attributes:
-        rank: From 1 to 4096.
+    A kind adds its size.
     """
-
-    rank: int
-
-    def __post_init__(self) -> None:
-        check_count(self.kind, "rank", self.rank, MAX_RANK)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -29,17 +22,5 @@ class AtNormConfig(TunerConfig):
         return ("sequential",)
 
     @property
-    def starts_at_zero(self) -> bool:
-        return True
-
-    @property
-    def mergeable(self) -> bool:
-        return True
-
-    @property
     def mixes_channels(self) -> bool:
         return True
-
-    @property
-    def size_label(self) -> str:
-        return f"r={self.rank}"

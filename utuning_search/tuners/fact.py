@@ -1,10 +1,10 @@
 """Factor tuning (FacT-TT): low-rank changes of all linear maps, whose outer factors the whole design shares.
 
 With d the width of a token, a weight of (m d, n d) is a grid of m x n blocks of d x d, and each block's change is
-V Σ U: U (rank, d) and V (d, rank) are shared by all maps and blocks of the backbone, Σ (rank, rank) is its own.
+V Σ U: U (rank, d) and V (d, rank) are shared by all maps and blocks of the backbone, Σ (rank, rank) is its own. Widths
+that are no multiple of d, as in gated MLPs, are rounded up, and what is too much is cut off.
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -35,13 +35,13 @@ class FactConfig(LowRankConfig):
         return "FacT"
 
     def num_parameters(self, site: Site) -> int:
-        width = _width(site)
-        return self.rank**2 * (site.in_dim // width) * (site.out_dim // width)
+        inputs, outputs = _grid(site)
+        return self.rank**2 * inputs * outputs
 
     def num_flops(self, site: Site, tokens: int) -> int:
-        width = _width(site)
-        core = 2 * tokens * self.rank**2 * (site.in_dim // width) * (site.out_dim // width)
-        return super().num_flops(site, tokens) + core
+        inputs, outputs = _grid(site)
+        outer = 2 * tokens * self.rank * _width(site) * (inputs + outputs)
+        return outer + 2 * tokens * self.num_parameters(site)
 
     def build(self, site: Site) -> nn.Module:
         return Fact(self, site)
@@ -57,8 +57,13 @@ class FactConfig(LowRankConfig):
 
 
 def _width(site: Site) -> int:
-    """The width of a token: what both widths of a linear map of a ViT are multiples of."""
-    return math.gcd(site.in_dim, site.out_dim)
+    """d, the width of a token: the smaller width of any linear map of a ViT."""
+    return min(site.in_dim, site.out_dim)
+
+
+def _grid(site: Site) -> tuple[int, int]:
+    """How many widths of a token its inputs and its outputs are, rounded up."""
+    return -(-site.in_dim // _width(site)), -(-site.out_dim // _width(site))
 
 
 class Factors(nn.Module):
@@ -75,9 +80,10 @@ class Fact(Tuner):
 
     def __init__(self, config: FactConfig, site: Site) -> None:
         super().__init__()
-        self.width = _width(site)
+        self.in_dim, self.out_dim = site.in_dim, site.out_dim
         self.shares = config.shared_name(site)
-        self.core = drawn(config.rank * (site.out_dim // self.width), config.rank * (site.in_dim // self.width))
+        inputs, outputs = _grid(site)
+        self.core = drawn(config.rank * outputs, config.rank * inputs)
         self._factors: tuple[nn.Module, ...] = ()  # in a tuple, so that they are registered once, by the model
 
     def connect(self, shared: nn.Module) -> None:
@@ -89,9 +95,12 @@ class Fact(Tuner):
 
     def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         del block
-        h = F.linear(x.unflatten(-1, (-1, self.width)), self.factors.u).flatten(-2)
-        h = F.linear(h, self.core).unflatten(-1, (-1, self.factors.v.shape[1]))
-        return F.linear(h, self.factors.v).flatten(-2)
+        rank, width = self.factors.u.shape
+        excess = -self.in_dim % width
+        h = F.pad(x, (0, excess)) if excess else x
+        h = F.linear(h.unflatten(-1, (-1, width)), self.factors.u).flatten(-2)
+        h = F.linear(h, self.core).unflatten(-1, (-1, rank))
+        return F.linear(h, self.factors.v).flatten(-2)[..., : self.out_dim]
 
     def affine(self, weight: Tensor | None = None) -> tuple[Tensor | None, Tensor | None] | None:
         del weight
@@ -99,4 +108,4 @@ class Fact(Tuner):
         rows, columns = (n // u.shape[0] for n in self.core.shape)
         left = torch.kron(torch.eye(rows, dtype=v.dtype, device=v.device), v)
         right = torch.kron(torch.eye(columns, dtype=u.dtype, device=u.device), u)
-        return left @ self.core @ right, None
+        return (left @ self.core @ right)[: self.out_dim, : self.in_dim], None

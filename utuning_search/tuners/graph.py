@@ -1,6 +1,8 @@
 """Graph adapter (G-Adapter): U(x) = W_up act(S W_down x), S the normalised adjacency of a graph of the tokens.
 
-The paper's graphs are given with its data. On images they are read off the patch grid, or made of nearest tokens.
+The abstract names a graph convolution, with the adjacency of the data's graph, in a bottleneck; where its activation
+and biases stand is our reading. S = D^-1/2 (A + I) D^-1/2, as graph convolutions have it (Kipf & Welling, 2017, arXiv
+1609.02907). On images graphs are read off the patch grid, or made of nearest tokens.
 """
 
 from dataclasses import dataclass

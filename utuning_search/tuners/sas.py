@@ -1,6 +1,7 @@
 """Shared and specific (SaS): U(h) = B A h + B_l A_l h, B A shared by all layers, B_l A_l made by a hypernetwork.
 
-Of each layer's own is an embedding z_l alone: the shared hypernetwork, a linear map, makes A_l and B_l from it.
+Of each layer's own is an embedding z_l alone: the shared hypernetwork, a linear map, makes A_l and B_l from it. The
+abstract says so much (a shared module of low rank, a hypernetwork for what is a layer's own); the rest is our reading.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utuning_search.tuners.at_norm import AtNormConfig
-from utuning_search.tuners.base import Site, Tuner, check_count, low_rank_flops, zeros
+from utuning_search.tuners.base import Site, Tuner, check_count, zeros
 from utuning_search.tuners.frozen_block import FrozenBlock
 from utuning_search.tuners.low_rank import drawn
 from utuning_search.tuners.references import SAS, Reference
@@ -46,7 +47,7 @@ class SasConfig(AtNormConfig):
         return self.embedding
 
     def num_flops(self, site: Site, tokens: int) -> int:
-        return 2 * low_rank_flops(site, tokens, self.rank)  # making A_l and B_l is elementwise
+        return 2 * super().num_flops(site, tokens)  # making A_l and B_l is elementwise
 
     def build(self, site: Site) -> nn.Module:
         return Sas(self, site)

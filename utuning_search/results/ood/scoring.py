@@ -4,8 +4,8 @@
 the training images in the frozen backbone's features; nothing is trained. DSGF (domain-specific and general knowledge
 fusion) puts the frozen features beside the tuned ones and trains a linear head on both (arXiv 2311.12076).
 
-The abstracts say so much. How USE brings its two parts to one scale they do not: here each is standardised by mean and
-deviation over images of known classes, and both are added.
+The abstracts say so much, but for two things, which are our reading: USE's parts are brought to one scale by mean and
+deviation over images of known classes, and added; DSGF's head is trained after the tuner, which then stays as it is.
 """
 
 from collections.abc import Mapping
@@ -113,7 +113,7 @@ def fusion_head(frozen: Outputs, tuned: Outputs, labels: Tensor, recipe: Recipe,
     nn.init.zeros_(head.bias)
     head.to(features.device)
     examples = Examples(features, labels.to(features.device))
-    long = replace(recipe, epochs=FUSION_EPOCHS, rungs=(), warmup_epochs=min(recipe.warmup_epochs, 1.0))
+    long = replace(recipe, epochs=FUSION_EPOCHS, rungs=(), warmup_epochs=min(recipe.warmup_epochs, 1.0), proximal=0.0)
     steps = train(
         head,
         list(head.parameters()),
