@@ -10,6 +10,8 @@ from utuning_search.backbones import registry
 from utuning_search.backbones.beit import BeitAdapter
 from utuning_search.backbones.eva import EvaAdapter
 from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.swin import SwinAdapter
+from utuning_search.backbones.swin_v2 import SwinV2Adapter
 from utuning_search.backbones.vit import VisionTransformerAdapter
 from utuning_search.common.errors import BackboneError
 from utuning_search.designs.design import Design, Placement
@@ -17,6 +19,7 @@ from utuning_search.testing import BackboneContract
 from utuning_search.tuners import LoraConfig
 
 from ..helpers import CLASSES, randomise, tiny_vit, tuned
+from .staged import SWIN_MODELS, SWIN_V2_MODELS
 from .toy_family import Toy, ToyAdapter, ToyLayer
 from .variants import BEITS, EVAS, VARIANTS, makers
 
@@ -39,6 +42,18 @@ class TestEva(BackboneContract):
 class TestBeit(BackboneContract):
     adapter = BeitAdapter
     models = makers(Beit, BEITS)
+
+
+class TestSwin(BackboneContract):
+    adapter = SwinAdapter
+    models = SWIN_MODELS
+    reorders = True
+
+
+class TestSwinV2(BackboneContract):
+    adapter = SwinV2Adapter
+    models = SWIN_V2_MODELS
+    reorders = True
 
 
 class TestToy(BackboneContract):

@@ -143,6 +143,8 @@ class BackboneAdapter(ABC):
         named: What models of the family are called in errors, with an article.
         head: How names of tensors of a head begin; backbones have none.
         operations: Those that its blocks have.
+        attends: Whether the queries and projections of every block can be borrowed; see `FrozenBlock.attend`.
+        joins: Whether tokens, keys and values of tuners can join the attention of every block.
         model: The model.
         blocks: Its blocks in order.
     """
@@ -150,6 +152,8 @@ class BackboneAdapter(ABC):
     named: ClassVar[str]
     head: ClassVar[tuple[str, ...]]
     operations: ClassVar[tuple[Operation, ...]]
+    attends: ClassVar[bool] = True
+    joins: ClassVar[bool] = True
     model: nn.Module
     blocks: Sequence[BackboneBlock]
 
@@ -174,7 +178,7 @@ class BackboneAdapter(ABC):
     @property
     @abstractmethod
     def shape(self) -> BackboneShape:
-        """The numbers that closed-form sizes depend on."""
+        """The numbers that closed-form sizes depend on; `lacks`, `attends` and `joins` are as the family says."""
 
     @property
     @abstractmethod
@@ -200,10 +204,15 @@ class BackboneAdapter(ABC):
     def embed(self, images: Tensor) -> Tensor:
         """Everything before the first block: (batch, channels, height, width) to (batch, tokens, dim)."""
 
+    def enter(self, index: int, tokens: Tensor) -> Tensor:
+        """What the block of an index (from 0) reads, of what the block before gives: the same, but between stages."""
+        del index
+        return tokens
+
     def run(self, tokens: Tensor, start: int, stop: int) -> Tensor:
-        """The bare blocks with an index (from 0) in start <= index < stop: (batch, tokens, dim) to the same."""
-        for block in self.blocks[start:stop]:
-            tokens = block(tokens)
+        """The bare blocks with an index (from 0) in start <= index < stop, each after `enter`."""
+        for index in range(start, stop):
+            tokens = self.blocks[index](self.enter(index, tokens))
         return tokens
 
     @abstractmethod

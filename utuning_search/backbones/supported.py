@@ -13,7 +13,8 @@ from utuning_search.backbones.names import HUB
 from utuning_search.backbones.registry import adapter_of, supported
 from utuning_search.common.errors import BackboneError, InputError, UTuningError
 
-MODULES = ("vision_transformer", "deit", "eva", "beit")  # of timm, whose models are of our own families, nearly all
+# Of timm, whose models are of our own families, nearly all.
+MODULES = ("vision_transformer", "deit", "eva", "beit", "swin_transformer", "swin_transformer_v2")
 SHOWN, LOOKED_AT = 3, 8
 
 
