@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from torch import nn
 
 from utuning_search.backbones.beit import BeitAdapter
+from utuning_search.backbones.convnext import ConvNextAdapter
 from utuning_search.backbones.eva import EvaAdapter
 from utuning_search.backbones.family import BackboneAdapter
+from utuning_search.backbones.metaformer import MetaFormerAdapter
+from utuning_search.backbones.qwen3 import Qwen3Adapter
 from utuning_search.backbones.swin import SwinAdapter
 from utuning_search.backbones.swin_v2 import SwinV2Adapter
 from utuning_search.backbones.vit import VisionTransformerAdapter
+from utuning_search.backbones.xcit import XcitAdapter
 from utuning_search.common.errors import BackboneError
 from utuning_search.common.plugins import Registry
 from utuning_search.tuners import OUTSIDE_OPERATIONS
@@ -23,6 +27,10 @@ OURS: tuple[type[BackboneAdapter], ...] = (
     BeitAdapter,
     SwinAdapter,
     SwinV2Adapter,
+    ConvNextAdapter,
+    MetaFormerAdapter,
+    XcitAdapter,
+    Qwen3Adapter,
 )
 FAMILIES: Mapping[str, type[BackboneAdapter]] = Registry(
     "utuning_search.backbones",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 from torch import Tensor, nn
 
 from utuning_search.backbones.family import BackboneAdapter, BackboneBlock, BlockTuners
-from utuning_search.common.errors import BackboneError, InputError
+from utuning_search.common.errors import BackboneError
 from utuning_search.tuners import OPERATIONS, BackboneShape, Operation, Stage
 
 
@@ -19,14 +19,16 @@ class Step:
     """What comes before the blocks of a stage.
 
     Attributes:
-        module: Takes the tokens of the stage before to those of this one; None before the first.
+        module: Takes the tokens of the stage before, or the patches, to those of this one; None where nothing does.
         blocks: Of the stage, timm's own.
         grid: Patches along the height and the width of an image in them.
+        before: The same before `module`.
     """
 
     module: nn.Module | None
     blocks: tuple[nn.Module, ...]
     grid: tuple[int, int]
+    before: tuple[int, int]
 
 
 class StagedAdapter(BackboneAdapter):
@@ -52,7 +54,7 @@ class StagedAdapter(BackboneAdapter):
         self._steps = tuple(self._stages())
         self.blocks = tuple(self._block(block, step.grid) for step in self._steps for block in step.blocks)
         firsts = [sum(len(s.blocks) for s in self._steps[:i]) for i in range(len(self._steps))]
-        self._firsts = {first: i for i, first in enumerate(firsts) if i}
+        self._steps_at = dict(zip(firsts[1:], self._steps[1:], strict=True))
 
     # What a family adds
 
@@ -66,15 +68,18 @@ class StagedAdapter(BackboneAdapter):
 
     @abstractmethod
     def _patches(self, images: Tensor) -> Tensor:
-        """Everything before the first block: images to (batch, tokens, dim)."""
+        """Everything before the first stage: images to (batch, tokens, dim)."""
 
     @abstractmethod
     def _between(self, module: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Tokens through the step between two stages; `grid` is that before."""
+        """Tokens through the step before a stage; `grid` is that before it."""
 
     @abstractmethod
     def _flops_outside(self) -> int | None:
-        """FLOPs of one image before the first block, between stages and after the last block, without a head."""
+        """FLOPs of one image before the first block, between stages and after the last block, without a head.
+
+        None where they have no closed form here.
+        """
 
     # What all have
 
@@ -120,19 +125,20 @@ class StagedAdapter(BackboneAdapter):
         return channels
 
     def enter(self, index: int, tokens: Tensor) -> Tensor:
-        if index not in self._firsts:
-            return tokens
-        stage = self._firsts[index]
-        module = self._steps[stage].module
-        return tokens if module is None else self._between(module, tokens, self._steps[stage - 1].grid)
+        step = self._steps_at.get(index)
+        return tokens if step is None else self._through(step, tokens)
+
+    def _through(self, step: Step, tokens: Tensor) -> Tensor:
+        return tokens if step.module is None else self._between(step.module, tokens, step.before)
 
     def embed(self, images: Tensor) -> Tensor:
         self._check_size(images)
-        return self._patches(images)
+        return self._through(self._steps[0], self._patches(images))
 
     def embed_tuned(self, images: Tensor, tuners: BlockTuners) -> Tensor:
-        patches = self.embed(images)
-        return tuners.add("patches", self.blocks[0], patches, patches)
+        self._check_size(images)
+        patches = self._patches(images)
+        return self._through(self._steps[0], tuners.add("patches", self.blocks[0], patches, patches))
 
     def _check_size(self, images: Tensor) -> None:
         if tuple(images.shape[-2:]) != (self.image_size, self.image_size):
@@ -158,6 +164,29 @@ class StagedBlock(BackboneBlock):
         """Its norms that are operations."""
 
 
+class BlockWithoutQueries(StagedBlock):
+    """A block whose queries, keys and values nothing can be borrowed of; its family says that it does not `attends`."""
+
+    @property
+    def softmax_scale(self) -> float:
+        raise self._nothing()
+
+    def queries(self, x: Tensor) -> Tensor:
+        del x
+        raise self._nothing()
+
+    def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        del tokens
+        raise self._nothing()
+
+    def project(self, mixed: Tensor) -> Tensor:
+        del mixed
+        raise self._nothing()
+
+    def _nothing(self) -> TypeError:
+        return TypeError(f"{type(self).__name__} has no queries that could be borrowed")
+
+
 def _joined(alike: Sequence[Stage]) -> Stage:
     first = alike[0]
     return Stage(**{**vars(first), "blocks": len(alike)})
@@ -173,18 +202,6 @@ def conv_flops(conv: nn.Conv2d, grid: tuple[int, int]) -> int:
     return 2 * math.prod(grid) * conv.weight.numel()
 
 
-def conv_grid(conv: Any, grid: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of what a convolution or pooling with symmetric padding gives."""
-
-    def side(i: int) -> int:
-        kernel, stride, padding, dilation = (
-            v if isinstance(v, int) else v[i] for v in (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-        )
-        return int((grid[i] + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1)
-
-    return side(0), side(1)
-
-
 def check_square(size: Sequence[int], where: str) -> None:
     """Raise BackboneError, from `where`, where images of a model are not square."""
     height, width = size
@@ -192,14 +209,19 @@ def check_square(size: Sequence[int], where: str) -> None:
         raise BackboneError(where, "images are square", f"{height}x{width}", "Set image_size.")
 
 
-def check_falls(size: int, patch: int, where: str) -> None:
-    """Raise InputError, from `where`, where an image size does not fall into patches."""
-    if size % patch:
-        below = size - size % patch
-        todo = f"Take {below} or {below + patch}." if below else f"Take {patch}."
-        raise InputError(where, f"image_size is a multiple of its patches, {patch}", size, todo)
+def check_configured(model: nn.Module, where: str) -> None:
+    """Raise BackboneError, from `where`, where a model of any size does not say that its images are of a square one."""
+    if "input_size" not in (getattr(model, "pretrained_cfg", None) or {}):
+        raise BackboneError(where, "its pretrained_cfg says the input_size of its images", "none")
+    check_square(configured_size(model), where)
 
 
-def all_blocks(stages: Iterable[Any]) -> list[nn.Module]:
+def configured_size(model: nn.Module) -> tuple[int, int]:
+    """Height and width of images, as timm's configuration of a model of any size says."""
+    _, height, width = cast(Any, model).pretrained_cfg["input_size"]
+    return height, width
+
+
+def all_blocks(stages: Iterable[Any]) -> list[Any]:
     """The blocks of timm's stages, in order."""
     return [block for stage in stages for block in stage.blocks]

@@ -18,7 +18,7 @@ class SwinBlock(WindowBlock):
         biases = attn._get_rel_pos_bias()
         if attn.fused_attn:
             if mask is not None:
-                whole = mask[None, :, None].expand(len(q) // len(mask), -1, attn.num_heads, -1, -1)
+                whole = mask[None, :, None].expand(q.shape[0] // mask.shape[0], -1, attn.num_heads, -1, -1)
                 biases = biases + whole.reshape(-1, *whole.shape[2:])
             drop = attn.attn_drop.p if attn.training else 0.0
             return F.scaled_dot_product_attention(q, k, v, attn_mask=biases, dropout_p=drop)

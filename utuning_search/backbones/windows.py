@@ -126,8 +126,8 @@ class WindowAdapter(StagedAdapter):
     def _stages(self) -> Iterator[Step]:
         for stage in self._timm.layers:
             between = None if isinstance(stage.downsample, nn.Identity) else stage.downsample
-            blocks = tuple(stage.blocks)
-            yield Step(between, blocks, tuple(blocks[0].input_resolution))
+            grid = tuple(stage.blocks[0].input_resolution)
+            yield Step(between, tuple(stage.blocks), grid, tuple(stage.input_resolution))
 
     @property
     def num_features(self) -> int:
