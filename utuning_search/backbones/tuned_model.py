@@ -13,6 +13,7 @@ from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_block import TunedBlock, drop, insert
 from utuning_search.common.errors import BackboneError
 from utuning_search.designs.design import Design
+from utuning_search.designs.legality import check_carries
 from utuning_search.tuners import BackboneShape, Operation, Tuner
 
 HEAD_STD = 0.02
@@ -43,7 +44,7 @@ class TunedModel(nn.Module):
         self.backbone = backbone
         shape = self.adapter.shape
         self.design = design.resolve(shape.depth)
-        self._check_operations()
+        self._check_operations(shape)
         self._was_trainable = {n: p.requires_grad for n, p in backbone.named_parameters()}
         self._was_training = {n: m.training for n, m in backbone.named_modules()}
         backbone.requires_grad_(False)
@@ -52,7 +53,7 @@ class TunedModel(nn.Module):
         for block in range(1, shape.depth + 1):
             here = [p for p in self.design.placements if block in p.block_numbers() and not p.is_outside]
             if here:
-                self.tuners[f"{BLOCK}{block}"] = TunedBlock(here, shape)
+                self.tuners[f"{BLOCK}{block}"] = TunedBlock(here, shape, block)
         outside = [p for p in self.design.placements if p.is_outside]
         if outside:
             self.tuners[OUTSIDE] = TunedBlock(outside, shape)
@@ -76,7 +77,8 @@ class TunedModel(nn.Module):
     def forward_from(self, tokens: Tensor, start: int) -> Tensor:
         """Tokens (batch, tokens, dim) before block index `start` (from 0) to logits; see `first_tuned_block`.
 
-        Before index -1 they are images (batch, channels, height, width).
+        Where that block is the first of a stage, they are those of the stage before. Before index -1 they are images
+        (batch, channels, height, width).
         """
         return cast(Tensor, self.head(self._features_from(tokens, start)))
 
@@ -93,6 +95,7 @@ class TunedModel(nn.Module):
         entered = 0
         for i in range(start, self.depth):
             block, name = self.adapter.blocks[i], f"{BLOCK}{i + 1}"
+            tokens = self.adapter.enter(i, tokens)
             if name in self.tuners:
                 tuned = cast(TunedBlock, self.tuners[name])
                 staying = tuned.tokens(staying=True)
@@ -125,24 +128,27 @@ class TunedModel(nn.Module):
         for i in range(start, self.depth):
             name, block = f"{BLOCK}{i + 1}", self.adapter.blocks[i]
             with torch.no_grad():  # no activation of a frozen block is kept
-                stream = block(stream)
+                stream = block(self.adapter.enter(i, stream))
             if name in self.tuners:
                 side = cast(TunedBlock, self.tuners[name]).bypass(block, stream, side)
             elif i < self.first_tuned_block:
                 side = stream
         return side
 
-    def _check_operations(self) -> None:
+    def _check_operations(self, shape: BackboneShape) -> None:
+        where = f"backbone '{type(self.backbone).__name__}'"
         for placement in self.design.placements:
             if placement.operation not in self.adapter.operations:
                 rule = f"{self.adapter.named} has the operation of each placement"
-                raise BackboneError(f"backbone '{type(self.backbone).__name__}'", rule, f"'{placement.operation}'")
+                raise BackboneError(where, rule, f"'{placement.operation}'")
+        check_carries(self.design, shape, where)
 
     def _share(self, shape: BackboneShape) -> None:
         """Build what tuners of equal config and width share, and hand it to each of them."""
         shared = nn.ModuleDict()
         for placement in self.design.placements:
-            for site in placement.sites(shape):
+            blocks = dict.fromkeys(placement.at(shape, b) for b in placement.block_numbers())
+            for site in (site for at in blocks for site in placement.sites(at)):
                 name = placement.tuner.shared_name(site)
                 if name is not None and name not in shared:
                     shared[name] = placement.tuner.build_shared(site)

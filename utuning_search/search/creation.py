@@ -19,6 +19,8 @@ from utuning_search.common.locks import locked
 from utuning_search.data.decoded import Store
 from utuning_search.data.listing import writable
 from utuning_search.designs.design import Design
+from utuning_search.designs.legality import check_carries
+from utuning_search.designs.presets import parse_presets
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.layout import LOCAL, SPEC, SPLITS, named, sweep
 from utuning_search.search.leases import home
@@ -50,7 +52,8 @@ def write_study(
         StudyError: A study of this name exists, or the folder or storage cannot be written.
         InputError: Nothing fits into a limit, or the space does not fit the backbone.
     """
-    _check_space(spec.space, context.shape.depth, spec.task.recipe.learning_rate)
+    _check_presets(spec, context)
+    _check_space(spec.space.on(context.shape), context.shape.depth, spec.task.recipe.learning_rate)
     _check_limits(spec, Setting(context.shape, context.data.num_classes))
     _check_outliers(spec)
     local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
@@ -136,6 +139,13 @@ def check_new(folder: Path) -> None:
         if any(s.n_trials for s in optuna.get_all_study_summaries(storage)):
             todo = f"Put {SPEC} back, or choose another --name."
             raise StudyError(f"study '{folder.name}'", f"it has its {SPEC}", f"trials in {folder} without it", todo)
+
+
+def _check_presets(spec: StudySpec, context: SearchContext) -> None:
+    """Refuse a known method that was asked for by name, and that the backbone cannot carry."""
+    for text in spec.presets:
+        for label, asked in parse_presets(text).items() if text != "all" else ():
+            check_carries(Design(asked.placements), context.shape, f"preset '{label}' on '{spec.task.backbone.title}'")
 
 
 def _check_limits(spec: StudySpec, setting: Setting) -> None:

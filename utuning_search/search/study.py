@@ -60,14 +60,17 @@ class Study:
     """
 
     def __init__(self, folder: Path, spec: StudySpec, storage_url: str | None, local: dict[str, Any]) -> None:
-        self.folder, self.spec, self.local = folder, spec, local
+        self.folder, self.local = folder, local
         # By create, for the run that follows it: the loaded task, and where its decoded images lie.
         self._loaded: tuple[SearchContext, Store | None] | None = None
         self._url = storage_url
         self._storage, self._optuna, kept = open_study(storage_url, folder)
         self._stored, self.shape, self.decoding, self.classes = kept.spec, kept.shape, kept.decoding, kept.classes
         self.setting = Setting(self.shape, len(self.classes))
-        self.scheduler = Scheduler(self._optuna, self._storage, spec, self.setting, local["owner"], self._keep_weights)
+        self.spec = spec.on(self.shape)
+        self.scheduler = Scheduler(
+            self._optuna, self._storage, self.spec, self.setting, local["owner"], self._keep_weights
+        )
 
     @property
     def name(self) -> str:
