@@ -29,6 +29,10 @@ class AtNormConfig(TunerConfig):
         return ("sequential",)
 
     @property
+    def per_token(self) -> bool:
+        return True
+
+    @property
     def starts_at_zero(self) -> bool:
         return True
 

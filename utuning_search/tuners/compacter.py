@@ -51,6 +51,10 @@ class CompacterConfig(TunerConfig):
         return ADDITIVE_FORMS
 
     @property
+    def per_token(self) -> bool:
+        return True
+
+    @property
     def starts_at_zero(self) -> bool:
         return True
 
