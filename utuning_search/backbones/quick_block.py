@@ -5,6 +5,7 @@ without it in fp32. And where only the first tokens of the last block are read, 
 """
 
 import weakref
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -91,7 +92,7 @@ class QuickBlock(VisionTransformerBlock):
         return known[2]
 
 
-def quick(blocks: tuple[BackboneBlock, ...], read: int | None = None) -> tuple[BackboneBlock, ...]:
+def quick(blocks: Sequence[BackboneBlock], read: int | None = None) -> tuple[BackboneBlock, ...]:
     """Blocks of a model for training on a CPU: a stand-in for each that has one, the others as they are.
 
     Args:
@@ -113,7 +114,7 @@ def tokens_read(adapter: BackboneAdapter, design: Design) -> int | None:
         design: Resolved for its depth.
     """
     model, depth = adapter.model, len(adapter.blocks)
-    own = type(model)
+    own = cast(type[VisionTransformer], type(model))
     if type(adapter) is not VisionTransformerAdapter or not _is_plain(adapter.blocks[-1]):
         return None
     if own.forward_head is not VisionTransformer.forward_head or own.pool is not VisionTransformer.pool:

@@ -124,6 +124,7 @@ class ProxyTrainer(Trainer):
             if epoch.number == epochs:
                 break
             model.tuners.eval()  # what is left out at random is left out in training only
+            unknown: Callable[[], Tensor] | None
             with self.runtime.autocast()():
                 logits = predict(inputs.forward, inputs.of(VALIDATION))
                 unknown = None if self._outliers is None else partial(self._unknown, inputs)
