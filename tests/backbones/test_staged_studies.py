@@ -1,4 +1,4 @@
-"""Models of several stages from a folder to an export: searched, resumed, loaded in a new process, given back to timm."""
+"""Models of several stages from a folder to an export: searched, resumed, loaded in a new process, back in timm."""
 
 import json
 import subprocess
@@ -14,6 +14,7 @@ import torch
 
 from utuning_search.backbones.loading import load_backbone, preprocessing_of
 from utuning_search.backbones.merge import merge
+from utuning_search.backbones.metaformer import MetaFormerAdapter
 from utuning_search.backbones.plain import as_timm, load_plain
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
@@ -39,9 +40,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {"img_size": 8, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2},
     ),
     "convnext": ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [4, 4, 8, 8], "patch_size": 1, "kernel_sizes": 3}),
-    "caformer": ("caformer_s18", {"depths": [1, 1, 1, 1], "dims": [4, 4, 8, 8], "head_dim": 4}),
 }
-SIZES = {"caformer": 32}
 TASK: dict[str, Any] = {
     "name": "tiny",
     "data": {"source": "digits", "proxy": 60, "validation": 40},
@@ -62,12 +61,11 @@ with torch.no_grad():
 def folder_of(label: str, place: Path) -> Path:
     """A folder as timm saves a model, with random weights."""
     name, args = MODELS[label]
-    size = SIZES.get(label, 8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=0, in_chans=1, **args)
     place.mkdir()
-    configuration = {"input_size": [1, size, size], "mean": [0.5], "std": [0.5], "interpolation": "bilinear"}
+    configuration = {"input_size": [1, 8, 8], "mean": [0.5], "std": [0.5], "interpolation": "bilinear"}
     table = {"architecture": name, "model_args": {**args, "in_chans": 1}, "num_classes": 0}
     (place / "config.json").write_text(json.dumps({**table, "pretrained_cfg": configuration}))
     safetensors.torch.save_file(randomise(model, seed=0).state_dict(), place / "model.safetensors")
@@ -131,6 +129,15 @@ def test_what_folds_is_a_model_of_timm(label: str, tmp_path: Path) -> None:
     safetensors.torch.save_file(tensors, tmp_path / "plain" / "model.safetensors")
     images = pictures(adapter_of(backbone))
     assert torch.allclose(load_plain(tmp_path / "plain")(images), model(images), atol=1e-4)
+
+
+def test_a_metaformer_is_given_back_with_one_linear_map_as_its_head() -> None:
+    """And with biases that it had not, where a design gave it some."""
+    biases = ["stages.0.blocks.0.mlp.fc1.bias", "stages.2.blocks.0.token_mixer.proj.bias"]
+    args = {**MetaFormerAdapter.head_arguments, **MetaFormerAdapter.bias_arguments(biases)}
+    with torch.device("meta"):
+        names = timm.create_model("caformer_s18", num_classes=5, **args).state_dict().keys()
+    assert {"head.fc.weight", "head.fc.bias", *biases} <= names
 
 
 def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
