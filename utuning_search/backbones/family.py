@@ -259,7 +259,8 @@ class BackboneAdapter(ABC):
         """All tensors of the model, as a .npz file has them; the model stays as it is."""
         raise TypeError(f"no .npz of {self.named} is known, at {path}")
 
-    def bias_arguments(self, names: Sequence[str]) -> dict[str, Any]:
+    @classmethod
+    def bias_arguments(cls, names: Sequence[str]) -> dict[str, Any]:
         """What timm is told, so that a fresh model has biases of these names, which merging gave to this one."""
         separate = ("qkv.bias", "q_bias", "v_bias", "q_proj.bias", "v_proj.bias")
         return {"qkv_bias" if n.endswith(separate) else "proj_bias": True for n in names}

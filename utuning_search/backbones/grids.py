@@ -14,7 +14,8 @@ from utuning_search.backbones.family import LinearMap, LinearPart
 
 def image_of(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """(batch, tokens, dim), row by row, to (batch, dim, rows, columns)."""
-    return tokens.transpose(1, 2).unflatten(2, grid)
+    image: Tensor = tokens.transpose(1, 2).unflatten(2, grid)
+    return image
 
 
 def tokens_of(image: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ class PointwiseConv(LinearMap):
         return self.module.weight.flatten(1)
 
     def bias(self) -> Tensor | None:
-        return cast(Tensor | None, self.module.bias)
+        return self.module.bias
 
     def assign(self, weight: Tensor, bias: Tensor) -> None:
         shaped = weight[..., None, None].clone()

@@ -190,7 +190,8 @@ class MetaFormerAdapter(StagedAdapter):
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return cast(dict[str, Tensor], checkpoint_filter_fn(state, self.model))
 
-    def bias_arguments(self, names: Sequence[str]) -> dict[str, Any]:
+    @classmethod
+    def bias_arguments(cls, names: Sequence[str]) -> dict[str, Any]:
         found = {}
         for name in names:
             inside = "proj_bias" if name.endswith("proj.bias") else "bias"

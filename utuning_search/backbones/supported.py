@@ -14,8 +14,8 @@ from utuning_search.backbones.registry import adapter_of, supported
 from utuning_search.common.errors import BackboneError, InputError, UTuningError
 
 # Of timm, whose models are of our own families, nearly all.
-MODULES = ("vision_transformer", "deit", "eva", "beit", "swin_transformer", "swin_transformer_v2", "convnext")
-MODULES += ("metaformer", "xcit", "qwen3_vit")
+MODULES: tuple[str, ...] = ("vision_transformer", "deit", "eva", "beit", "swin_transformer", "swin_transformer_v2")
+MODULES += ("convnext", "metaformer", "xcit", "qwen3_vit")
 SHOWN, LOOKED_AT = 3, 8
 
 
@@ -62,7 +62,8 @@ def check_carries(
         InputError: It cannot be made with these arguments, or its image size does not fall into patches.
         BackboneError: Of no family that can carry tuners.
     """
-    where, size = f"backbone '{name}'", {} if image_size is None else {"img_size": image_size}
+    where = f"backbone '{name}'"
+    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     try:
         try:
             model = _empty(create, size)

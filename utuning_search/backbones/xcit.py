@@ -56,7 +56,7 @@ class XcitBlock(TimmBlock, StagedBlock):
         block = self._block
         y = x + tuners.add("attention", self, x, self._attention(x, tuners))
         y = y + block.drop_path3(block.gamma3 * block.local_mp(block.norm3(y), *self._grid))
-        return y + tuners.add("mlp", self, y, self._mlp(y, tuners))
+        return cast(Tensor, y + tuners.add("mlp", self, y, self._mlp(y, tuners)))
 
     def _attend(self, x: Tensor, rows: list[tuple[Tensor, Tensor]], tuners: BlockTuners) -> Tensor:
         del rows  # no keys join

@@ -21,6 +21,7 @@ from utuning_search.data.given import OwnData
 from utuning_search.data.loading import write_given
 from utuning_search.data.looking import look_at
 from utuning_search.data.spec import STORED
+from utuning_search.designs.spaces.narrowing import left_out
 from utuning_search.designs.spaces.space import Space
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.callbacks.base import Callback, FinalRecord, Started
@@ -237,9 +238,14 @@ class Study:
             return {}
 
     def notes(self) -> tuple[str, ...]:
-        """What was done to the images when the study was created, and what is odd about them, a line each."""
+        """What was done to the images when the study was created, what is odd about them, and what of the space the
+        backbone cannot carry, a line each."""
         found = self._index().get("notes")
-        return tuple(map(str, found)) if isinstance(found, list) else ()
+        left = left_out(self._stored.space.slots, self.shape)
+        lines = (
+            (f"left out on this backbone: {', '.join(left)}. utuning-search backbones NAME says why.",) if left else ()
+        )
+        return (*map(str, found), *lines) if isinstance(found, list) else lines
 
     def _index(self) -> dict[str, Any]:
         """What splits.json says; nothing if it is not there."""
