@@ -8,7 +8,8 @@ Sides are processes of one family, and one of them works at a time:
 naive  The same modules in fp32: images normalised once, each batch through the whole model, torch's fused attention
        and plain AdamW; measured at the same epochs.
 peft   The same with HF peft's LoRA, for designs that are one; left out where peft is not installed.
-ours   `ProxyTrainer.evaluate`, as a worker of a study runs it.
+ours   `ProxyTrainer.evaluate`, as a worker of a study runs it. Its caches are filled before, as they are after a
+       study's first trials; what that took is told.
 
 There is a design of every kind of tuner, at an operation, in a form and in blocks that are drawn by --seed; each pair
 trains one of them on both sides, the order alternating. All train with the same seeds on the same batches for the same
@@ -21,11 +22,13 @@ that a process held, libraries included, and what of it was its own, which is no
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import random
 import statistics
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,6 +65,7 @@ class Order:
     seed: int
     where: str
     epochs: int | None
+    images: Path | None = None
 
 
 def designs(order: Order, depth: int) -> dict[str, Any]:
@@ -103,7 +107,7 @@ def loaded(order: Order) -> tuple[Any, Any]:
         )
     else:
         return _random_task()
-    return task, load_search(task, order.data_dir)
+    return task, load_search(task, order.data_dir, order.images)
 
 
 def _random_task() -> tuple[Any, Any]:
@@ -158,6 +162,11 @@ def side(name: str, order: Order, threads: int, pipe: Any) -> None:
     while (label := pipe.recv()) is not None:
         if label == "memory":
             pipe.send(_memory())
+        elif label == "filling":
+            pipe.send(train.filling)
+        elif label.startswith("save "):
+            context.data.save(Path(label.removeprefix("save ")))
+            pipe.send(None)
         elif label == "peak":
             pipe.send(_peaks())
         elif label.startswith("flops "):
@@ -177,6 +186,12 @@ class Ours:
 
         self.precision = resolve_precision(order.precision, "cpu", task.backbone.name)
         self.trainer = ProxyTrainer(task, Runtime("cpu", self.precision, order.data_dir), context)
+        began = time.process_time()
+        for source, boundary in itertools.product(self.trainer._sources, range(context.shape.depth + 1)):
+            self.trainer.cache.tokens(source, boundary)
+            if source == "validation":
+                self.trainer._exact.tokens(source, boundary)
+        self.filling = time.process_time() - began
 
     def __call__(self, design: Any) -> float:
         *_, last = self.trainer.evaluate(design, 1)
@@ -324,7 +339,11 @@ class Family:
     def __init__(self, order: Order, sides: tuple[str, ...], threads: int = 1) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = {}, []
+        self.folder = tempfile.TemporaryDirectory()
         for name in sides:
+            if name == "ours" and "naive" in self.pipes:  # as workers of a study get them
+                self.ask("naive", f"save {self.folder.name}")
+                order = replace(order, images=Path(self.folder.name))
             self.pipes[name], theirs = context.Pipe()
             process = context.Process(target=side, args=(name, order, threads, theirs), daemon=True)
             process.start()
@@ -341,6 +360,7 @@ class Family:
             pipe.send(None)
         for process in self.processes:
             process.join()
+        self.folder.cleanup()
 
 
 def compare(order: Order, pairs: int, sides: tuple[str, ...]) -> dict[str, Any]:
@@ -376,6 +396,7 @@ def compare(order: Order, pairs: int, sides: tuple[str, ...]) -> dict[str, Any]:
     after = family.ask("ours", "peak")
     peak = {name: max(before[name], after[name]) for name in before}
     images = family.task.data.proxy * family.task.recipe.epochs
+    filling = family.ask("ours", "filling")
     memory = {name: family.ask(name, "memory") for name in sides}  # before what counts FLOPs, which needs more
     for row in rows:
         flops, precision = family.ask("ours", f"flops {row['design']}")
@@ -397,6 +418,7 @@ def compare(order: Order, pairs: int, sides: tuple[str, ...]) -> dict[str, Any]:
         "peak_gflops": {name: value / GFLOP for name, value in peak.items()},
         "peak_fraction": median(r["gflops"] for r in rows) * GFLOP / peak[precision],
         "memory_mb": memory,
+        "cache_seconds": filling,
         "rows": rows,
     }
     beside = [r["ratio_peft"] for r in rows if "ratio_peft" in r]
@@ -477,6 +499,7 @@ def main() -> None:
         print(f"{found['ratio_peft']:.2f}x peft")
     memory = found["memory_mb"]["ours"]
     print(f"memory a worker: {memory['peak']:.0f} MB at its peak, {memory['own']:.0f} MB its own")
+    print(f"filling all caches: {found['cache_seconds']:.1f} s, once a worker")
     if given.as_used:
         found["ratio_as_used"] = as_used(order, pairs)
     if given.json is not None:
