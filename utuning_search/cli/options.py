@@ -93,13 +93,13 @@ def image_size(value: int | None) -> int | None:
     return value
 
 
-def seconds(text: str | None) -> float | None:
+def seconds(text: str | None, option: str = "--time") -> float | None:
     """A duration such as 90s, 10m or 2h."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if match is None or float(match[1]) == 0:
-        raise InputError("--time", "a time is a number above 0 with s, m or h", f"'{text}'", "For example: --time 10m")
+        raise InputError(option, "a time is a number above 0 with s, m or h", f"'{text}'", f"For example: {option} 10m")
     return float(match[1]) * SECONDS[match[2]]
 
 

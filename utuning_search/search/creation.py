@@ -25,7 +25,7 @@ from utuning_search.search.leases import home
 from utuning_search.search.masking import mask
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.spec import StudySpec, exact_objective
-from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
+from utuning_search.search.storage import JOURNAL, is_shared, open_storage, place_of, storage_errors
 from utuning_search.training.context import SearchContext
 
 LONGEST = 200  # bytes of a name; files beside the study have longer ones
@@ -82,9 +82,11 @@ def _recorded(
     try:
         created = optuna.create_study(study_name=folder.name, storage=storage, directions=spec.objectives.directions)
     except optuna.exceptions.DuplicatedStudyError:
+        way = "Go on with it where its folder is: utuning-search resume"
+        way = "Join it: utuning-search worker" if is_shared(url) else way
         todo = (
-            f"Go on with it where its folder is: utuning-search resume {named(folder)} --storage URL  "
-            f"Or choose another --name. If its creation was killed there, run it there again."
+            f"{way} {named(folder)} --storage URL  "
+            f"Or choose another --name. If its creation was killed somewhere, run it there again."
         )
         raise StudyError(place_of(url, folder), "a new study has a new name", folder.name, todo) from None
     try:
@@ -95,6 +97,7 @@ def _recorded(
             created.set_metric_names(list(spec.objectives.names))  # for Optuna's dashboard
         created.set_user_attr("shape", context.shape.to_dict())
         created.set_user_attr("classes", list(context.data.classes))
+        created.set_user_attr("validation", len(context.data.validation.labels))
         if decoding := context.data.decoding.to_dict():
             created.set_user_attr("decoding", decoding)
         created.set_user_attr("digest", spec.digest)

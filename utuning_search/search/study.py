@@ -4,6 +4,7 @@ import json
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from optuna.storages import BaseStorage
 
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import is_there, make_folder, write_atomically
-from utuning_search.common.locks import locked
+from utuning_search.common.locks import first, locked
 from utuning_search.common.toml import read_toml
 from utuning_search.data.decoded import Store
 from utuning_search.data.given import OwnData
@@ -28,6 +29,7 @@ from utuning_search.search.callbacks.telling import Telling, warn
 from utuning_search.search.creation import check_name, check_new, write_study
 from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, PRUNER, SAMPLER, TASK
 from utuning_search.search.interrupts import Interrupts
+from utuning_search.search.joining import join, refuse_others
 from utuning_search.search.kept_spec import refuse_another, settings
 from utuning_search.search.layout import LOCAL, SPEC, SPLITS, WEIGHTS, images_in, removed, sweep
 from utuning_search.search.leases import Heart, home
@@ -43,7 +45,7 @@ from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.registry import sampler as sampler_of
 from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
-from utuning_search.search.storage import JOURNAL, storage_errors
+from utuning_search.search.storage import JOURNAL, is_shared, storage_errors
 from utuning_search.search.stored import open_study
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_backbone, load_search, pinned
@@ -51,6 +53,8 @@ from utuning_search.training.pool import InlinePool, Pool, ProcessPool
 from utuning_search.training.proxy import ProxyTrainer
 from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision, runtimes
 from utuning_search.training.task import Task
+
+BUDGET = "budget"  # user attribute of a study in a database, and table of run.toml
 
 
 class Study:
@@ -66,6 +70,7 @@ class Study:
         self._url = storage_url
         self._storage, self._optuna, kept = open_study(storage_url, folder)
         self._stored, self.shape, self.decoding, self.classes = kept.spec, kept.shape, kept.decoding, kept.classes
+        self.validation = kept.validation
         self.setting = Setting(self.shape, len(self.classes))
         self.scheduler = Scheduler(self._optuna, self._storage, spec, self.setting, local["owner"], self._keep_weights)
 
@@ -181,7 +186,8 @@ class Study:
 
         Args:
             name: Of its folder in `studies_dir`.
-            storage: Its URL, where it is not the journal in its folder.
+            storage: Its URL, where it is not the journal in its folder. A study that is there and has no folder here
+                gets one; its images are looked at when they are needed.
             changed: Parts of the spec (space, task, seed, sampler, ...) that the caller believes it has; a
                 difference is refused.
 
@@ -190,6 +196,8 @@ class Study:
             InputError: Its spec.toml or run.toml is no TOML.
         """
         folder = Path(studies_dir) / name
+        if not is_there(folder / SPEC) and storage:
+            join(folder, storage)
         if not is_there(folder / SPEC):
             known = sorted(p.parent.name for p in Path(studies_dir).glob(f"*/{SPEC}"))
             todo = f"Known: {', '.join(known)}." if known else "Start one with: utuning-search run"
@@ -283,16 +291,16 @@ class Study:
             StudyError: Another process runs it, its data changed, the disk is full, or workers are lost one after
                 the other: those trials are given back, and what was finished is kept.
         """
-        with (
-            locked(self.folder, self.name, "runs"),
-            storage_errors(self._url, self.folder),
-            Interrupts() as interrupts,
-        ):
-            self._own()
+        with self._begun() as alone, storage_errors(self._url, self.folder), Interrupts() as interrupts:
             loaded, self._loaded = self._loaded, None
-            for folder in (self.folder, self.folder / WEIGHTS):
-                sweep(folder, loaded[1] if loaded else None)
-            self.scheduler.reap()
+            if alone:
+                self._own()
+                for folder in (self.folder, self.folder / WEIGHTS):
+                    sweep(folder, loaded[1] if loaded else None)
+                self.scheduler.reap()
+            else:  # the folder's owner is another process, or the last one to be that
+                self.scheduler.leases.owner = uuid.uuid4().hex
+            self.scheduler.wait_by(interrupts.sleep, on_trouble)
             if retry_failed:
                 self.scheduler.retry_failed()
             telling = Telling(callbacks, on_trouble)
@@ -309,6 +317,7 @@ class Study:
                     try:
                         with interrupts.let_in():
                             context = context or load_search(self.spec.task, place, store=store, home=self.folder)
+                            self._check(context)
                             if on_loaded is not None:
                                 on_loaded(needs_of(self.spec.task, context))
                             kind = device or self.local.get("device", "auto")
@@ -331,10 +340,24 @@ class Study:
             called, self.trials(), finals, lambda design: self.spec.space.params_of(design, depth), remeasured
         )
 
+    @property
+    def budget(self) -> dict[str, Any]:
+        """The budget that was kept last, where one was: for all who run it, or in its folder."""
+        found = self._optuna.user_attrs.get(BUDGET) if is_shared(self._url) else None
+        return dict(found or self.local.get("budget", {}))
+
     def remember(self, **settings: Any) -> None:
-        """Keep settings of this machine or user, such as the budget, for a later resume."""
+        """Keep settings of this machine or user, and the budget of all, for a later resume."""
+        if "budget" in settings and is_shared(self._url):
+            self._optuna.set_user_attr(BUDGET, settings["budget"])
         self.local |= settings
         write_atomically(self.folder / LOCAL, tomli_w.dumps(self.local))
+
+    def _begun(self) -> AbstractContextManager[bool]:
+        """Whether no other process runs it from its folder, while it is entered; in a journal none may."""
+        if is_shared(self._url):
+            return first(self.folder)
+        return locked(self.folder, self.name, "runs")
 
     def _own(self) -> None:
         """Be somebody else than a copy of this folder that shares its storage: its trials are not ours to give back."""
@@ -351,13 +374,16 @@ class Study:
         kind = resolve_device(device)
         count = default_workers(kind) if workers is None else workers
         runtime = Runtime(kind, self.spec.precision, data_dir)
-        if context.data.digest != self.spec.data:
-            todo = "Give the data it was created with, or start a new study."
-            raise StudyError(f"study '{self.name}', data", f"its digest is {self.spec.data}", context.data.digest, todo)
         if count == 0:
             return InlinePool(ProxyTrainer(self.spec.task, runtime, context, measures(self.objectives)))
         images = None if store is None else store.folder
         return ProcessPool(self.spec.task, runtimes(runtime, count), images, measures(self.objectives))
+
+    def _check(self, context: SearchContext) -> None:
+        """Refuse a backbone and images that are not the study's; where they are, keep which ones these are."""
+        refuse_others(f"study '{self.name}'", self.spec, self.shape, self.classes, context)
+        if not (self.folder / SPLITS).exists():  # joined from elsewhere
+            write_atomically(self.folder / SPLITS, json.dumps(context.data.index(), indent=1) + "\n")
 
     def _keep_weights(self, trial: int, weights: bytes) -> None:
         path = self.weights_file(trial)
