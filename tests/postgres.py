@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,11 @@ class Server:
 
     Args:
         bin: Where its programs are.
+        settings: Besides those of tests.
     """
 
-    def __init__(self, bin: Path) -> None:
-        self._bin = bin
+    def __init__(self, bin: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._bin, self._settings = bin, {**SETTINGS, **(settings or {})}
         self.folder = Path(tempfile.mkdtemp(prefix="utuning-pg-"))  # short: a socket's path has 107 bytes at most
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:  # who may do everything may not run one
@@ -60,9 +61,14 @@ class Server:
         )
         self.start()
 
+    @property
+    def group(self) -> int:
+        """The process group of all its processes... of the first one, and its session."""
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        options = [f"-c{name}={value}" for name, value in self._settings.items()]
         command = [str(self._bin / "postgres"), "-D", str(self._data), "-k", str(self.folder), *options]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -1,12 +1,8 @@
 """Machines that share one study in a PostgreSQL database: real processes, each in a folder of its own."""
 
-import contextlib
-import io
-import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,106 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utuning_search.cli.main import main
 from utuning_search.common.locks import LOCK, Mark, first
 from utuning_search.search.budget import Budget
 from utuning_search.search.layout import IMAGES, SPEC, sweep
 from utuning_search.search.study import Study
 
-from ..leash import end_with_parent
+from .hosts import NAME, NEW, QUIET, WORKER, Host, refused
 
 if TYPE_CHECKING:
     from ..postgres import Server
 
 GUARD = 240.0  # seconds; only a hang takes as long
-NAME, TRIALS = "many", 7
-TASK = """
-name = "tiny"
-[backbone]
-name = "glyph_vit"
-[data]
-source = "{source}"
-proxy = {proxy}
-validation = {validation}
-[training]
-epochs = 2
-batch_size = 50
-rungs = [1]
-"""
-SPACE = """
-name = "mini"
-presets = ["linear-probe", "adapter"]
-[[slots]]
-name = "mlp"
-operation = "mlp"
-tuner = ["none", "adapter", "norm"]
-form = ["sequential", "parallel"]
-rank = [1, 10]
-blocks = ["all", "last 1"]
-"""
-
-
-class Host:
-    """A machine: a folder with a space, a task and images, in which commands run, in this process or in another."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        (folder / "mini.toml").write_text(SPACE)
-        (folder / "tiny.toml").write_text(TASK.format(source="digits", proxy=100, validation=60))
-        photos = TASK.format(source='imagefolder"\nroot = "photos', proxy=8, validation=4)
-        (folder / "photos.toml").write_text(photos)
-        draw = np.random.default_rng(0)
-        for label in "ab":
-            for i in range(10):
-                path = folder / "photos" / "train" / label / f"{i}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(draw.integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
-
-    def here(self, *arguments: str) -> tuple[int, str, str]:
-        """A command's exit code, and what it wrote."""
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(list(arguments))
-        return code, out.getvalue(), err.getvalue()
-
-    def start(self, *arguments: str) -> Any:
-        """A command in a process of its own, forked off this one, which has imported torch."""
-        process = multiprocessing.get_context("fork").Process(target=in_process, args=(self.folder, arguments))
-        process.start()
-        return process
-
-    @property
-    def output(self) -> str:
-        return (self.folder / "output.txt").read_text()
-
-
-def in_process(folder: Path, arguments: tuple[str, ...]) -> None:
-    end_with_parent()
-    os.chdir(folder)
-    with (folder / "output.txt").open("w", encoding="utf-8", buffering=1) as file:
-        sys.stdout = sys.stderr = file
-        sys.exit(main(list(arguments)))
-
-
-NEW = ("run", "--space=mini.toml", "--task=tiny.toml", f"--name={NAME}", "--sampler=random", "--no-pruning")
-QUIET = ("--workers=0", "-q")
-WORKER = ("worker", NAME, *QUIET)
-
-
-@pytest.fixture
-def url(postgres: "Server", monkeypatch: pytest.MonkeyPatch) -> str:
-    found = postgres.database()
-    monkeypatch.setenv("OPTUNA_STORAGE", found)
-    monkeypatch.setattr("utuning_search.search.leases.BEAT", 0.3)
-    monkeypatch.setattr("utuning_search.search.leases.LEASE", 3.0)
-    monkeypatch.setattr("utuning_search.search.runner.WATCH", 0.3)
-    return found
-
-
-@pytest.fixture
-def hosts(tmp_path: Path) -> tuple[Host, Host]:
-    return Host(tmp_path / "one"), Host(tmp_path / "two")
+TRIALS = 7
 
 
 @pytest.fixture
@@ -148,18 +56,18 @@ def front(study: Study) -> list[tuple[object, ...]]:
 
 
 def test_one_of_two_machines_is_killed_and_the_other_ends_the_study(
-    postgres: "Server", url: str, hosts: tuple[Host, Host], ended: list[Any]
+    postgres: "Server", database: str, hosts: tuple[Host, Host], ended: list[Any]
 ) -> None:
     """With the front that one machine finds alone, which asks for the same designs; nothing is trained twice."""
     one, two = hosts
     ended.append(one.start(*NEW, *QUIET, f"--trials={TRIALS}"))
     ended.append(two.start(*WORKER, "--wait=2m"))
-    wait_for(lambda: count(postgres, url, "COMPLETE") >= 2 and (two.folder / "studies" / NAME / SPEC).exists())
+    wait_for(lambda: count(postgres, database, "COMPLETE") >= 2 and (two.folder / "studies" / NAME / SPEC).exists())
     ended[0].kill()
     ended[0].join(GUARD)
     ended[1].join(GUARD)
     assert ended[1].exitcode == 0, two.output
-    assert count(postgres, url, "RUNNING") == count(postgres, url, "WAITING") == 0
+    assert count(postgres, database, "RUNNING") == count(postgres, database, "WAITING") == 0
     alone = Study.create(
         str(two.folder / "mini.toml"),
         str(two.folder / "tiny.toml"),
@@ -168,7 +76,7 @@ def test_one_of_two_machines_is_killed_and_the_other_ends_the_study(
         sampler="random",
         pruner=None,
     )
-    study = Study.load(NAME, studies_dir=two.folder / "studies", storage=url)
+    study = Study.load(NAME, studies_dir=two.folder / "studies", storage=database)
     settled = [r for r in study.trials() if r.settled]
     assert len(settled) == TRIALS
     trained = [r.key for r in settled if r.reused is None]
@@ -178,21 +86,21 @@ def test_one_of_two_machines_is_killed_and_the_other_ends_the_study(
 
 
 def test_after_sigterm_a_worker_gives_its_trial_back_and_ends_well(
-    postgres: "Server", url: str, hosts: tuple[Host, Host], ended: list[Any]
+    postgres: "Server", database: str, hosts: tuple[Host, Host], ended: list[Any]
 ) -> None:
     one, _ = hosts
     assert one.here(*NEW, *QUIET, "--trials=1")[0] == 0
     ended.append(one.start(*WORKER, "--trials=10000"))
-    wait_for(lambda: count(postgres, url, "COMPLETE") >= 2 and count(postgres, url, "RUNNING") == 1)
+    wait_for(lambda: count(postgres, database, "COMPLETE") >= 2 and count(postgres, database, "RUNNING") == 1)
     os.kill(ended[0].pid, signal.SIGTERM)
     ended[0].join(GUARD)
     assert ended[0].exitcode == 0, one.output
     assert "asked to end by sigterm" in one.output.lower()
-    assert count(postgres, url, "RUNNING") == 0
+    assert count(postgres, database, "RUNNING") == 0
     assert not list((one.folder / "studies").rglob("*.unfinished*"))
 
 
-def test_what_is_known_of_a_study_is_known_everywhere(url: str, hosts: tuple[Host, Host]) -> None:
+def test_what_is_known_of_a_study_is_known_everywhere(database: str, hosts: tuple[Host, Host]) -> None:
     """A front and a report need no more than the URL and the name, and the budget is the study's."""
     one, two = hosts
     assert one.here(*NEW, *QUIET, "--trials=3")[0] == 0
@@ -201,20 +109,20 @@ def test_what_is_known_of_a_study_is_known_everywhere(url: str, hosts: tuple[Hos
     assert out == one.here("front", NAME, "--format=csv")[1]
     assert two.here("report", NAME)[0] == 0
     assert two.here(*WORKER)[0] == 0
-    study = Study.load(NAME, studies_dir=two.folder / "studies", storage=url)
+    study = Study.load(NAME, studies_dir=two.folder / "studies", storage=database)
     assert sum(r.settled for r in study.trials()) == 3, "it trained beyond the study's budget"
     assert (two.folder / "studies" / NAME / "splits.json").exists() is False, "its images were not looked at"
     assert two.here(*WORKER, "--trials=4")[0] == 0
     assert (two.folder / "studies" / NAME / "splits.json").read_text() == (
         one.folder / "studies" / NAME / "splits.json"
     ).read_text()
-    secret = url.replace("tester@", "tester:s3cr3t@")
+    secret = database.replace("tester@", "tester:s3cr3t@")
     shutil.rmtree(two.folder / "studies")
     assert two.here("front", NAME, "--storage", secret)[0] == 0
     assert not any("s3cr3t" in p.read_text() for p in (two.folder / "studies").rglob("*.toml"))
 
 
-def test_several_workers_in_one_folder(url: str, hosts: tuple[Host, Host]) -> None:
+def test_several_workers_in_one_folder(database: str, hosts: tuple[Host, Host]) -> None:
     """As in a home directory that all machines mount: the first one there is the folder's owner."""
     one, _ = hosts
     assert one.here(*NEW, *QUIET, "--trials=2")[0] == 0
@@ -225,7 +133,7 @@ def test_several_workers_in_one_folder(url: str, hosts: tuple[Host, Host]) -> No
         assert alone
         assert one.here(*WORKER, "--trials=3")[0] == 0
         assert (folder / ".half.0123abcd.unfinished.toml").exists()
-    study = Study.load(NAME, studies_dir=one.folder / "studies", storage=url)
+    study = Study.load(NAME, studies_dir=one.folder / "studies", storage=database)
     assert len({t.user_attrs["owner"] for t in study.optuna.get_trials()}) == 2
     assert (folder / "run.toml").read_text() == before
     assert one.here(*WORKER, "--trials=4")[0] == 0
@@ -247,14 +155,7 @@ def test_images_of_the_living_are_not_swept(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def refused(said: tuple[int, str, str]) -> str:
-    code, out, err = said
-    assert (code, out) == (2, ""), said
-    assert len(err.splitlines()) == 1, err
-    return err
-
-
-@pytest.mark.usefixtures("url")
+@pytest.mark.usefixtures("database")
 def test_other_images_are_refused(hosts: tuple[Host, Host]) -> None:
     one, two = hosts
     new = ("run", "--space=mini.toml", "--task=photos.toml", f"--name={NAME}", "--data-dir=.", *QUIET)
@@ -277,9 +178,9 @@ def test_other_images_are_refused(hosts: tuple[Host, Host]) -> None:
     [("", "got none"), ("sqlite:///x.db", "got another"), (None, "it holds the study 'many'; got none")],
 )
 def test_what_a_worker_cannot_join(
-    storage: str | None, what: str, url: str, hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+    storage: str | None, what: str, database: str, hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPTUNA_STORAGE", url if storage is None else storage)
+    monkeypatch.setenv("OPTUNA_STORAGE", database if storage is None else storage)
     line = refused(hosts[0].here(*WORKER))
     assert what in line
     assert ("utuning-search run --name many" if storage is None else "postgresql") in line
@@ -287,10 +188,10 @@ def test_what_a_worker_cannot_join(
     assert "--wait" in refused(hosts[0].here(*WORKER, "--wait=soon")) or storage is not None
 
 
-def test_a_study_that_is_still_created_is_waited_for(url: str, hosts: tuple[Host, Host]) -> None:
+def test_a_study_that_is_still_created_is_waited_for(database: str, hosts: tuple[Host, Host]) -> None:
     one, two = hosts
     assert one.here(*NEW, *QUIET, "--trials=1")[0] == 0
-    study = Study.load(NAME, studies_dir=one.folder / "studies", storage=url)
+    study = Study.load(NAME, studies_dir=one.folder / "studies", storage=database)
     study.optuna.set_user_attr("creating", "there:/studies/many")
     assert "its creation has ended; got one on its way in there:/studies/many" in refused(two.here(*WORKER))
     assert not (two.folder / "studies").exists()

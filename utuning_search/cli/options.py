@@ -11,6 +11,7 @@ from utuning_search.search.defaults import LOGGERS, TRIALS
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 STORAGE = "OPTUNA_STORAGE"
+ARTIFACTS = "UTUNING_ARTIFACTS"
 WORKERS = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
 JSON = "json"  # a format of which nothing else is on standard output
 FORMATS = ("table", JSON, "csv")  # of a front; the first is the default
@@ -32,6 +33,11 @@ def add_place(parser: argparse.ArgumentParser, *, name: bool) -> None:
     parser.add_argument("--studies-dir", default="studies", metavar="DIR", help="where studies lie (default: studies)")
     text = f"Optuna storage URL (default: ${STORAGE}, which `ps` does not show, else a journal in the study's folder)"
     parser.add_argument("--storage", default=os.environ.get(STORAGE), metavar="URL", help=text)
+    text = (
+        "where machines that share a study keep weights: a folder that all of them mount, or s3://BUCKET "
+        f"(default: where it was created with, or ${ARTIFACTS})"
+    )
+    parser.add_argument("--artifacts", default=os.environ.get(ARTIFACTS), metavar="PLACE", help=text)
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from utuning_search.search.spec import RESTORE, StudySpec
 from utuning_search.search.storage import open_storage, place_of, storage_errors
 from utuning_search.tuners import BackboneShape
 
+ARTIFACTS = "artifacts"  # user attribute of a study: the place of its artifact store
 SHOWN = 5  # studies that an error names
 
 
@@ -27,6 +28,7 @@ class Stored:
         decoding: How pictures are read where files say little.
         classes: Their names.
         validation: Images that trials are measured on; 0 where an older version kept nothing of it.
+        artifacts: Place of its artifact store; empty without one.
     """
 
     spec: StudySpec
@@ -34,6 +36,7 @@ class Stored:
     decoding: Decoding
     classes: list[str]
     validation: int = 0
+    artifacts: str = ""
 
 
 def open_study(url: str | None, folder: Path) -> tuple[BaseStorage, optuna.Study, Stored]:
@@ -66,7 +69,11 @@ def open_study(url: str | None, folder: Path) -> tuple[BaseStorage, optuna.Study
         raise StudyError(where, "it holds how pictures are read", error.got, RESTORE) from None
     if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         raise StudyError(where, "it holds the names of the study's classes", repr(classes)[:60], RESTORE)
-    return storage, study, Stored(stored, known, read, classes, validation if isinstance(validation, int) else 0)
+    place = attributes.get(ARTIFACTS, "")
+    if not isinstance(place, str):
+        raise StudyError(where, "it holds the place of the study's artifact store", repr(place)[:60], RESTORE)
+    counted = validation if isinstance(validation, int) else 0
+    return storage, study, Stored(stored, known, read, classes, counted, place)
 
 
 def _another(folder: Path, url: str | None, storage: BaseStorage) -> StudyError:
