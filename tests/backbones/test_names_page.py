@@ -12,12 +12,6 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reference/backbone-names.md").read_text(encoding="utf-8")
 # Small ones, of each kind of answer.
 LOOKED_AT = ("convnext_atto", "poolformer_s12", "hiera_tiny_224", "swin_tiny_patch4_window7_224")
-    "convnext_atto",
-    "poolformer_s12",
-    "hiera_tiny_224",
-    "swin_tiny_patch4_window7_224",
-    "xcit_nano_12_p16_224",
-)
 
 
 @pytest.fixture
