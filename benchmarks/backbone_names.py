@@ -9,7 +9,7 @@ one.
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import timm
 import torch
 from torch import nn
 
-from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.registry import adapter_of, supported
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import UTuningError
 from utuning_search.designs.design import Design, Placement
@@ -94,7 +94,9 @@ def row(name: str, tags: tuple[str, ...]) -> Row:
         shape = adapter_of(model, name).shape
         check_size(model, shape)
     except UTuningError as error:
-        return Row(name, tags, carries=False, said=f"{error.rule}; got {error.got}".replace("|", "or"))
+        none = error.rule == supported()
+        said = f"of no family: {error.got}" if none else f"{error.rule}; got {error.got}"
+        return Row(name, tags, carries=False, said=said.replace("|", "or"))
     return Row(name, tags, carries=True, said=told(shape))
 
 
@@ -128,10 +130,14 @@ def told(shape: BackboneShape) -> str:
     return f"{blocks} blocks, {widths} wide" + (f"; no {', '.join(lacks)}" if lacks else "")
 
 
-def page(modules: Iterable[str] = MODULES) -> Iterator[str]:
+def tables_of(modules: Iterable[str]) -> dict[str, list[Row]]:
+    """The rows of each module."""
+    return {module: [row(n, tags) for n, tags in architectures(module).items()] for module in modules}
+
+
+def page(tables: Mapping[str, Sequence[Row]]) -> Iterator[str]:
     """The lines of the page."""
     everything = timm.list_models(pretrained=True)
-    tables = {module: [row(n, tags) for n, tags in architectures(module).items()] for module in modules}
     carried = sum(len(r.tags) for rows in tables.values() for r in rows if r.carries)
     looked_at = sum(len(r.tags) for rows in tables.values() for r in rows)
     share, others = f"{carried / len(everything):.0%}", len(everything) - looked_at
@@ -158,9 +164,9 @@ def main() -> None:
     parser.add_argument("--only", help="modules of timm, with commas; prints their page and writes nothing")
     arguments = parser.parse_args()
     if arguments.only:
-        print("\n".join(page(arguments.only.split(","))))
+        print("\n".join(page(tables_of(arguments.only.split(",")))))
         return
-    arguments.out.write_text("\n".join(page()) + "\n", encoding="utf-8")
+    arguments.out.write_text("\n".join(page(tables_of(MODULES))) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

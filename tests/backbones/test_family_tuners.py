@@ -26,9 +26,10 @@ from ..helpers import CASES, CLASSES, randomise, same_snapshot, snapshot, tuned
 from .staged import STAGED
 from .test_tuned_model import EVERYTHING
 from .variants import FAMILIES as PLAIN
+from .variants import QWEN_MODELS
 
 Maker = Callable[[], nn.Module]
-FAMILIES: dict[str, Maker] = {**PLAIN, **STAGED}
+FAMILIES: dict[str, Maker] = {**PLAIN, **QWEN_MODELS, **STAGED}
 every_family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())
 PARTS = ("beit, both biases", "eva-02", "dinov3", "mixed rope")  # blocks of the most parts
 RICHEST = [name for name in PARTS if name in FAMILIES]

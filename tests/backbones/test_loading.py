@@ -424,7 +424,7 @@ def test_unknown_weights_of_a_known_model_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("swin_tiny_patch4_window7_224", "got SwinTransformer. Did you mean"),
+        ("swinv2_cr_tiny_224", "got SwinTransformerV2Cr. Did you mean"),
         ("vit_base_patch16_rpn_224", "Block with Attention and Mlp; got ResPostBlock"),
         ("resnet50", "got ResNet. List others: timm.list_models"),
     ],

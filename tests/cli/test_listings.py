@@ -71,6 +71,8 @@ def test_tasks_and_presets_are_listed() -> None:
     assert "(666,964)" in out
     out = succeeded("presets", "convpass")
     assert "jie2022convpass" in out
+    assert "As published on plain transformers; on other backbones it is our reading." in out
+    assert "and Swin, but for the steps between its stages; on" in succeeded("presets", "ssf")
     assert "ffn: parallel conv adapter r=8" in out
 
 

@@ -63,6 +63,7 @@ def _entry(known: Preset) -> dict[str, object]:
         "tuner_parameters_vit_b": Design.preset(known.name).num_parameters(VIT_B),
         "references": [asdict(reference) for reference in known.references],
         "note": known.note,
+        "published_on": known.published_on,
     }
 
 
@@ -74,6 +75,8 @@ def _explain(known: Preset) -> None:
         console.print(f"  {placement}", highlight=False, soft_wrap=True)
     size = Design.preset(known.name).num_parameters(VIT_B)
     console.print(f"Trainable parameters on ViT-B/16, without a head: {size:,}", highlight=False)
+    on = " and ".join(known.published_on)
+    console.print(f"As published on {on}; on other backbones it is our reading.", highlight=False, soft_wrap=True)
     if known.note:
         console.print(f"Note: {known.note}.", highlight=False, soft_wrap=True)
     console.print("\n\n".join(r.bibtex() for r in known.references), highlight=False)

@@ -38,6 +38,7 @@ from utuning_search.tuners import (
 from utuning_search.tuners import references as papers
 
 Placements = tuple[Placement, ...]
+PLAIN, SWIN = "plain transformers", "Swin, but for the steps between its stages"
 LINEAR: tuple[Operation, ...] = ("qkv", "proj", "fc1", "fc2")
 NORMS: tuple[Operation, ...] = ("norm1", "norm2")
 PARTS: tuple[Operation, ...] = ("q", "k", "v", "proj", "fc1", "fc2")
@@ -55,6 +56,8 @@ class Preset:
             published values.
         note: What of the published method differs or had to be chosen; empty where nothing is.
         short: As beside a point of a picture; empty where that is the title.
+        published_on: Backbones on which its placements are those of its authors' paper or code, transformers of text
+            counted as plain ones; on others it is our reading.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Preset:
     build: Callable[..., Placements]
     note: str = ""
     short: str = ""
+    published_on: tuple[str, ...] = (PLAIN,)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -302,7 +306,14 @@ PRESETS: tuple[Preset, ...] = (
     Preset("linear-probe", "Linear probe", (), _linear_probe),
     Preset("bitfit", "BitFit", (papers.BITFIT,), _bitfit, "inside the blocks; with ends=true the whole backbone"),
     Preset("ln-tuning", "LN-tuning", (papers.LN_TUNING,), _ln_tuning, "inside the blocks; with ends=true all norms"),
-    Preset("ssf", "SSF", (papers.SSF,), _ssf, "inside the blocks; with ends=true the whole backbone"),
+    Preset(
+        "ssf",
+        "SSF",
+        (papers.SSF,),
+        _ssf,
+        "inside the blocks; with ends=true the whole backbone",
+        published_on=(PLAIN, SWIN),
+    ),
     Preset("houlsby", "Houlsby adapter", (papers.ADAPTER,), _houlsby, ZERO_INIT),
     Preset("pfeiffer", "Pfeiffer adapter", (papers.PFEIFFER, papers.ADAPTER), _pfeiffer, ZERO_INIT),
     Preset("adapter", "Adapter (of U-Tuning's tables)", (papers.ADAPTER, papers.U_TUNING), _adapter, short="Adapter"),
