@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -18,6 +18,9 @@ from utuning_search.backbones.loading import freeze
 from utuning_search.training import workers
 
 from .helpers import IMAGE, same_snapshot, snapshot, tiny_vit
+
+if TYPE_CHECKING:
+    from .postgres import Server
 
 # No clock and no stored examples decide an outcome.
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
@@ -71,6 +74,14 @@ def _unchanged(backbone: VisionTransformer) -> Iterator[VisionTransformer]:
 def images() -> Tensor:
     """Four normalised images for `tiny_vit`."""
     return torch.randn(4, 3, IMAGE, IMAGE, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Server"]:
+    """A PostgreSQL server; a test that uses it is skipped where there is none."""
+    from .postgres import server  # its driver may not be there
+
+    yield from server()
 
 
 @pytest.fixture

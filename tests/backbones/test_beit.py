@@ -36,17 +36,17 @@ def test_what_is_refused() -> None:
 
 
 def test_published_names_are_let_through_at_sizes_of_whole_patches() -> None:
-    check_supported("beit_base_patch16_224", {})
-    check_supported("beitv2_base_patch16_224.in1k_ft_in22k_in1k", {"img_size": 64})
+    check_supported("beit_base_patch16_224", None)
+    check_supported("beitv2_base_patch16_224.in1k_ft_in22k_in1k", 64)
     with pytest.raises(
         InputError, match=r"beit_base_patch16_224.*image_size is a multiple of its patches, 16; got 100"
     ):
-        check_supported("beit_base_patch16_224", {"img_size": 100})
+        check_supported("beit_base_patch16_224", 100)
 
 
 def test_suggestions_know_the_family() -> None:
     with pytest.raises(InputError, match=r"Did you mean 'beit_base_patch16_224'\?"):
-        check_supported("beit_base_patch16_22", {})
+        check_supported("beit_base_patch16_22", None)
 
 
 def test_biases_are_resampled_to_another_image_size(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """What is said of a backbone: the numbers of the loaded one, and which tuners it leaves out."""
 
+from dataclasses import replace
+
 import pytest
 
 from utuning_search.backbones import description
 from utuning_search.backbones.description import describe
 from utuning_search.backbones.loading import load_backbone
 from utuning_search.backbones.registry import adapter_of
-from utuning_search.tuners import OPERATIONS, TUNERS, Operation
+from utuning_search.backbones.vit import VisionTransformerAdapter
+from utuning_search.designs.paper_sizes import VIT_B as SHAPE
+from utuning_search.tuners import OPERATIONS, TUNERS
 
 from ..helpers import CORNERS
 
@@ -25,13 +29,13 @@ def test_nothing_of_a_large_model_is_made() -> None:
 
 
 def test_a_tuner_is_left_out_where_all_its_operations_are_missing() -> None:
-    some: tuple[Operation, ...] = ("block", "qkv")
-    found = description._family("a toy", some)
+    shape = replace(SHAPE, lacks=tuple(o for o in OPERATIONS if o not in ("block", "qkv")))
+    found = description._family(VisionTransformerAdapter, shape)
     assert {"lora", "bias"} <= found.tuners.keys()
     assert found.tuners["lora"] == ("qkv",)
     assert found.tuners["prompt"] == ("block",)
     assert found.left_out["norm"] == "it is placed at attention, mlp, which its blocks lack"
-    assert found.tuners.keys() | found.left_out.keys() == set(TUNERS)
+    assert set(found.left_out) == {*TUNERS} - found.tuners.keys() | {"exact prefix", "gated prefix"}
 
 
 @pytest.mark.parametrize("kind", TUNERS)
@@ -39,4 +43,14 @@ def test_what_is_said_to_be_legal_is_legal(kind: str) -> None:
     """Of all its readings together."""
     configs = [TUNERS[kind](**options) for options in CORNERS.get(kind, ({},))]
     legal = {operation for config in configs for operation in config.operations}
-    assert set(description._family("all", OPERATIONS).tuners[kind]) == legal
+    assert set(description._family(VisionTransformerAdapter, SHAPE).tuners[kind]) == legal
+
+
+def test_readings_that_a_backbone_cannot_carry_are_left_out_with_the_reason() -> None:
+    found = describe("swin_tiny_patch4_window7_224").family
+    assert set(found.left_out) == {"exact prefix", "gated prefix", "deep prompt", "shallow prompt", "bypass"}
+    assert found.tuners["prefix"] == ("attention", "mlp", "block")
+    assert found.left_out["deep prompt"].startswith("its tokens would join the sequence")
+    rms = description._family(VisionTransformerAdapter, replace(SHAPE, plain_norms=False))
+    assert rms.left_out == {"norm": "it changes LayerNorms with weight and bias, and not all norms are"}
+    assert all(not family.left_out for family in description.families()[:3])

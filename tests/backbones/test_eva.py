@@ -50,13 +50,13 @@ def test_what_is_refused(settings: dict[str, Any], rule: str) -> None:
 
 @pytest.mark.parametrize("name", ["vit_small_patch16_dinov3.lvd1689m", "eva02_base_patch16_clip_224"])
 def test_published_names_are_let_through(name: str) -> None:
-    check_supported(name, {})
+    check_supported(name, None)
 
 
 def test_published_names_at_other_sizes() -> None:
-    check_supported("vit_small_patch16_dinov3", {"img_size": 112})
+    check_supported("vit_small_patch16_dinov3", 112)
     with pytest.raises(InputError, match=r"image_size is a multiple of its patches, 16; got 100\. Take 96 or 112"):
-        check_supported("vit_small_patch16_dinov3", {"img_size": 100})
+        check_supported("vit_small_patch16_dinov3", 100)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_published_names_are_refused_with_their_reason(name: str, got: str) -> N
     if not timm.is_model(name):
         pytest.skip(f"the oldest timm has no {name}")
     with pytest.raises(BackboneError, match=got):
-        check_supported(name, {})
+        check_supported(name, None)
 
 
 def test_images_of_another_size_are_refused() -> None:

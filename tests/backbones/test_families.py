@@ -8,17 +8,24 @@ from torch import nn
 
 from utuning_search.backbones import registry
 from utuning_search.backbones.beit import BeitAdapter
+from utuning_search.backbones.convnext import ConvNextAdapter
 from utuning_search.backbones.eva import EvaAdapter
+from utuning_search.backbones.metaformer import MetaFormerAdapter
+from utuning_search.backbones.qwen3 import Qwen3Adapter
 from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.swin import SwinAdapter
+from utuning_search.backbones.swin_v2 import SwinV2Adapter
 from utuning_search.backbones.vit import VisionTransformerAdapter
+from utuning_search.backbones.xcit import XcitAdapter
 from utuning_search.common.errors import BackboneError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.testing import BackboneContract
 from utuning_search.tuners import LoraConfig
 
 from ..helpers import CLASSES, randomise, tiny_vit, tuned
+from .staged import FORMER_MODELS, NEXT_MODELS, SWIN_MODELS, SWIN_V2_MODELS, XCIT_MODELS
 from .toy_family import Toy, ToyAdapter, ToyLayer
-from .variants import BEITS, EVAS, VARIANTS, makers
+from .variants import BEITS, EVAS, QWEN_MODELS, VARIANTS, makers
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +46,46 @@ class TestEva(BackboneContract):
 class TestBeit(BackboneContract):
     adapter = BeitAdapter
     models = makers(Beit, BEITS)
+
+
+class TestSwin(BackboneContract):
+    adapter = SwinAdapter
+    models = SWIN_MODELS
+    reorders = True
+
+
+class TestSwinV2(BackboneContract):
+    adapter = SwinV2Adapter
+    models = SWIN_V2_MODELS
+    reorders = True
+
+
+class TestConvNext(BackboneContract):
+    adapter = ConvNextAdapter
+    models = NEXT_MODELS
+    plain_residuals = False
+    overlaps = True
+
+
+class TestMetaFormer(BackboneContract):
+    adapter = MetaFormerAdapter
+    models = FORMER_MODELS
+    plain_residuals = False
+    overlaps = True
+
+
+class TestXcit(BackboneContract):
+    adapter = XcitAdapter
+    models = XCIT_MODELS
+    plain_residuals = False
+    overlaps = True
+
+
+@pytest.mark.skipif(not QWEN_MODELS, reason="this timm has no such models")
+class TestQwen3(BackboneContract):
+    adapter = Qwen3Adapter
+    placeless = False
+    models = QWEN_MODELS or {"none": nn.Identity}
 
 
 class TestToy(BackboneContract):

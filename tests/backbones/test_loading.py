@@ -443,7 +443,7 @@ def test_what_carries_no_tuners_is_refused_before_weights_are_fetched(
         load_backbone(name)
     assert said in str(refused.value)
     for advised in re.findall(r"(?:'|Similar: |, )((?:vit|deit)\w+)", refused.value.todo):
-        check_supported(advised, {})
+        check_supported(advised, None)
 
 
 @pytest.mark.parametrize("size", [None, 64])

@@ -14,6 +14,7 @@ from utuning_search.common.errors import BackboneError
 from utuning_search.tuners import OPERATIONS, OUTSIDE_OPERATIONS, BackboneShape, Operation
 
 WIDTH, HEADS, HIDDEN, DEPTH, SIDE, PATCH = 12, 3, 20, 2, 8, 2
+LACKS: tuple[Operation, ...] = ("qkv", *OUTSIDE_OPERATIONS)
 LAST = {
     "q": "ask",
     "k": "key",
@@ -128,7 +129,7 @@ class ToyAdapter(BackboneAdapter):
 
     named: ClassVar[str] = "a toy"
     head: ClassVar[tuple[str, ...]] = ("head.",)
-    operations: ClassVar[tuple[Operation, ...]] = tuple(o for o in OPERATIONS if o not in ("qkv", *OUTSIDE_OPERATIONS))
+    operations: ClassVar[tuple[Operation, ...]] = tuple(o for o in OPERATIONS if o not in LACKS)
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model
@@ -147,9 +148,8 @@ class ToyAdapter(BackboneAdapter):
     def shape(self) -> BackboneShape:
         size = sum(p.numel() for p in self.model.parameters())
         side = SIDE // PATCH
-        return BackboneShape(
-            WIDTH, len(self.blocks), HEADS, WIDTH // HEADS, HIDDEN, HIDDEN, parameters=size, grid=(side, side)
-        )
+        numbers = (WIDTH, len(self.blocks), HEADS, WIDTH // HEADS, HIDDEN, HIDDEN)
+        return BackboneShape(*numbers, parameters=size, grid=(side, side), plain_norms=False, lacks=LACKS)
 
     num_features = WIDTH
     num_prefix_tokens = 0

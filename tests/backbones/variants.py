@@ -105,6 +105,11 @@ EVAS = {name: {k: v for k, v in settings.items() if k in KNOWN} for name, settin
 if "dtype" not in inspect.signature(get_mixed_freqs).parameters:  # it turns by matrix products, in single precision
     del EVAS["mixed rope"]
 
+QWENS: dict[str, dict[str, Any]] = {
+    "qwen3": {"pos_embed_grid_size": 4},
+    "qwen3, another grid": {"pos_embed_grid_size": 3, "final_norm": False, "drop_path_rate": 0.2, "in_chans": 1},
+}
+
 
 def tiny(kind: Callable[..., nn.Module], **settings: Any) -> nn.Module:
     """A fresh model of 2 blocks on 8x8 images, without a head, in evaluation mode; as `tiny_vit`."""
@@ -120,5 +125,11 @@ def makers(kind: Callable[..., nn.Module], variants: dict[str, dict[str, Any]]) 
     return {name: lambda s=s: tiny(kind, **s) for name, s in variants.items()}
 
 
-FAMILIES: dict[str, Callable[[], nn.Module]] = {**makers(Beit, BEITS), **makers(Eva, EVAS)}
+try:
+    from timm.models.qwen3_vit import Qwen3VitClassifier
+except ImportError:  # the oldest timm has none
+    QWEN_MODELS: dict[str, Callable[[], nn.Module]] = {}
+else:
+    QWEN_MODELS = makers(Qwen3VitClassifier, QWENS)
+FAMILIES: dict[str, Callable[[], nn.Module]] = {**makers(Beit, BEITS), **makers(Eva, EVAS), **QWEN_MODELS}
 every_family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())

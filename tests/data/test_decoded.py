@@ -82,7 +82,7 @@ def create(own: Path, name: str, **changed: Any) -> Study:
 
 
 def left(study: Study) -> list[str]:
-    return sorted(p.name for p in study.folder.glob(f"{IMAGES}*"))
+    return sorted(p.name for p in study.folder.glob(f"{IMAGES}*") if p.suffix != ".lock")
 
 
 def test_trials_are_the_same_from_files_and_from_memory(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,10 +126,12 @@ def test_a_full_disk_is_said_in_one_line_before_an_image_is_decoded(own: Path, m
 
 
 def test_what_others_left_is_swept_and_what_is_in_use_is_not(tmp_path: Path) -> None:
-    mine, theirs = (Store.beside(tmp_path / IMAGES) for _ in range(2))
-    for store in (mine, theirs):
+    mine, dead = Store.beside(tmp_path / IMAGES), Store(tmp_path / f"{IMAGES}.0123abcd")
+    for store in (mine, dead):
         store.allocate("proxy", (2, 1, 8, 8))
-    sweep(tmp_path, mine)
-    assert [p.name for p in tmp_path.iterdir()] == [mine.folder.name]
-    sweep(tmp_path)
+    for _ in range(2):
+        sweep(tmp_path, mine)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [mine.folder.name, f"{mine.folder.name}.lock"]
+        sweep(tmp_path)  # as another process, which finds that this one lives
+    mine.remove()
     assert not list(tmp_path.iterdir())

@@ -581,3 +581,14 @@ def test_pattern_beyond_the_depth_is_refused(pattern: str) -> None:
 )
 def test_block_text(blocks: tuple[int, ...], expected: str) -> None:
     assert block_sets.text(blocks) == expected
+
+
+def test_a_hash_stays_in_its_process() -> None:
+    """Another process hashes words to other numbers, so a design that was sent there must find its own."""
+    design = Design.preset("lora", learning_rate=0.005)
+    assert hash(design) == hash(Design.preset("lora", learning_rate=0.005)) != hash(Design.preset("lora"))
+    sent = pickle.loads(pickle.dumps(design))
+    assert "_hash" in vars(design)
+    assert "_hash" not in vars(sent)
+    assert sent == design
+    assert {design: 1}[sent] == 1

@@ -229,7 +229,7 @@ def test_a_run_of_which_every_trial_died_is_no_success(whole: list[TrialRecord])
 def test_a_run_whose_time_was_spent_on_losses_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     study = PretendStudy()
     pool = PretendPool(study, lambda _: OOM)
-    monkeypatch.setattr(Runner, "_spent", lambda _: bool(pool.begun))  # the time is over
+    monkeypatch.setattr(Runner, "_spent", lambda *_: bool(pool.begun))  # the time is over
     assert "nothing was trained" in stopped(study, pool)
     assert len(pool.begun) == 1
 

@@ -259,7 +259,19 @@ def test_a_run_gives_signs_of_life(small: tuple[str, str], tmp_path: Path, monke
     theirs = Study.load("alive", studies_dir=tmp_path)
     theirs.scheduler.leases.owner = "another"
     running, _ = theirs.scheduler.ask()
-    assert study.run(Budget(trials=1), workers=0)
+    given = threading.Event()
+    beat = study.scheduler.leases.beat
+
+    def beat_and_say(sign: str) -> None:
+        beat(sign)
+        given.set()
+
+    monkeypatch.setattr(study.scheduler.leases, "beat", beat_and_say)
+
+    def wait_for_it(_: object) -> None:
+        assert given.wait(60), "no sign of life"  # a fast machine would be through before the first one
+
+    assert study.run(Budget(trials=1), workers=0, on_change=wait_for_it)
     assert f"alive:{study.local['owner']}" in study._optuna.user_attrs
     assert study.trials()[running.number].state == "running", "the run took another owner's trial"
 

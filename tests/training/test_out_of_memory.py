@@ -1,6 +1,7 @@
 """Where memory runs out, the same is done in smaller pieces: same gradients, same results, and it is told."""
 
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -92,9 +93,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     rows = {"tuned": 20, "probe": 1000}
     real = TunedModel.forward_from
 
-    def forward_from(self: TunedModel, tokens: Tensor, start: int) -> Tensor:
+    def forward_from(self: TunedModel, tokens: Tensor, *given: Any, **named: Any) -> Tensor:
         kind = "tuned" if self.first_tuned_block < DEPTH else "probe"
-        return Small(rows[kind], lambda x: real(self, x, start))(tokens)
+        return Small(rows[kind], lambda x: real(self, x, *given, **named))(tokens)
 
     monkeypatch.setattr(TunedModel, "forward_from", forward_from)
     return rows

@@ -43,7 +43,7 @@ class Configured:
     created: Mapping[str, Any] = field(repr=False)
 
     def create(self, **size: Any) -> nn.Module:
-        """The model without head and with fresh weights; `size` may hold its img_size.
+        """The model without head and with fresh weights; `size` is what timm is told of its size.
 
         Raises:
             InputError: timm's model does not know one of its arguments.

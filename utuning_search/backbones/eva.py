@@ -47,11 +47,13 @@ class EvaBlockAdapter(TimmBlock):
         rope = self._model.rope
         if rope is None:
             return None
-        if self._model.rope_mixed and rope.t_x is not None:  # all blocks' at once would be made anew in each block
+        mixed = getattr(self._model, "rope_mixed", False)
+        if mixed and rope.t_x is not None:  # all blocks' at once would be made anew in each block
             return get_mixed_freqs(rope.freqs[:, self._index], rope.t_x, rope.t_y)
-        fixed = hasattr(rope, "feat_shape") and not self._model.dynamic_img_size
+        known = getattr(rope, "feat_shape", None) is not None
+        fixed = known and not getattr(self._model, "dynamic_img_size", False)
         whole = cast(Tensor, rope.get_embed() if fixed else rope.get_embed(shape=self._model.patch_embed.grid_size))
-        return whole[self._index] if self._model.rope_mixed else whole
+        return whole[self._index] if mixed else whole
 
     def _placed(self, x: Sequence[Tensor], like: Tensor) -> list[Tensor]:
         rotation = self._rotation()

@@ -6,10 +6,10 @@ distribution, an entry point of the group `utuning_search.backbones`. `testing.B
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -128,6 +128,10 @@ class BackboneBlock(FrozenBlock):
             raise BackboneError(f"the weight of '{operation}'", "the operation is one linear map", "another")
         return part.weight()
 
+    def normed(self, operation: Operation, x: Tensor) -> Tensor:
+        """Tokens (batch, tokens, dim) through the norm before or after "attention" or "mlp"."""
+        return cast(Tensor, self.norm(operation)(x))
+
     @abstractmethod
     def ends_in_linear(self, operation: Operation) -> bool:
         """Whether nothing but dropout stands between the output of `linear(operation)` and the operation's."""
@@ -143,6 +147,10 @@ class BackboneAdapter(ABC):
         named: What models of the family are called in errors, with an article.
         head: How names of tensors of a head begin; backbones have none.
         operations: Those that its blocks have.
+        attends: Whether the queries and projections of every block can be borrowed; see `FrozenBlock.attend`.
+        joins: Whether tokens, keys and values of tuners can join the attention of every block.
+        any_size: Whether a model takes images of any size, and its timm configuration says which.
+        head_arguments: That timm makes a model with whose head is one linear map, where it has another one by default.
         model: The model.
         blocks: Its blocks in order.
     """
@@ -150,6 +158,10 @@ class BackboneAdapter(ABC):
     named: ClassVar[str]
     head: ClassVar[tuple[str, ...]]
     operations: ClassVar[tuple[Operation, ...]]
+    attends: ClassVar[bool] = True
+    joins: ClassVar[bool] = True
+    any_size: ClassVar[bool] = False
+    head_arguments: ClassVar[Mapping[str, Any]] = {}
     model: nn.Module
     blocks: Sequence[BackboneBlock]
 
@@ -174,7 +186,7 @@ class BackboneAdapter(ABC):
     @property
     @abstractmethod
     def shape(self) -> BackboneShape:
-        """The numbers that closed-form sizes depend on."""
+        """The numbers that closed-form sizes depend on; `lacks`, `attends` and `joins` are as the family says."""
 
     @property
     @abstractmethod
@@ -200,10 +212,15 @@ class BackboneAdapter(ABC):
     def embed(self, images: Tensor) -> Tensor:
         """Everything before the first block: (batch, channels, height, width) to (batch, tokens, dim)."""
 
+    def enter(self, index: int, tokens: Tensor) -> Tensor:
+        """What the block of an index (from 0) reads, of what the block before gives: the same, but between stages."""
+        del index
+        return tokens
+
     def run(self, tokens: Tensor, start: int, stop: int) -> Tensor:
-        """The bare blocks with an index (from 0) in start <= index < stop: (batch, tokens, dim) to the same."""
-        for block in self.blocks[start:stop]:
-            tokens = block(tokens)
+        """The bare blocks with an index (from 0) in start <= index < stop, each after `enter`."""
+        for index in range(start, stop):
+            tokens = self.blocks[index](self.enter(index, tokens))
         return tokens
 
     @abstractmethod
@@ -241,6 +258,12 @@ class BackboneAdapter(ABC):
     def read_npz(self, path: Path) -> dict[str, Tensor]:
         """All tensors of the model, as a .npz file has them; the model stays as it is."""
         raise TypeError(f"no .npz of {self.named} is known, at {path}")
+
+    @classmethod
+    def bias_arguments(cls, names: Sequence[str]) -> dict[str, Any]:
+        """What timm is told, so that a fresh model has biases of these names, which merging gave to this one."""
+        separate = ("qkv.bias", "q_bias", "v_bias", "q_proj.bias", "v_proj.bias")
+        return {"qkv_bias" if n.endswith(separate) else "proj_bias": True for n in names}
 
     def plain_state(self) -> dict[str, Tensor]:
         """The model's tensors under the names of a fresh model with biases, whatever merging put where.

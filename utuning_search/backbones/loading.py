@@ -65,7 +65,7 @@ def without_weights(name: str, image_size: int | None = None) -> nn.Module:
     Raises:
         InputError, BackboneError: As `load_backbone`, but for weights.
     """
-    create, _ = _maker(name, image_size)
+    create, _, _ = _maker(name, image_size)
     try:
         with torch.device("meta"):
             return create()
@@ -82,33 +82,33 @@ def _made(create: Callable[[], nn.Module], name: str) -> nn.Module:
         raise BackboneError(f"backbone '{name}'", "timm can make it", str(error).splitlines()[0]) from None
 
 
-def _maker(name: str, image_size: int | None) -> tuple[Callable[[], nn.Module], Callable[[], Path | None]]:
-    """How a backbone without weights is made, once it was found to carry tuners, and how the file with its own is had.
-
-    That is None where timm fetches them.
+def _maker(
+    name: str, image_size: int | None
+) -> tuple[Callable[[], nn.Module], Callable[[], Path | None], dict[str, Any]]:
+    """How a backbone without weights is made, once it was found to carry tuners; how the file with its own is had,
+    which is None where timm fetches them; and what timm is told of its size.
     """
     if name == GLYPH_VIT:
         if image_size not in (None, 8):
             raise InputError(f"backbone '{name}'", "image_size is 8", image_size, "Leave image_size out.")
-        return glyph_vit, lambda: WEIGHTS
-    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+        return glyph_vit, lambda: WEIGHTS, {}
     named = parse_name(name)
     if named.source:
         made, fetched = opened(named)
-        check_carries(name, made.architecture, made.create, size)
-        return lambda: made.create(**size), fetched
-    check_supported(name, size)
-    return lambda: timm.create_model(name, pretrained=False, num_classes=0, **size), lambda: None
+        size = check_carries(name, made.architecture, made.create, image_size)
+        return lambda: made.create(**size), fetched, size
+    size = check_supported(name, image_size)
+    return lambda: timm.create_model(name, pretrained=False, num_classes=0, **size), lambda: None, size
 
 
 def _load(name: str, checkpoint: Path | None, image_size: int | None) -> tuple[nn.Module, dict[str, Tensor]]:
     """A frozen backbone, and what was read; of timm's pretrained weights it is what became of them."""
-    create, fetched = _maker(name, image_size)
+    create, fetched, size = _maker(name, image_size)
     weights = checkpoint or fetched()
     if weights is not None:
         model = _made(create, name)
         return freeze(model), load_checkpoint(adapter_of(model, name), weights)
-    model = _fetched(name, **({} if image_size is None else {"img_size": image_size}))
+    model = _fetched(name, **size)
     return freeze(model), without_head(adapter_of(model, name), model.state_dict())
 
 

@@ -17,8 +17,6 @@ from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import BackboneError
 
-# How names of biases end that timm switches by themselves; others go together.
-QKV = ("qkv.bias", "q_bias", "v_bias", "q_proj.bias", "v_proj.bias")
 KEPT = ("fixed_input_size", "first_conv", "classifier")  # of timm's own configuration of a model
 
 
@@ -42,11 +40,14 @@ def as_timm(
         BackboneError: timm's model of that name has other tensors, or no place for a bias.
     """
     name, args = _made_with(loaded_by or spec.exact, spec, preprocessing)
+    if model.adapter.any_size:
+        args.pop("img_size", None)
+    args |= model.adapter.head_arguments
     state = {n: t.detach() for n, t in model.adapter.plain_state().items()}
     target = _built(name, args, len(classes))
     biases = [n for n in state.keys() - target.state_dict().keys() if n.endswith("bias")]
     if biases:  # a tuner gave a bias to maps that had none
-        args |= {"qkv_bias" if n.endswith(QKV) else "proj_bias": True for n in biases}
+        args |= model.adapter.bias_arguments(biases)
         target = _built(name, args, len(classes))
     own = target.state_dict()
     state |= {n: torch.zeros_like(t) for n, t in own.items() if n not in state and n.endswith("bias")}
@@ -99,7 +100,11 @@ def load_plain(folder: Path) -> nn.Module:
 
 def _built(name: str, args: Mapping[str, Any], classes: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # timm draws weights
-        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **args)
+        try:
+            model: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **args)
+        except TypeError as error:
+            todo = "Export it with --format onnx or torch."
+            raise BackboneError(f"timm's {name}", "it can be made with the biases of the design", error, todo) from None
     return model
 
 

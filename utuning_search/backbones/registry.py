@@ -8,13 +8,30 @@ from collections.abc import Mapping
 from torch import nn
 
 from utuning_search.backbones.beit import BeitAdapter
+from utuning_search.backbones.convnext import ConvNextAdapter
 from utuning_search.backbones.eva import EvaAdapter
 from utuning_search.backbones.family import BackboneAdapter
+from utuning_search.backbones.metaformer import MetaFormerAdapter
+from utuning_search.backbones.qwen3 import Qwen3Adapter
+from utuning_search.backbones.swin import SwinAdapter
+from utuning_search.backbones.swin_v2 import SwinV2Adapter
 from utuning_search.backbones.vit import VisionTransformerAdapter
+from utuning_search.backbones.xcit import XcitAdapter
 from utuning_search.common.errors import BackboneError
 from utuning_search.common.plugins import Registry
+from utuning_search.tuners import OUTSIDE_OPERATIONS
 
-OURS: tuple[type[BackboneAdapter], ...] = (VisionTransformerAdapter, EvaAdapter, BeitAdapter)
+OURS: tuple[type[BackboneAdapter], ...] = (
+    VisionTransformerAdapter,
+    EvaAdapter,
+    BeitAdapter,
+    SwinAdapter,
+    SwinV2Adapter,
+    ConvNextAdapter,
+    MetaFormerAdapter,
+    XcitAdapter,
+    Qwen3Adapter,
+)
 FAMILIES: Mapping[str, type[BackboneAdapter]] = Registry(
     "utuning_search.backbones",
     OURS,
@@ -49,11 +66,13 @@ def adapter_of(model: nn.Module, name: str | None = None) -> BackboneAdapter:
 
 
 def _check_widths(adapter: BackboneAdapter, where: str) -> None:
-    """Raise BackboneError unless the blocks are as wide as the shape says, which is one for all of them."""
+    """Raise BackboneError unless the blocks are as wide as the shape says: one for all, or for all of a stage."""
     shape = adapter.shape
     for i, block in enumerate(adapter.blocks):
         for operation in adapter.operations:
-            own, wanted = block.widths(operation), shape.widths(operation)
+            if operation in OUTSIDE_OPERATIONS:
+                continue
+            own, wanted = block.widths(operation), shape.at(i + 1).widths(operation)
             if own != wanted:
                 rule = f"all blocks are of one width, {wanted[0]} to {wanted[1]} at {operation}"
                 raise BackboneError(f"{where}, block {i + 1}", rule, f"{own[0]} to {own[1]}")

@@ -13,16 +13,21 @@ from utuning_search.backbones.names import HUB
 from utuning_search.backbones.registry import adapter_of, supported
 from utuning_search.common.errors import BackboneError, InputError, UTuningError
 
-MODULES = ("vision_transformer", "deit", "eva", "beit")  # of timm, whose models are of our own families, nearly all
+# Of timm, whose models are of our own families, nearly all.
+MODULES: tuple[str, ...] = ("vision_transformer", "deit", "eva", "beit", "swin_transformer", "swin_transformer_v2")
+MODULES += ("convnext", "metaformer", "xcit", "qwen3_vit")
 SHOWN, LOOKED_AT = 3, 8
 
 
-def check_supported(name: str, size: dict[str, Any]) -> None:
+def check_supported(name: str, image_size: int | None) -> dict[str, Any]:
     """Refuse a timm model of no family, or of a size that it cannot have, before its weights are fetched.
 
     Args:
         name: Of the model.
-        size: What timm is told of its size; may be empty.
+        image_size: Pixels; None takes its own.
+
+    Returns:
+        What timm is told of its size; may be empty.
 
     Raises:
         InputError: No such model, or its image size does not fall into patches.
@@ -36,32 +41,42 @@ def check_supported(name: str, size: dict[str, Any]) -> None:
         model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **size)
         return model
 
-    check_carries(name, name, create, size)
+    return check_carries(name, name, create, image_size)
 
 
-def check_carries(name: str, architecture: str, create: Callable[..., nn.Module], size: dict[str, Any]) -> None:
+def check_carries(
+    name: str, architecture: str, create: Callable[..., nn.Module], image_size: int | None
+) -> dict[str, Any]:
     """Refuse a model of no family, or of a size that it cannot have; it is made without memory for its tensors.
 
     Args:
         name: Of the backbone, for errors.
         architecture: timm's name for it, for advice.
         create: Makes it, given what timm is told of its size.
-        size: May be empty.
+        image_size: Pixels; None takes its own.
+
+    Returns:
+        What timm is told of its size; may be empty.
 
     Raises:
         InputError: It cannot be made with these arguments, or its image size does not fall into patches.
         BackboneError: Of no family that can carry tuners.
     """
     where = f"backbone '{name}'"
+    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     try:
         try:
             model = _empty(create, size)
         except RuntimeError:  # it cannot be built without memory, or has no such weights: building it in earnest tells
-            return
+            return size
         except TypeError as error:  # the architecture does not know img_size, or what a config.json says
-            adapter_of(_without_size(create, where), name)
-            raise BackboneError(where, "image_size can be set", error, "Leave image_size out.") from None
+            adapter = adapter_of(_without_size(create, where), name)
+            if not adapter.any_size or image_size is None:
+                raise BackboneError(where, "image_size can be set", error, "Leave image_size out.") from None
+            size = {"pretrained_cfg_overlay": {"input_size": (adapter.channels, image_size, image_size)}}
+            model = _empty(create, size)
         adapter_of(model, name).check_image_size(where)
+        return size
     except BackboneError as error:
         if error.rule != supported():
             raise

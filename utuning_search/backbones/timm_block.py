@@ -190,8 +190,12 @@ class TimmBlock(BackboneBlock):
         return torch.cat([tuners.add(p, self, x, y) for p, y in zip(QKV_PARTS, parts, strict=True)], dim=-1)
 
     def _mlp(self, x: Tensor, tuners: BlockTuners) -> Tensor:
-        block, mlp = self._block, self._block.mlp
-        read = h = tuners.add("norm2", self, x, tuners.normalise("mlp", block.norm2, x))
+        h = tuners.add("norm2", self, x, tuners.normalise("mlp", self._block.norm2, x))
+        return tuners.add("ffn", self, h, self._end(2, self._hidden(h, tuners)))
+
+    def _hidden(self, h: Tensor, tuners: BlockTuners) -> Tensor:
+        """The MLP itself, with tuners at its linear maps."""
+        mlp = self._block.mlp
         if tuners.touches("fc1", "fc2"):
             split = isinstance(mlp, SwiGLU)
             h = tuners.add("fc1", self, h, torch.cat([mlp.fc1_g(h), mlp.fc1_x(h)], dim=-1) if split else mlp.fc1(h))
@@ -205,10 +209,8 @@ class TimmBlock(BackboneBlock):
             else:
                 h = mlp.act(h)
             h = mlp.norm(mlp.drop1(h))
-            h = mlp.drop2(tuners.add("fc2", self, h, mlp.fc2(h)))
-        else:
-            h = mlp(h)
-        return tuners.add("ffn", self, read, self._end(2, h))
+            return cast(Tensor, mlp.drop2(tuners.add("fc2", self, h, mlp.fc2(h))))
+        return cast(Tensor, mlp(h))
 
     def _split(self, x: Tensor) -> Tensor:
         """(..., tokens, heads * head_dim) to (..., heads, tokens, head_dim)."""

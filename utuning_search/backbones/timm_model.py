@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, cast
 
 from timm.layers import AttentionPoolLatent, AttentionPoolPrr, PatchEmbed
@@ -141,23 +141,35 @@ class TimmAdapter(BackboneAdapter):
 
     def plain_state(self) -> dict[str, Tensor]:
         """As `BackboneAdapter.plain_state`; keys have no bias in these models, whatever a merge gave them."""
-        state = dict(self.model.state_dict())
-        for i, block in enumerate(self._timm.blocks):
-            if not hasattr(block.attn, "k_bias"):
-                continue  # its keys may have one
-            above = f"blocks.{i}.attn."
-            keys = state.pop(f"{above}k_proj.bias", None)
-            if (whole := state.pop(f"{above}qkv.bias", None)) is not None:
-                state[f"{above}q_bias"], keys, state[f"{above}v_bias"] = whole.chunk(3)
-            if keys is not None and keys.any() and not self._ignores_key_bias(block):
-                rule = "keys get no bias: it has no place in timm's own attention, which turns keys by their places"
-                todo = "Export it with --format onnx or torch."
-                raise BackboneError(f"{type(self.model).__name__}, block {i + 1}", rule, "one", todo)
-        return state
+        return with_split_biases(self.model, self._timm.blocks, self._ignores_key_bias)
 
     def _ignores_key_bias(self, block: Any) -> bool:
         """Whether one bias of all keys changes nothing: it shifts each query's products alike."""
         return isinstance(getattr(block.attn, "k_norm", nn.Identity()), nn.Identity)
+
+
+def with_split_biases(
+    model: nn.Module, blocks: Iterable[Any], ignores_key_bias: Callable[[Any], bool]
+) -> dict[str, Tensor]:
+    """A model's tensors, with biases of `qkv` split where a fresh model keeps them beside it, and none for keys.
+
+    Raises:
+        BackboneError: Keys have a bias that counts.
+    """
+    state = dict(model.state_dict())
+    names = {id(module): name for name, module in model.named_modules()}
+    for i, block in enumerate(blocks):
+        if not hasattr(block.attn, "k_bias"):
+            continue  # its keys may have one
+        above = f"{names[id(block)]}.attn."
+        keys = state.pop(f"{above}k_proj.bias", None)
+        if (whole := state.pop(f"{above}qkv.bias", None)) is not None:
+            state[f"{above}q_bias"], keys, state[f"{above}v_bias"] = whole.chunk(3)
+        if keys is not None and keys.any() and not ignores_key_bias(block):
+            rule = "keys get no bias: it has no place in timm's own attention, which turns keys by their places"
+            todo = "Export it with --format onnx or torch."
+            raise BackboneError(f"{type(model).__name__}, block {i + 1}", rule, "one", todo)
+    return state
 
 
 def check_pools(model: Any, todo: str, where: str) -> None:

@@ -4,15 +4,18 @@ The backbone's modules are called, never replaced, wrapped, hooked or patched; s
 backbone at once, and after `detach` it is what it was, bit for bit.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from utuning_search.backbones.family import BackboneBlock
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_block import TunedBlock, drop, insert
 from utuning_search.common.errors import BackboneError
 from utuning_search.designs.design import Design
+from utuning_search.designs.legality import check_carries
 from utuning_search.tuners import BackboneShape, Operation, Tuner
 
 HEAD_STD = 0.02
@@ -43,7 +46,7 @@ class TunedModel(nn.Module):
         self.backbone = backbone
         shape = self.adapter.shape
         self.design = design.resolve(shape.depth)
-        self._check_operations()
+        self._check_operations(shape)
         self._was_trainable = {n: p.requires_grad for n, p in backbone.named_parameters()}
         self._was_training = {n: m.training for n, m in backbone.named_modules()}
         backbone.requires_grad_(False)
@@ -52,7 +55,7 @@ class TunedModel(nn.Module):
         for block in range(1, shape.depth + 1):
             here = [p for p in self.design.placements if block in p.block_numbers() and not p.is_outside]
             if here:
-                self.tuners[f"{BLOCK}{block}"] = TunedBlock(here, shape)
+                self.tuners[f"{BLOCK}{block}"] = TunedBlock(here, shape, block)
         outside = [p for p in self.design.placements if p.is_outside]
         if outside:
             self.tuners[OUTSIDE] = TunedBlock(outside, shape)
@@ -73,26 +76,46 @@ class TunedModel(nn.Module):
         """Normalised images (batch, channels, height, width) to logits (batch, num_classes)."""
         return self.forward_from(images, IMAGES)
 
-    def forward_from(self, tokens: Tensor, start: int) -> Tensor:
+    def forward_from(self, tokens: Tensor, start: int, blocks: Sequence[BackboneBlock] | None = None) -> Tensor:
         """Tokens (batch, tokens, dim) before block index `start` (from 0) to logits; see `first_tuned_block`.
 
-        Before index -1 they are images (batch, channels, height, width).
+        Where that block is the first of a stage, they are those of the stage before. Before index -1 they are images
+        (batch, channels, height, width). `blocks` stand in for those of the adapter; see `quick_block`.
         """
-        return cast(Tensor, self.head(self._features_from(tokens, start)))
+        return cast(Tensor, self.head(self._features_from(tokens, start, blocks)))
+
+    @property
+    def streams(self) -> list[int]:
+        """The block indices before which a bypass reads the frozen stream: see `forward_beside`."""
+        tuned = [i for i in range(self.depth) if f"{BLOCK}{i + 1}" in self.tuners]
+        return [self.first_tuned_block, *(i + 1 for i in tuned)]
+
+    def forward_beside(self, streams: Tensor) -> Tensor:
+        """Logits of a bypass, without its backbone.
+
+        Args:
+            streams: Frozen tokens (batch, boundaries, tokens, dim) before each block index of `streams`.
+        """
+        side, *others = streams.unbind(dim=1)
+        for i, stream in zip(self.streams[1:], others, strict=True):
+            side = cast(TunedBlock, self.tuners[f"{BLOCK}{i}"]).bypass(self.adapter.blocks[i - 1], stream, side)
+        return cast(Tensor, self.head(self.adapter.pool(side)))
 
     def features(self, images: Tensor) -> Tensor:
         """Normalised images (batch, channels, height, width) to what the head reads, (batch, features)."""
         return self._features_from(images, IMAGES)
 
-    def _features_from(self, tokens: Tensor, start: int) -> Tensor:
+    def _features_from(self, tokens: Tensor, start: int, blocks: Sequence[BackboneBlock] | None = None) -> Tensor:
+        blocks = self.adapter.blocks if blocks is None else blocks
         if start == IMAGES:
             tokens, start = self._embed(tokens), 0
         if self.design.is_bypass:
-            return self.adapter.pool(self._bypass(tokens, start))
+            return self.adapter.pool(self._bypass(tokens, start, blocks))
         position = self.adapter.num_prefix_tokens  # after class and register tokens: index 0 stays what it is
         entered = 0
         for i in range(start, self.depth):
-            block, name = self.adapter.blocks[i], f"{BLOCK}{i + 1}"
+            block, name = blocks[i], f"{BLOCK}{i + 1}"
+            tokens = self.adapter.enter(i, tokens)
             if name in self.tuners:
                 tuned = cast(TunedBlock, self.tuners[name])
                 staying = tuned.tokens(staying=True)
@@ -116,33 +139,36 @@ class TunedModel(nn.Module):
             return self.adapter.pool_tuned(tokens, cast(TunedBlock, self.tuners[OUTSIDE]))
         return self.adapter.pool(tokens)
 
-    def _bypass(self, tokens: Tensor, start: int) -> Tensor:
+    def _bypass(self, tokens: Tensor, start: int, blocks: Sequence[BackboneBlock]) -> Tensor:
         """The side stream after the last block; nothing is back-propagated through the backbone.
 
         The side stream leaves the frozen one before the first block of the design.
         """
         stream = side = tokens.detach()
         for i in range(start, self.depth):
-            name, block = f"{BLOCK}{i + 1}", self.adapter.blocks[i]
+            name, block = f"{BLOCK}{i + 1}", blocks[i]
             with torch.no_grad():  # no activation of a frozen block is kept
-                stream = block(stream)
+                stream = block(self.adapter.enter(i, stream))
             if name in self.tuners:
                 side = cast(TunedBlock, self.tuners[name]).bypass(block, stream, side)
             elif i < self.first_tuned_block:
                 side = stream
         return side
 
-    def _check_operations(self) -> None:
+    def _check_operations(self, shape: BackboneShape) -> None:
+        where = f"backbone '{type(self.backbone).__name__}'"
         for placement in self.design.placements:
             if placement.operation not in self.adapter.operations:
                 rule = f"{self.adapter.named} has the operation of each placement"
-                raise BackboneError(f"backbone '{type(self.backbone).__name__}'", rule, f"'{placement.operation}'")
+                raise BackboneError(where, rule, f"'{placement.operation}'")
+        check_carries(self.design, shape, where)
 
     def _share(self, shape: BackboneShape) -> None:
         """Build what tuners of equal config and width share, and hand it to each of them."""
         shared = nn.ModuleDict()
         for placement in self.design.placements:
-            for site in placement.sites(shape):
+            blocks = dict.fromkeys(placement.at(shape, b) for b in placement.block_numbers())
+            for site in (site for at in blocks for site in placement.sites(at)):
                 name = placement.tuner.shared_name(site)
                 if name is not None and name not in shared:
                     shared[name] = placement.tuner.build_shared(site)

@@ -16,6 +16,7 @@ from utuning_search.cli.json_output import say_json
 from utuning_search.cli.options import JSON, LISTED, check_format, image_size
 from utuning_search.common.errors import InputError
 from utuning_search.data.places import find_backbone
+from utuning_search.tuners import BackboneShape
 
 NAMES = (
     "Names: of timm, which timm.list_models() lists; hf-hub:USER/MODEL[@REVISION]; the path of a folder with "
@@ -65,10 +66,13 @@ def _rows(spec: BackboneSpec, found: Description, origin: Origin) -> Iterator[tu
     if origin.repository or origin.licence:
         yield "weights", ", ".join(part for part in (origin.repository, origin.licence) if part)
     gated = f", gated to {shape.hidden_in:,}" if shape.hidden_in != shape.hidden else ""
-    yield "blocks", f"{shape.depth}, {shape.dim:,} wide; MLP {shape.hidden:,}{gated}"
-    yield "heads", f"{shape.num_heads} of {shape.head_dim}"
-    rows, columns = shape.grid
-    yield "tokens", f"{found.tokens:,}: {rows} x {columns} patches, and {found.prefix_tokens} before them"
+    if shape.stages:
+        yield from _stages(shape)
+    else:
+        yield "blocks", f"{shape.depth}, {shape.dim:,} wide; MLP {shape.hidden:,}{gated}"
+        yield "heads", f"{shape.num_heads} of {shape.head_dim}"
+        rows, columns = shape.grid
+        yield "tokens", f"{found.tokens:,}: {rows} x {columns} patches, and {found.prefix_tokens} before them"
     yield "parameters", f"{shape.parameters:,}, frozen"
     yield "images", f"{how.image_size} px, {how.channels} channel{'s' * (how.channels > 1)}, {how.interpolation}"
     yield "mean, std", f"{_numbers(how.mean)}; {_numbers(how.std)}"
@@ -76,6 +80,21 @@ def _rows(spec: BackboneSpec, found: Description, origin: Origin) -> Iterator[tu
     yield "operations", ", ".join(family.operations)
     yield "tuners", "; ".join(f"{kind} at {', '.join(places)}" for kind, places in family.tuners.items())
     yield "left out", "; ".join(f"{kind}: {why}" for kind, why in family.left_out.items()) or "no tuner"
+
+
+def _stages(shape: BackboneShape) -> Iterator[tuple[str, str]]:
+    """One row a stage, with the numbers of its blocks."""
+    first = 1
+    for number, stage in enumerate(shape.stages, start=1):
+        last = first + stage.blocks - 1
+        blocks = f"block {first}" if first == last else f"blocks {first}-{last}"
+        heads = f", {stage.num_heads} heads of {stage.head_dim}" if stage.num_heads else ""
+        rows, columns = stage.grid
+        yield (
+            f"stage {number}",
+            f"{blocks}, {stage.dim:,} wide{heads}; MLP {stage.hidden:,}; {rows} x {columns} patches",
+        )
+        first = last + 1
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -103,6 +103,13 @@ def _resume(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="likewise")
 
 
+def _worker(parser: ArgumentParser) -> None:
+    add_place(parser, name=True)
+    text = "wait so long for a study that is not created yet, such as 10m (default: not at all)"
+    parser.add_argument("--wait", metavar="T", help=text)
+    add_running(parser)
+
+
 def _confirm(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
     parser.add_argument("--top", type=int, default=TOP, metavar="N", help=f"designs of the front (default: {TOP})")
@@ -262,6 +269,13 @@ CHOSEN = f"Designs of the front: {FINALISTS}; besides them the strongest known m
 COMMANDS = {
     "run": Command("start a study", _run, "Search a space on a task; a new study."),
     "resume": Command("go on with a study", _resume, "Go on with a study; its spec cannot change, its budget can."),
+    "worker": Command(
+        "join a study in a PostgreSQL database, from any machine",
+        _worker,
+        "Join a study in a PostgreSQL database, from any machine that has its images. What is searched, on what and "
+        "how long is the study's; images that are others are refused. After SIGTERM its trials are given back, and its "
+        "exit code is 0.",
+    ),
     "confirm": Command(CONFIRM, _confirm, f"{CONFIRM[0].upper()}{CONFIRM[1:]}. {CHOSEN}"),
     "recommend": Command(RECOMMEND, _recommend, f"{RECOMMEND[0].upper()}{RECOMMEND[1:]}."),
     "front": Command("show a study's Pareto front", _front),

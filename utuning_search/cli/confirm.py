@@ -19,6 +19,7 @@ from utuning_search.results.confirm import confirm
 from utuning_search.results.finals import Confirmation
 from utuning_search.results.outcomes import FINALS
 from utuning_search.results.remeasure import remeasure
+from utuning_search.results.shared_finals import send_finals
 from utuning_search.results.tables import COMPARISONS_CSV, FINALS_CSV, comparisons_table
 from utuning_search.results.words import smallest_equal
 from utuning_search.search.study import Study
@@ -62,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
                 callbacks=loggers,
                 on_trouble=say_trouble,
             )
+        send_finals(study)  # what was measured again too
         write_confirmation(study, found)
         more = measured_besides(study, found, arguments)
     except KeyboardInterrupt:

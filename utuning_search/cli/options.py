@@ -11,6 +11,7 @@ from utuning_search.search.defaults import LOGGERS, TRIALS
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 STORAGE = "OPTUNA_STORAGE"
+ARTIFACTS = "UTUNING_ARTIFACTS"
 WORKERS = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
 JSON = "json"  # a format of which nothing else is on standard output
 FORMATS = ("table", JSON, "csv")  # of a front; the first is the default
@@ -32,6 +33,11 @@ def add_place(parser: argparse.ArgumentParser, *, name: bool) -> None:
     parser.add_argument("--studies-dir", default="studies", metavar="DIR", help="where studies lie (default: studies)")
     text = f"Optuna storage URL (default: ${STORAGE}, which `ps` does not show, else a journal in the study's folder)"
     parser.add_argument("--storage", default=os.environ.get(STORAGE), metavar="URL", help=text)
+    text = (
+        "where machines that share a study keep weights: a folder that all of them mount, or s3://BUCKET "
+        f"(default: where it was created with, or ${ARTIFACTS})"
+    )
+    parser.add_argument("--artifacts", default=os.environ.get(ARTIFACTS), metavar="PLACE", help=text)
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -93,13 +99,13 @@ def image_size(value: int | None) -> int | None:
     return value
 
 
-def seconds(text: str | None) -> float | None:
+def seconds(text: str | None, option: str = "--time") -> float | None:
     """A duration such as 90s, 10m or 2h."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if match is None or float(match[1]) == 0:
-        raise InputError("--time", "a time is a number above 0 with s, m or h", f"'{text}'", "For example: --time 10m")
+        raise InputError(option, "a time is a number above 0 with s, m or h", f"'{text}'", f"For example: {option} 10m")
     return float(match[1]) * SECONDS[match[2]]
 
 

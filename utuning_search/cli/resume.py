@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             changed[name] = getattr(arguments, name)
     study = load_study(arguments, **changed)
-    budget = budget_of(arguments, study.local.get("budget", {"trials": TRIALS}))
+    budget = budget_of(arguments, study.budget or {"trials": TRIALS})
     return go(study, budget, arguments, retry_failed=arguments.retry_failed, loggers=loggers)
 
 

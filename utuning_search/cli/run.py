@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             name=arguments.name,
             studies_dir=arguments.studies_dir,
             storage=arguments.storage,
+            artifacts=arguments.artifacts,
             seed=arguments.seed,
             sampler=sampler_for(arguments.sampler, budget.trials),
             pruner="none" if arguments.no_pruning else arguments.pruner,

@@ -19,6 +19,7 @@ from utuning_search.results.pictures.figure import Look
 from utuning_search.results.pictures.finals import save_finals
 from utuning_search.results.pictures.front import save_front
 from utuning_search.results.sampling_error import validation_images
+from utuning_search.results.shared_finals import fetch_finals
 from utuning_search.results.tables import write_finals, write_tables
 from utuning_search.search.layout import SPLITS
 from utuning_search.search.storage import quiet_optuna
@@ -33,7 +34,10 @@ SHOWN = 3
 def load_study(arguments: argparse.Namespace, **changed: Any) -> Study:
     """The study that the options of `options.add_place` name; `changed` as for `Study.load`."""
     quiet_optuna()
-    return Study.load(arguments.name, studies_dir=arguments.studies_dir, storage=arguments.storage, **changed)
+    place = {"studies_dir": arguments.studies_dir, "storage": arguments.storage, "artifacts": arguments.artifacts}
+    study = Study.load(arguments.name, **place, **changed)
+    fetch_finals(study)
+    return study
 
 
 def place_of(arguments: argparse.Namespace) -> str:

@@ -4,7 +4,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,8 +24,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def build(cls: type[T], table: object, where: str) -> T:
-    """An instance of dataclass `cls` from a table; fields hold numbers, strings, booleans, or lists or tables
-    of them.
+    """An instance of dataclass `cls` from a table; fields hold numbers, strings, booleans, other dataclasses, or lists
+    or tables of them.
     """
     if not isinstance(table, Mapping):
         raise InputError(where, "this is a table", repr(table))
@@ -58,6 +58,8 @@ def _checked(value: object, hint: Any, where: str) -> object:
             raise InputError(where, "this is a table", repr(value))
         inner = typing.get_args(hint)[1]
         return {k: v if inner is Any else _checked(v, inner, f"{where}, {k}") for k, v in value.items()}
+    if is_dataclass(hint):
+        return build(hint, value, where)  # type: ignore[arg-type]  # hints are classes
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)

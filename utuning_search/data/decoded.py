@@ -17,6 +17,7 @@ from torch import Tensor
 
 from utuning_search.common.errors import DataError
 from utuning_search.common.files import write_atomically
+from utuning_search.common.locks import Mark
 from utuning_search.data.decoding import Decoding
 from utuning_search.data.permit import TestPermit, check_permit
 
@@ -33,11 +34,14 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._mark: Mark | None = None
 
     @classmethod
     def beside(cls, name: Path) -> "Store":
         """One of a name that nobody has, which begins with that of `name`."""
-        return cls(name.with_name(f"{name.name}.{uuid.uuid4().hex[:8]}"))
+        store = cls(name.with_name(f"{name.name}.{uuid.uuid4().hex[:8]}"))
+        store._mark = Mark(store.folder)
+        return store
 
     def allocate(self, name: str, shape: Sequence[int]) -> Tensor:
         """Zeros, uint8 of a shape, that lie in a file.
@@ -52,6 +56,8 @@ class Store:
         path = self.folder / f"{name}.npy"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if self._mark is not None:
+                self._mark.set()
             free = shutil.disk_usage(self.folder).free
             if free < size:
                 rule = f"the disk has room for {shape[0]:,} decoded images, {size / MIB:,.0f} MiB"
@@ -72,6 +78,8 @@ class Store:
     def remove(self) -> None:
         """Remove its files; who has mapped them keeps what is mapped."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._mark is not None:
+            self._mark.remove()
 
 
 @dataclass(frozen=True)

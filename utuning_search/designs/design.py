@@ -68,6 +68,18 @@ class Design:
         """Twelve hexadecimal digits that are equal for equal designs, in this version and in later ones."""
         return keys.key(self)
 
+    def __hash__(self) -> int:
+        """Found once: searches look designs up again and again."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.placements, self.learning_rate))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the hash, which is another one in each process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}
+
     @property
     def starts_as_backbone(self) -> bool:
         """Whether the fresh design computes exactly what the bare backbone computes."""
@@ -80,13 +92,19 @@ class Design:
 
     def num_parameters(self, shape: BackboneShape, num_classes: int | None = None) -> int:
         """Closed-form number of trainable parameters: of the tuners, plus a linear head's if `num_classes` is given."""
-        head = 0 if num_classes is None else (shape.dim + 1) * num_classes
+        head = 0 if num_classes is None else (shape.num_features + 1) * num_classes
         return sum(p.num_parameters(shape) for p in self.placements) + self._num_shared(shape) + head
 
     def _num_shared(self, shape: BackboneShape) -> int:
         """What tuners of equal config and width share, counted once."""
-        sites = [(p.tuner, site) for p in self.placements for site in p.sites(shape)]
-        return sum({t.shared_name(s): t.num_shared(s) for t, s in sites if t.shared_name(s) is not None}.values())
+        found: dict[str, int] = {}
+        for p in self.placements:
+            blocks = p.resolve(shape.depth).block_numbers() if shape.stages else (1,)
+            for site in (site for at in dict.fromkeys(p.at(shape, b) for b in blocks) for site in p.sites(at)):
+                name = p.tuner.shared_name(site)
+                if name is not None:
+                    found[name] = p.tuner.num_shared(site)
+        return sum(found.values())
 
     def to_dict(self) -> dict[str, Any]:
         table: dict[str, Any] = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}

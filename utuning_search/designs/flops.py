@@ -6,14 +6,16 @@ matrix and a vector (such as a gate's) counts nothing.
 """
 
 import math
+from collections.abc import Sequence
 
 from utuning_search.common.errors import InputError
 from utuning_search.designs.design import Design
 from utuning_search.designs.mergeability import unmerged
 from utuning_search.designs.placement import Placement
-from utuning_search.tuners import BackboneShape, Operation
+from utuning_search.tuners import QKV_PARTS, BackboneShape, Operation
 
 MAPS: tuple[Operation, ...] = ("qkv", "proj", "fc1", "fc2")
+ATTENDED: tuple[Operation, ...] = ("qkv", *QKV_PARTS, "proj")  # what sees the tokens that fill up windows
 
 
 def num_flops(design: Design, shape: BackboneShape, num_classes: int) -> int:
@@ -28,8 +30,10 @@ def num_flops(design: Design, shape: BackboneShape, num_classes: int) -> int:
         InputError: The shape does not say all that FLOPs depend on, or a tuner states none.
     """
     outside, tokens = _frozen_ends(shape)
-    total = outside + 2 * shape.dim * num_classes
+    total = outside + 2 * shape.num_features * num_classes
     placements = design.resolve(shape.depth).placements
+    if shape.stages:
+        return total + _staged(placements, shape)
     for block in range(1, shape.depth + 1):
         here = [p for p in placements if block in p.block_numbers()]
         joining = [p for p in here if p.form == "inside" and p.operation == "block"]
@@ -39,6 +43,20 @@ def num_flops(design: Design, shape: BackboneShape, num_classes: int) -> int:
         total += _frozen_block(shape, inner, keys)
         # Tokens of this block alone join after what the block reads, and have left where it ends.
         total += sum(_placed(p, shape, tokens if p.operation == "block" else inner) for p in unmerged(here, shape))
+    return total
+
+
+def _staged(placements: Sequence[Placement], shape: BackboneShape) -> int:
+    """FLOPs of the blocks of several stages, in which no tokens or keys of tuners join."""
+    total = 0
+    for block in range(1, shape.depth + 1):
+        (stage,) = shape.at(block).stages
+        if stage.flops is None:
+            raise InputError("FLOPs", "the backbone's blocks have a closed form", "others", "Leave FLOPs out.")
+        tokens = (shape.prefix_tokens or 0) + math.prod(stage.grid)
+        total += stage.flops
+        for p in unmerged([p for p in placements if block in p.block_numbers()], shape):
+            total += _placed(p, p.at(shape, block), stage.attended or tokens if p.operation in ATTENDED else tokens)
     return total
 
 

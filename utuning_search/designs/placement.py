@@ -123,20 +123,34 @@ class Placement:
             )
         return self.blocks
 
+    def at(self, shape: BackboneShape, block: int) -> BackboneShape:
+        """The shape of one of its blocks; at "final", which comes after all blocks, that of the last."""
+        return shape.at(shape.depth if self.operation == "final" else block)
+
     def sites(self, shape: BackboneShape) -> tuple[Site, ...]:
         """The site of each tuner module in one block: one, or two in mixed form (parallel, sequential) and in a
-        bypass (horizontal, vertical)."""
+        bypass (horizontal, vertical).
+
+        Args:
+            shape: Of that block; see `at`.
+        """
         in_dim, out_dim = shape.widths(self.operation)
         first = out_dim if self.form == "sequential" else in_dim
         inputs = (in_dim, out_dim) if self.form in ("mixed", "bypass") else (first,)
         heads = shape.num_heads, shape.head_dim
-        return tuple(Site(width, out_dim, *heads, shape.grid, self.operation) for width in inputs)
+        return tuple(Site(width, out_dim, *heads, shape.grid, self.operation, shape.stage) for width in inputs)
 
     def num_parameters(self, shape: BackboneShape) -> int:
         """Closed-form number of trainable parameters over all its blocks, without what is shared with others."""
-        one_block = sum(self.tuner.num_parameters(s) + scale_size(self.scale, s) for s in self.sites(shape))
-        one_block += self.form == "bypass"  # its λ
-        return one_block * len(self.resolve(shape.depth).block_numbers())
+        blocks = self.resolve(shape.depth).block_numbers()
+        if not shape.stages:
+            return self.num_in_block(shape) * len(blocks)
+        return sum(self.num_in_block(self.at(shape, block)) for block in blocks)
+
+    def num_in_block(self, shape: BackboneShape) -> int:
+        """The same in one block, whose shape is given."""
+        in_block = sum(self.tuner.num_parameters(s) + scale_size(self.scale, s) for s in self.sites(shape))
+        return in_block + (self.form == "bypass")  # its λ
 
     def to_dict(self) -> dict[str, Any]:
         blocks = self.blocks if isinstance(self.blocks, str) else block_sets.text(self.blocks)

@@ -9,6 +9,7 @@ have it, and so does a head alone.
 """
 
 import math
+from functools import lru_cache
 
 from utuning_search.designs.design import Design
 from utuning_search.designs.placement import Placement
@@ -35,6 +36,7 @@ EFFECTIVE = {
 WILD = {"experts": 2.0}  # by how much an effective rank is larger than the rank
 
 
+@lru_cache(maxsize=8192)  # every proposal asks for those of the whole history
 def rate_factor(design: Design, depth: int) -> float:
     """By how much a good peak learning rate of a design differs from a task's; a factor from 0.25 to 3.2.
 

@@ -24,6 +24,7 @@ from utuning_search.results.outcomes import FINALS, Outcome, keep_outcome
 from utuning_search.results.permitted import final_data
 from utuning_search.results.predictions import keep_confidences, keep_labels, keep_predictions
 from utuning_search.results.rounds import Rounds
+from utuning_search.results.shared_finals import fetch_finals, send_finals
 from utuning_search.results.study_data import checked_backbone
 from utuning_search.search.callbacks.base import Callback, FinalRecord
 from utuning_search.search.callbacks.telling import Telling, warn
@@ -123,6 +124,7 @@ def confirm(
         make_folder(study.folder / FINALS)
         alone.enter_context(locked(study.folder / FINALS, study.name, "confirms"))
         sweep(study.folder / FINALS, store)
+        fetch_finals(study)
         kept = kept_outcomes(study, finalists, recipe.epochs, augment, seeds, data.digest)
         keep_labels(study.folder, data.test.labels.numpy())
         count = default_workers(kind) if workers is None else workers
@@ -164,6 +166,7 @@ def confirm(
                 if found.confidences is not None:
                     keep_confidences(study.folder, outcome, found.confidences)
                 keep_outcome(study.folder, outcome, found.weights)
+                send_finals(study)
                 kept[outcome.key, outcome.seed] = outcome
                 if rounds is not None:
                     rounds.took(outcome.key, time.monotonic() - since)

@@ -15,8 +15,8 @@ def validation_images(study: Study) -> int:
     try:
         index = json.loads((study.folder / SPLITS).read_text(encoding="utf-8"))
         return len(index["validation"]["indices"]) or study.spec.task.data.validation
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of an older version, or not ours
-        return study.spec.task.data.validation
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # of an older version, elsewhere, or not ours
+        return study.validation or study.spec.task.data.validation
 
 
 def interval_of(record: TrialRecord, images: int | None) -> tuple[float, float] | None:

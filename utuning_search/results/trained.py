@@ -10,6 +10,7 @@ from utuning_search.common.errors import StudyError
 from utuning_search.designs.design import Design
 from utuning_search.results.outcomes import AGAIN, FINALS, WEIGHTS, Outcome, confirmed_weights, outcome_file
 from utuning_search.search.layout import named
+from utuning_search.search.storage import is_shared
 from utuning_search.search.study import Study
 from utuning_search.search.trials import TrialRecord
 from utuning_search.training.weights import CHECK, SEAL, is_whole
@@ -22,9 +23,11 @@ def source_of(study: Study, record: TrialRecord) -> tuple[Path, bool]:
     confirmed = confirmed_weights(study.folder, record.key)
     if confirmed is not None:
         return confirmed, True
-    source = study.weights_file(record.number if record.reused is None else record.reused)
+    source = study.found_weights(record.number if record.reused is None else record.reused)
     if not source.exists():
         todo = again(study, record, False)
+        if is_shared(study.url) and study.artifacts is None:
+            todo = f"It may lie in another machine's folder, as the study was created without --artifacts. {todo}"
         raise StudyError(f"trial {record.number}", "its weights are in the study's folder", f"no {source.name}", todo)
     return source, False
 

@@ -1,6 +1,5 @@
 """A new study: checked, then written into its folder and its storage; after an error nothing of it is left."""
 
-import json
 import platform
 import uuid
 import warnings
@@ -19,13 +18,18 @@ from utuning_search.common.locks import locked
 from utuning_search.data.decoded import Store
 from utuning_search.data.listing import writable
 from utuning_search.designs.design import Design
+from utuning_search.designs.legality import check_carries
+from utuning_search.designs.presets import parse_presets
 from utuning_search.designs.spaces.space import Space
+from utuning_search.search.artifacts import OPTION, Artifacts, place_of_artifacts
 from utuning_search.search.layout import LOCAL, SPEC, SPLITS, named, sweep
 from utuning_search.search.leases import home
 from utuning_search.search.masking import mask
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.spec import StudySpec, exact_objective
-from utuning_search.search.storage import JOURNAL, open_storage, place_of, storage_errors
+from utuning_search.search.splits_file import write_splits
+from utuning_search.search.storage import JOURNAL, is_shared, open_storage, place_of, storage_errors
+from utuning_search.search.stored import ARTIFACTS
 from utuning_search.training.context import SearchContext
 
 LONGEST = 200  # bytes of a name; files beside the study have longer ones
@@ -40,8 +44,11 @@ def write_study(
     device: str,
     data_dir: str | None,
     images: Store | None = None,
+    artifacts: str | None = None,
 ) -> dict[str, Any]:
     """Write a study's folder and its storage; `images` are decoded ones that lie in the folder already.
+
+    Where it is given, `artifacts` is the place of an artifact store for files of the study.
 
     Returns:
         Its settings of this machine, as in run.toml.
@@ -50,7 +57,8 @@ def write_study(
         StudyError: A study of this name exists, or the folder or storage cannot be written.
         InputError: Nothing fits into a limit, or the space does not fit the backbone.
     """
-    _check_space(spec.space, context.shape.depth, spec.task.recipe.learning_rate)
+    _check_presets(spec, context)
+    _check_space(spec.space.on(context.shape), context.shape.depth, spec.task.recipe.learning_rate)
     _check_limits(spec, Setting(context.shape, context.data.num_classes))
     _check_outliers(spec)
     local = {"owner": uuid.uuid4().hex, "device": device, "storage": mask(storage or "")}
@@ -59,14 +67,21 @@ def write_study(
         local |= {"data_dir": str(Path(data_dir).resolve())}
         if not writable(local["data_dir"]):
             raise InputError("--data-dir", "its path is UTF-8", repr(local["data_dir"]), "Rename the folder.")
+    if artifacts and not is_shared(storage):
+        todo = "Weights lie in the study's folder; of a study in PostgreSQL, in those of all who run it."
+        raise InputError(OPTION, "it goes with a study in a PostgreSQL database", f"'{artifacts}'", todo)
     opened = open_storage(storage, folder) if storage else None  # before the folder: if it fails, there is none
     make_folder(folder)
     with locked(folder, folder.name, "runs"), storage_errors(storage, folder):
         check_new(folder)  # again: another process may have been faster
         sweep(folder, images)
         (folder / JOURNAL).unlink(missing_ok=True)  # of a creation that was killed; see check_new
-        with _recorded(opened or open_storage(None, folder), folder, storage, spec, context):
-            write_atomically(folder / SPLITS, json.dumps(context.data.index(), indent=1) + "\n")
+        with _recorded(opened or open_storage(None, folder), folder, storage, spec, context) as created:
+            if artifacts:
+                place = place_of_artifacts(artifacts)
+                Artifacts(place, created, created._storage).check()
+                created.set_user_attr(ARTIFACTS, place)
+            write_splits(folder, context.data)
             write_atomically(folder / LOCAL, tomli_w.dumps(local))
             write_atomically(folder / SPEC, spec.to_toml())  # last: from here on there is a study
     return local
@@ -75,16 +90,18 @@ def write_study(
 @contextmanager
 def _recorded(
     storage: BaseStorage, folder: Path, url: str | None, spec: StudySpec, context: SearchContext
-) -> Iterator[None]:
+) -> Iterator[optuna.Study]:
     """Create the study in its storage; after an error here or inside, nothing of it is left."""
     if url:
         _remove_half(storage, folder)
     try:
         created = optuna.create_study(study_name=folder.name, storage=storage, directions=spec.objectives.directions)
     except optuna.exceptions.DuplicatedStudyError:
+        way = "Go on with it where its folder is: utuning-search resume"
+        way = "Join it: utuning-search worker" if is_shared(url) else way
         todo = (
-            f"Go on with it where its folder is: utuning-search resume {named(folder)} --storage URL  "
-            f"Or choose another --name. If its creation was killed there, run it there again."
+            f"{way} {named(folder)} --storage URL  "
+            f"Or choose another --name. If its creation was killed somewhere, run it there again."
         )
         raise StudyError(place_of(url, folder), "a new study has a new name", folder.name, todo) from None
     try:
@@ -95,11 +112,13 @@ def _recorded(
             created.set_metric_names(list(spec.objectives.names))  # for Optuna's dashboard
         created.set_user_attr("shape", context.shape.to_dict())
         created.set_user_attr("classes", list(context.data.classes))
+        if is_shared(url):  # elsewhere there is no splits.json until somebody looks at the images
+            created.set_user_attr("validation", len(context.data.validation.labels))
         if decoding := context.data.decoding.to_dict():
             created.set_user_attr("decoding", decoding)
         created.set_user_attr("digest", spec.digest)
         created.set_user_attr("spec", spec.to_dict())
-        yield
+        yield created
         if url:
             created.set_user_attr(CREATING, "")
     except BaseException:
@@ -136,6 +155,13 @@ def check_new(folder: Path) -> None:
         if any(s.n_trials for s in optuna.get_all_study_summaries(storage)):
             todo = f"Put {SPEC} back, or choose another --name."
             raise StudyError(f"study '{folder.name}'", f"it has its {SPEC}", f"trials in {folder} without it", todo)
+
+
+def _check_presets(spec: StudySpec, context: SearchContext) -> None:
+    """Refuse a known method that was asked for by name, and that the backbone cannot carry."""
+    for text in spec.presets:
+        for label, asked in parse_presets(text).items() if text != "all" else ():
+            check_carries(Design(asked.placements), context.shape, f"preset '{label}' on '{spec.task.backbone.title}'")
 
 
 def _check_limits(spec: StudySpec, setting: Setting) -> None:

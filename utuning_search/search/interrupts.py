@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -43,6 +44,11 @@ class Interrupts:
             yield
         finally:
             self._open = False
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, with signals let in."""
+        with self.let_in():
+            time.sleep(seconds)
 
     def _arrived(self, number: int, frame: object) -> None:
         if self._open:

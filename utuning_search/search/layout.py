@@ -7,6 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from utuning_search.common.files import remove_unfinished
+from utuning_search.common.locks import LOCK, Mark
 from utuning_search.data.decoded import Store
 from utuning_search.training.task import Task
 
@@ -18,15 +19,17 @@ IMAGES = ".images"  # begins the names of folders of decoded ones, for the proce
 def sweep(folder: Path, keep: Store | None = None) -> None:
     """Remove what runs that were killed left in a folder: files half written, and decoded images, which are large.
 
-    Whoever calls has the folder alone, and may keep its own images.
+    Whoever calls is the first in the folder, and may keep its own images; those of others that live are kept too.
     """
     remove_unfinished(folder)
-    for left in folder.glob(f"{IMAGES}*"):
-        if keep is not None and left == keep.folder:
+    for left in {path.with_name(path.name.removesuffix(LOCK)) for path in folder.glob(f"{IMAGES}*")}:
+        mark = Mark(left)
+        if (keep is not None and left == keep.folder) or not mark.left():
             continue
         Store(left).remove()
         with suppress(OSError):  # of an older version, a file
             left.unlink(missing_ok=True)
+        mark.remove()
 
 
 def images_in(folder: Path, task: Task) -> Store | None:

@@ -10,14 +10,16 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
+
+from utuning_search.search.patience import patient
 
 BEAT = 10.0  # seconds between two signs of life
 LEASE = 45.0  # seconds without one, after which a trial is given back: four are missed by then
@@ -89,16 +91,37 @@ class Leases:
         study: The Optuna study.
         storage: Its storage.
         owner: Who starts trials here.
+
+    Attributes:
+        shared: Whether others may have trials on their way; a journal's folder is locked by whoever runs.
     """
 
     def __init__(self, study: optuna.Study, storage: BaseStorage, owner: str) -> None:
         self._study, self._storage, self.owner = study, storage, owner
         self._study_id = storage.get_study_id_from_name(study.study_name)
-        self._watch = Watch()
+        self.shared = not isinstance(storage, JournalStorage)
+        self._served, self._chooses = patient(storage), False
+        self._watch = Watch(clock=self._clock)
 
     def beat(self, sign: str) -> None:
         """Give a sign of life, one that was never given before."""
-        self._storage.set_study_user_attr(self._study_id, f"{PREFIX}{self.owner}", sign)
+        storage = self._storage if self._served is None else self._served.hurried  # late, it is none any more
+        storage.set_study_user_attr(self._study_id, f"{PREFIX}{self.owner}", sign)
+        if self._chooses and self.shared:
+            storage.set_study_user_attr(self._study_id, PREFIX, sign)
+
+    @contextmanager
+    def choosing(self) -> Iterator[None]:
+        """Give signs for a trial that has no owner yet too: some samplers take long to propose one."""
+        self._chooses = True
+        try:
+            yield
+        finally:
+            self._chooses = False
+
+    def _clock(self) -> float:
+        """Seconds in which signs could be given: while a server is away, nobody can."""
+        return time.monotonic() - (0.0 if self._served is None else self._served.away)
 
     def mine(self) -> list[int]:
         """Numbers of this owner's trials."""
@@ -116,8 +139,8 @@ class Leases:
         return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def _owner_of(self, trial: FrozenTrial) -> str:
-        # It is the first thing that is told of a trial, and its process may be between the two. Not in a journal: its
-        # folder is locked by whoever runs, so that nobody else begins any.
-        unknown = self.owner if isinstance(self._storage, JournalStorage) else ""
+        # It is the first thing that is told of a trial, and its process may be between the two. Not in a journal, where
+        # nobody else begins any.
+        unknown = "" if self.shared else self.owner
         owner: str = trial.user_attrs.get("owner", unknown)
         return owner

@@ -1,7 +1,7 @@
 """What is written of trials into the storage, and how one is closed."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -64,6 +64,8 @@ class Ledger:
         """End a trial; one that another process ended stays as it is."""
         try:
             self._study.tell(number, values, state=state)
+        except UpdateFinishedTrialError:  # the same, or it was told already before a connection was lost
+            pass
         except ValueError as error:
             # Another process closed the trial (a reaper): what is stored stands.
             if "finished" not in str(error).lower() and "running" not in str(error).lower():
@@ -75,9 +77,15 @@ class Ledger:
             self._storage.set_trial_user_attr(self.trial_id(number), "interrupted", True)
             self.tell(number, None, TrialState.FAIL)
 
-    def closed(self, running: Running) -> bool:
-        """Whether another process took this one for dead and gave its trial back: that one's outcome will count."""
-        return self._storage.get_trial(self.trial_id(running.number)).state.is_finished()
+    @contextmanager
+    def open(self, running: Running) -> Iterator[bool]:
+        """Whether a trial is still ours to write to, while it is entered.
+
+        If not, another process took this one for dead and gave its trial back: that one's outcome will count. What is
+        written after that is refused, and the rest of what was to be written is left out.
+        """
+        with suppress(UpdateFinishedTrialError):
+            yield not self._storage.get_trial(self.trial_id(running.number)).state.is_finished()
 
     def trial_id(self, number: int) -> int:
         """Of a trial's number, in the storage."""

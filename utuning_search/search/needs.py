@@ -1,5 +1,6 @@
 """What a run takes besides its backbone, said before it begins: decoded images on disk, tokens in memory."""
 
+import math
 from dataclasses import dataclass
 
 from utuning_search.training.context import SearchContext
@@ -33,8 +34,8 @@ def needs_of(task: Task, context: SearchContext) -> Needs:
     splits = (data.proxy, data.validation)
     images = sum(split.images.nbytes for split in splits if split.file)
     count = task.data.views * len(data.proxy.labels) + len(data.validation.labels)
-    tokens = shape.grid[0] * shape.grid[1] + (shape.prefix_tokens or 0)
-    once = count * tokens * shape.dim * FLOAT  # before one block; those of one training are in use together
+    widest = max((math.prod(at.grid) + (shape.prefix_tokens or 0)) * at.dim for at in shape.blocks())
+    once = count * widest * FLOAT  # before one block; those of one training are in use together
     return Needs(images, max(once, min(BUDGET, (shape.depth + 1) * once)))
 
 

@@ -89,7 +89,8 @@ class Runner:
                 self._watch_others()
                 self._settle_held()
                 changed = self._fill()
-                if not self.busy and not self.held:
+                # Else the last trials are others': if one of their processes dies, its trial is for this one.
+                if not self.busy and not self.held and self._spent(0):
                     self._changed()
                     # What others trained before may have settled trials of this run.
                     if self.said and not self.trained and self.settled == self.taken_down:
@@ -104,6 +105,7 @@ class Runner:
                 if changed:
                     self._changed()
         except KeyboardInterrupt:
+            self.scheduler.hurry()
             return False
         finally:
             if not ended:
@@ -114,7 +116,11 @@ class Runner:
         changed = False
         for worker in range(self.pool.size):
             while worker not in self.busy and not self._spent():
-                running, step = self.scheduler.ask()
+                with self.scheduler.turn() as ours:
+                    # What others began before our turn counts too.
+                    if not ours or (self.scheduler.leases.shared and self._spent()):
+                        return changed
+                    running, step = self.scheduler.ask()
                 changed = True
                 if step is Next.TRAIN:
                     self._start(worker, running)
@@ -125,8 +131,11 @@ class Runner:
                     self._tell_trial(running)
         return changed
 
-    def _spent(self) -> bool:
-        waiting = len(self.busy) + len(self.held)
+    def _spent(self, waiting: int | None = None) -> bool:
+        """Whether no trial may start; `waiting` are on their way, None for as many as there are."""
+        if waiting is None:
+            own = len(self.busy) + len(self.held)
+            waiting = self.scheduler.on_their_way() if self.scheduler.leases.shared else own
         elapsed, epochs = time.monotonic() - self.began, self.scheduler.spec.task.recipe.epochs
         return spent(self.scheduler.recent, self.budget, elapsed, waiting, epochs)
 

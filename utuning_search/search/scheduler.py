@@ -1,10 +1,12 @@
 """The trial flow: ask, decide, tell. What happens to a design that is tried, and what is kept of it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, cast
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
@@ -14,6 +16,7 @@ from utuning_search.search.history import UNPROVEN, History, Peers
 from utuning_search.search.leases import Leases
 from utuning_search.search.ledger import Ledger
 from utuning_search.search.objectives.base import Setting
+from utuning_search.search.patience import patient
 from utuning_search.search.proposals import Proposals
 from utuning_search.search.pruners.base import Rung
 from utuning_search.search.running import Next, Running
@@ -49,6 +52,7 @@ class Scheduler:
         keep_weights: Callable[[int, bytes], None],
     ) -> None:
         self._storage, self.spec, self.setting = storage, spec, setting
+        self._served = patient(storage)
         seen = cast(BaseStorage, SampledStorage(storage, spec.space))
         self._study = optuna.load_study(study_name=study.study_name, storage=seen, sampler=study.sampler)
         self._keep_weights = keep_weights
@@ -77,8 +81,28 @@ class Scheduler:
 
     @property
     def recent(self) -> History:
-        """The same, but for what other processes began since `history` or `ask` looked; quicker."""
-        return self._history.look() if self._history.records else self.history
+        """The same, but for what other processes began since `history` or `ask` looked, where that is quicker."""
+        # In a database each trial is a question of its own, and one question has all that is new.
+        quick = self._history.records and self._served is None
+        return self._history.look() if quick else self.history
+
+    def turn(self) -> AbstractContextManager[bool]:
+        """Whether it is this process's turn to choose a trial, while it is entered; see `PatientStorage.turn`."""
+        return nullcontext(True) if self._served is None else self._served.turn(self._ledger.study_id)
+
+    def on_their_way(self) -> int:
+        """How many trials were begun and have no outcome, those of other processes included."""
+        return sum(r.state == "running" for r in self.recent.unfinished)
+
+    def wait_by(self, pause: Callable[[float], None], say: Callable[[str], None]) -> None:
+        """How a storage that is away is waited for, and where that is told."""
+        if self._served is not None:
+            self._served.pause, self._served.say = pause, say
+
+    def hurry(self) -> None:
+        """Wait for no storage any more that is away: this process is asked to end."""
+        if self._served is not None:
+            self._served.hurry()
 
     def records(self) -> list[TrialRecord]:
         """All trials, by number."""
@@ -105,6 +129,15 @@ class Scheduler:
 
     def ask(self) -> tuple[Running, Next]:
         """The next trial, proposed, sized and recorded, and what happens to it; see `Next`."""
+        with self.leases.choosing():
+            while True:
+                with suppress(UpdateFinishedTrialError):  # taken for dead while it was chosen: another one, then
+                    running = self._asked()
+                    break
+        self._history.look(running.number)
+        return running, self.decide(running)
+
+    def _asked(self) -> Running:
         history = self.history
         index = history.free_index()
         trial, design, preset = self._proposals.next(index, history)
@@ -118,12 +151,16 @@ class Scheduler:
         for name, value in {**attributes, "index": index}.items():
             trial.set_user_attr(name, value)
         seed = derive_seed(self.spec.seed, f"training {design.key}")
-        running = Running(trial, design, parameters, exact, preset, seed)
-        self._history.look(trial.number)
-        return running, self.decide(running)
+        return Running(trial, design, parameters, exact, preset, seed)
 
     def decide(self, running: Running) -> Next:
         """What happens to a trial now: of `ask`, or again of one that waited."""
+        try:
+            return self._decided(running)
+        except UpdateFinishedTrialError:
+            return Next.GONE
+
+    def _decided(self, running: Running) -> Next:
         if self.recent.records[running.number].state == "interrupted":
             return Next.GONE
         reason = self.spec.beyond(running.design, self.setting)
@@ -142,8 +179,12 @@ class Scheduler:
 
     def rung(self, running: Running, report: Report) -> bool:
         """Keep a report; whether the trial goes on."""
-        if self._ledger.closed(running):
-            return False
+        with self._ledger.open(running) as ours:
+            if ours:
+                return self._reported(running, report)
+        return False
+
+    def _reported(self, running: Running, report: Report) -> bool:
         running.epoch, running.values, running.accumulation = report.epoch, report.values, report.accumulation
         running.measured[report.epoch] = report.values
         self._ledger.rung(running.trial, report.epoch, report.values)
@@ -166,16 +207,19 @@ class Scheduler:
         return not self.spec.pruner.prunes(rung)
 
     def pruned(self, running: Running, seconds: float) -> None:
-        if self._ledger.closed(running):
-            return
-        self._ledger.close(running, seconds)
-        self._ledger.tell(running.number, None, TrialState.PRUNED)
+        with self._ledger.open(running) as ours:
+            if ours:
+                self._ledger.close(running, seconds)
+                self._ledger.tell(running.number, None, TrialState.PRUNED)
 
     def done(self, running: Running, result: Result) -> None:
         """Keep a finished trial: weights first, so that whatever is told as complete can be exported."""
-        if self._ledger.closed(running):
-            return
-        self._keep_weights(running.number, result.weights)
+        with self._ledger.open(running) as ours:
+            if ours:
+                self._keep_weights(running.number, result.weights)
+                self._completed(running, result)
+
+    def _completed(self, running: Running, result: Result) -> None:
         running.values, running.accumulation = result.values, result.accumulation
         self._ledger.close(running, result.seconds)
         known = {**running.exact, **result.values}
@@ -187,11 +231,11 @@ class Scheduler:
 
     def failed(self, running: Running, reason: str, seconds: float) -> None:
         """Keep why a trial has no result; the study goes on."""
-        if self._ledger.closed(running):
-            return
-        running.trial.set_user_attr("reason", reason)
-        self._ledger.close(running, seconds)
-        self._ledger.tell(running.number, None, TrialState.FAIL)
+        with self._ledger.open(running) as ours:
+            if ours:
+                running.trial.set_user_attr("reason", reason)
+                self._ledger.close(running, seconds)
+                self._ledger.tell(running.number, None, TrialState.FAIL)
 
     def lost(self, running: Running, reason: str, seconds: float, *, proven: bool = True) -> bool:
         """A worker was lost at a trial: it is given back, unless its design took down too many that worked.
@@ -206,15 +250,16 @@ class Scheduler:
         Returns:
             Whether the design counts as failed now.
         """
-        if self._ledger.closed(running):
-            return False
-        if proven and self.recent.losses(running.design.key) + 1 >= MOST_LOSSES:
-            self.failed(running, reason, seconds)
-            return True
-        if not proven:
-            running.trial.set_user_attr(UNPROVEN, True)
-        running.trial.set_user_attr("reason", reason)
-        self._ledger.interrupt(running.number)
+        with self._ledger.open(running) as ours:
+            if not ours:
+                return False
+            if proven and self.recent.losses(running.design.key) + 1 >= MOST_LOSSES:
+                self.failed(running, reason, seconds)
+                return True
+            if not proven:
+                running.trial.set_user_attr(UNPROVEN, True)
+            running.trial.set_user_attr("reason", reason)
+            self._ledger.interrupt(running.number)
         return False
 
     def suspected(self, running: Running) -> bool:

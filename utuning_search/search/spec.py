@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tomli_w
 
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.designs.design import Design
+from utuning_search.designs.legality import misplaced
 from utuning_search.designs.presets import Asked, parse_presets
 from utuning_search.designs.rates import rate_factor
 from utuning_search.designs.spaces.space import Space
@@ -21,6 +22,7 @@ from utuning_search.search.pruners.registry import pruner
 from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.registry import sampler
 from utuning_search.training.task import Task
+from utuning_search.tuners import BackboneShape
 
 FORMAT = 1
 OWN, OLD = "own", "task"  # learning rates of known methods, and what they were before there was a choice
@@ -43,6 +45,7 @@ class StudySpec:
             `presets.parse_presets`.
         limits: (exact objective, largest value) pairs: designs beyond one are proposed but never trained.
         objectives: What a front weighs.
+        shape: Of the backbone, once it is known: what that cannot carry is not tried. No part of what is kept.
         rates: Learning rates of known methods: "own", each one that suits it (`rates.rate_factor`) where the space has
             rates, or "task", as in older studies, the task's for all.
     """
@@ -58,6 +61,7 @@ class StudySpec:
     limits: tuple[tuple[str, float], ...] = ()
     objectives: Objectives = USUAL
     rates: str = OWN
+    shape: BackboneShape | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limits", tuple(sorted(self.limits)))
@@ -70,18 +74,33 @@ class StudySpec:
         if self.rates not in (OWN, OLD):
             raise InputError("rates", f"rates is {OWN} or {OLD}", repr(self.rates))
 
+    def on(self, shape: BackboneShape) -> "StudySpec":
+        """The spec on a backbone: its space without what that cannot carry.
+
+        Raises:
+            InputError: The space has nothing that it can carry.
+        """
+        return replace(self, space=self.space.on(shape), shape=shape)
+
     @property
     def max_parameters(self) -> int:
         """The largest number of trainable parameters, head included; 0 for no limit."""
         return int(dict(self.limits).get("parameters", 0))
 
     def preset_designs(self, depth: int) -> dict[str, Design]:
-        """What is tried first, by label: the space's presets, then the others."""
+        """What is tried first, by label: the space's presets, then the others.
+
+        What the backbone cannot carry, once that is known, is left out.
+        """
         found = {p.name: Asked(p.placements()) for p in self.space.presets}
         for text in self.presets:
             for label, asked in parse_presets(text).items():
                 found.setdefault(label, asked)
-        return {label: self._at_rate(Design(*asked).resolve(depth), depth) for label, asked in found.items()}
+        designs = {label: Design(*asked).resolve(depth) for label, asked in found.items()}
+        return {label: self._at_rate(design, depth) for label, design in designs.items() if self._carried(design)}
+
+    def _carried(self, design: Design) -> bool:
+        return self.shape is None or misplaced(design, self.shape) is None
 
     def _at_rate(self, design: Design, depth: int) -> Design:
         if design.learning_rate is not None:

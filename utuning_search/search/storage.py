@@ -4,9 +4,10 @@ import contextlib
 import os
 import shlex
 import warnings
+import weakref
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import filelock
 import optuna
@@ -18,11 +19,21 @@ from utuning_search.common.errors import StudyError
 from utuning_search.common.lazy import load
 from utuning_search.search.journal_lines import is_line, parse
 from utuning_search.search.masking import mask, masked
+from utuning_search.search.patience import PatientStorage
 
 Storage = BaseStorage  # for those who are no door to optuna
 JOURNAL = "journal.log"
 SAFE = "Everything finished before is safe; mend the cause, then resume."
 SHOWN = 200  # characters of a database's message
+LIBPQ = ("psycopg", "psycopg2")  # drivers that take its settings
+# Seconds, and of the last milliseconds: half a minute without an answer, and a connection is lost.
+KEEPALIVE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 
 def quiet_optuna() -> None:
@@ -109,9 +120,30 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         todo = "Give a file, such as sqlite:///studies.db"
         raise StudyError(place_of(url, folder), "a storage outlasts its process", "a database in memory", todo)
     try:
-        return optuna.storages.get_storage(url)
+        return _served(url) if is_shared(url) else optuna.storages.get_storage(url)
     except Exception as error:
         raise StudyError(place_of(url, folder), "the storage can be opened", _said(error, url)) from None
+
+
+def is_shared(url: str | None) -> bool:
+    """Whether many processes, on many machines, may run one study in a storage: PostgreSQL's."""
+    try:
+        return bool(url) and load("sqlalchemy.engine", "make_url")(url).get_backend_name() == "postgresql"
+    except Exception:  # no URL, which whoever opens it will say
+        return False
+
+
+def _served(url: str) -> BaseStorage:
+    """The storage of a PostgreSQL server, which waits for it where it is away."""
+    parsed = load("sqlalchemy.engine", "make_url")(url)
+    # libpq's own settings, in a URL or in its environment, stand; these find out when the other side is gone.
+    mine = {k: v for k, v in KEEPALIVE.items() if k not in parsed.query} if parsed.get_driver_name() in LIBPQ else {}
+    storage = optuna.storages.RDBStorage(url, {"pool_pre_ping": True, "connect_args": mine})
+    opened = PatientStorage(
+        optuna.storages.get_storage(storage), storage.engine, lambda error: _said(error.__cause__ or error, url)
+    )
+    weakref.finalize(opened, storage.engine.dispose)  # the server is told that its connections are not needed
+    return cast(BaseStorage, opened)
 
 
 def _is_in_memory(url: str) -> bool:

@@ -9,10 +9,12 @@ from optuna.storages import BaseStorage
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.toml import build
 from utuning_search.data.decoding import Decoding
+from utuning_search.search.layout import SPEC
 from utuning_search.search.spec import RESTORE, StudySpec
 from utuning_search.search.storage import open_storage, place_of, storage_errors
 from utuning_search.tuners import BackboneShape
 
+ARTIFACTS = "artifacts"  # user attribute of a study: the place of its artifact store
 SHOWN = 5  # studies that an error names
 
 
@@ -25,12 +27,16 @@ class Stored:
         shape: Of its backbone.
         decoding: How pictures are read where files say little.
         classes: Their names.
+        validation: Images that trials are measured on; 0 where an older version kept nothing of it.
+        artifacts: Place of its artifact store; empty without one.
     """
 
     spec: StudySpec
     shape: BackboneShape
     decoding: Decoding
     classes: list[str]
+    validation: int = 0
+    artifacts: str = ""
 
 
 def open_study(url: str | None, folder: Path) -> tuple[BaseStorage, optuna.Study, Stored]:
@@ -49,7 +55,7 @@ def open_study(url: str | None, folder: Path) -> tuple[BaseStorage, optuna.Study
         try:
             attributes = study.user_attrs
             shape, classes, spec = (attributes[name] for name in ("shape", "classes", "spec"))
-            decoding = attributes.get("decoding", {})
+            decoding, validation = attributes.get("decoding", {}), attributes.get("validation", 0)
         except KeyError:
             raise StudyError(where, f"it holds the study '{folder.name}'", "nothing of it", RESTORE) from None
     try:
@@ -63,13 +69,20 @@ def open_study(url: str | None, folder: Path) -> tuple[BaseStorage, optuna.Study
         raise StudyError(where, "it holds how pictures are read", error.got, RESTORE) from None
     if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
         raise StudyError(where, "it holds the names of the study's classes", repr(classes)[:60], RESTORE)
-    return storage, study, Stored(stored, known, read, classes)
+    place = attributes.get(ARTIFACTS, "")
+    if not isinstance(place, str):
+        raise StudyError(where, "it holds the place of the study's artifact store", repr(place)[:60], RESTORE)
+    counted = validation if isinstance(validation, int) else 0
+    return storage, study, Stored(stored, known, read, classes, counted, place)
 
 
 def _another(folder: Path, url: str | None, storage: BaseStorage) -> StudyError:
     """What is said where a storage holds no study of a folder's name."""
     where, rule = place_of(url, folder), f"it holds the study '{folder.name}'"
     names = optuna.get_all_study_names(storage)
+    if url is not None and not (folder / SPEC).exists():
+        got = f"{'others: ' + ', '.join(names[:SHOWN]) if names else 'none'}{', ...' if names[SHOWN:] else ''}"
+        return StudyError(where, rule, got, f"Start one with: utuning-search run --name {folder.name} --storage URL")
     if url is None and len(names) == 1:  # a folder's journal has one
         todo = f"Call the folder {names[0]} again, as a study has its folder's name."
         return StudyError(where, rule, f"the study '{names[0]}'", todo)

@@ -1,9 +1,9 @@
 """Studies: create, load, run, resume. All of a study lies in one folder."""
 
-import json
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,23 @@ from optuna.storages import BaseStorage
 
 from utuning_search.common.errors import StudyError
 from utuning_search.common.files import is_there, make_folder, write_atomically
-from utuning_search.common.locks import locked
+from utuning_search.common.locks import first, locked
 from utuning_search.common.toml import read_toml
 from utuning_search.data.decoded import Store
 from utuning_search.data.given import OwnData
 from utuning_search.data.loading import write_given
 from utuning_search.data.looking import look_at
 from utuning_search.data.spec import STORED
+from utuning_search.designs.spaces.narrowing import left_out
 from utuning_search.designs.spaces.space import Space
+from utuning_search.search.artifacts import Artifacts, place_of_artifacts
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.callbacks.base import Callback, FinalRecord, Started
 from utuning_search.search.callbacks.telling import Telling, warn
 from utuning_search.search.creation import check_name, check_new, write_study
 from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, PRUNER, SAMPLER, TASK
 from utuning_search.search.interrupts import Interrupts
+from utuning_search.search.joining import join, refuse_others
 from utuning_search.search.kept_spec import refuse_another, settings
 from utuning_search.search.layout import LOCAL, SPEC, SPLITS, WEIGHTS, images_in, removed, sweep
 from utuning_search.search.leases import Heart, home
@@ -35,7 +38,8 @@ from utuning_search.search.local import read_local
 from utuning_search.search.needs import Needs, needs_of
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.cost import full_fine_tuning
-from utuning_search.search.objectives.registry import Objectives, measures
+from utuning_search.search.objectives.registry import Objectives
+from utuning_search.search.pools import pool_for
 from utuning_search.search.pruners.base import Pruner
 from utuning_search.search.pruners.registry import pruner as pruner_of
 from utuning_search.search.runner import Runner, Snapshot
@@ -43,14 +47,15 @@ from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.registry import sampler as sampler_of
 from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
-from utuning_search.search.storage import JOURNAL, storage_errors
+from utuning_search.search.splits_file import read_splits, write_splits
+from utuning_search.search.storage import JOURNAL, is_shared, storage_errors
 from utuning_search.search.stored import open_study
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_backbone, load_search, pinned
-from utuning_search.training.pool import InlinePool, Pool, ProcessPool
-from utuning_search.training.proxy import ProxyTrainer
-from utuning_search.training.runtime import Runtime, default_workers, resolve_device, resolve_precision, runtimes
+from utuning_search.training.runtime import resolve_device, resolve_precision
 from utuning_search.training.task import Task
+
+BUDGET = "budget"  # user attribute of a study in a database, and table of run.toml
 
 
 class Study:
@@ -59,15 +64,28 @@ class Study:
     Make one with `Study.create` or `Study.load`, then `run()`.
     """
 
-    def __init__(self, folder: Path, spec: StudySpec, storage_url: str | None, local: dict[str, Any]) -> None:
-        self.folder, self.spec, self.local = folder, spec, local
+    def __init__(
+        self,
+        folder: Path,
+        spec: StudySpec,
+        storage_url: str | None,
+        local: dict[str, Any],
+        artifacts: str | None = None,
+    ) -> None:
+        self.folder, self.local = folder, local
         # By create, for the run that follows it: the loaded task, and where its decoded images lie.
         self._loaded: tuple[SearchContext, Store | None] | None = None
-        self._url = storage_url
+        self.url = storage_url  # with its password; None for the journal in its folder
         self._storage, self._optuna, kept = open_study(storage_url, folder)
         self._stored, self.shape, self.decoding, self.classes = kept.spec, kept.shape, kept.decoding, kept.classes
+        self.validation = kept.validation
+        place = place_of_artifacts(artifacts) if artifacts else kept.artifacts
+        self.artifacts = Artifacts(place, self._optuna, self._storage) if place else None
         self.setting = Setting(self.shape, len(self.classes))
-        self.scheduler = Scheduler(self._optuna, self._storage, spec, self.setting, local["owner"], self._keep_weights)
+        self.spec = spec.on(self.shape)
+        self.scheduler = Scheduler(
+            self._optuna, self._storage, self.spec, self.setting, local["owner"], self._keep_weights
+        )
 
     @property
     def name(self) -> str:
@@ -98,6 +116,7 @@ class Study:
         name: str | None = None,
         studies_dir: Path | str = "studies",
         storage: str | None = None,
+        artifacts: str | None = None,
         seed: int = 0,
         sampler: Sampler | str = SAMPLER,
         pruner: Pruner | str | None = PRUNER,
@@ -166,7 +185,7 @@ class Study:
                 limits=tuple(most.items()),
                 objectives=weighed,
             )
-            local = write_study(folder, spec, context, storage, device, data_dir, store)
+            local = write_study(folder, spec, context, storage, device, data_dir, store, artifacts)
             study = cls(folder, spec, storage, local)
         study._loaded = context, store
         if store is not None:  # nobody may ever run it
@@ -175,13 +194,21 @@ class Study:
 
     @classmethod
     def load(
-        cls, name: str, *, studies_dir: Path | str = "studies", storage: str | None = None, **changed: Any
+        cls,
+        name: str,
+        *,
+        studies_dir: Path | str = "studies",
+        storage: str | None = None,
+        artifacts: str | None = None,
+        **changed: Any,
     ) -> "Study":
         """An existing study.
 
         Args:
             name: Of its folder in `studies_dir`.
-            storage: Its URL, where it is not the journal in its folder.
+            storage: Its URL, where it is not the journal in its folder. A study that is there and has no folder here
+                gets one; its images are looked at when they are needed.
+            artifacts: Where its artifact store is found from here, if that is another place than it was created with.
             changed: Parts of the spec (space, task, seed, sampler, ...) that the caller believes it has; a
                 difference is refused.
 
@@ -190,6 +217,8 @@ class Study:
             InputError: Its spec.toml or run.toml is no TOML.
         """
         folder = Path(studies_dir) / name
+        if not is_there(folder / SPEC) and storage:
+            join(folder, storage)
         if not is_there(folder / SPEC):
             known = sorted(p.parent.name for p in Path(studies_dir).glob(f"*/{SPEC}"))
             todo = f"Known: {', '.join(known)}." if known else "Start one with: utuning-search run"
@@ -201,7 +230,7 @@ class Study:
             raise StudyError(f"study '{name}'", "its storage is given", "none", todo)
         if not storage and not (folder / JOURNAL).exists():
             raise StudyError(f"journal {folder / JOURNAL}", "it holds the study's trials", "no such file", RESTORE)
-        study = cls(folder, spec, storage, local)
+        study = cls(folder, spec, storage, local, artifacts)
         asked = replace(spec, **settings(study._stored, changed))
         for wanted, place in ((spec, f"{folder / SPEC}"), (asked, "what was asked for")):
             refuse_another(wanted, study._stored, f"study '{name}', {place}")
@@ -209,7 +238,7 @@ class Study:
 
     def trials(self) -> list[TrialRecord]:
         """All trials but those still waiting."""
-        with storage_errors(self._url, self.folder):
+        with storage_errors(self.url, self.folder):
             return [r for r in self.scheduler.records() if r.state != "waiting"]
 
     def front(self) -> list[TrialRecord]:
@@ -228,27 +257,32 @@ class Study:
     def skipped(self) -> dict[str, str]:
         """Images that could not be read and were left out when the study was created, and why, by name."""
         try:
-            index = self._index()
+            index = read_splits(self.folder)
             return {**index["proxy"]["skipped"], **index["validation"]["skipped"]}
         except (KeyError, TypeError):  # of an older version, or not ours: it decides nothing
             return {}
 
     def notes(self) -> tuple[str, ...]:
-        """What was done to the images when the study was created, and what is odd about them, a line each."""
-        found = self._index().get("notes")
-        return tuple(map(str, found)) if isinstance(found, list) else ()
-
-    def _index(self) -> dict[str, Any]:
-        """What splits.json says; nothing if it is not there."""
-        try:
-            found: dict[str, Any] = json.loads((self.folder / SPLITS).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        """What was done to the images when the study was created, what is odd about them, and what of the space the
+        backbone cannot carry, a line each."""
+        found = read_splits(self.folder).get("notes")
+        left = left_out(self._stored.space.slots, self.shape)
+        lines = (
+            (f"left out on this backbone: {', '.join(left)}. utuning-search backbones NAME says why.",) if left else ()
+        )
+        return (*map(str, found), *lines) if isinstance(found, list) else lines
 
     def weights_file(self, trial: int) -> Path:
-        """Where a complete trial's tuner and head are kept."""
+        """Where a complete trial's tuner and head are kept, on the machine that trained it."""
         return self.folder / WEIGHTS / f"{trial:05d}.safetensors"
+
+    def found_weights(self, trial: int) -> Path:
+        """The same file, fetched from the study's artifact store where it is not here; it may be nowhere."""
+        path = self.weights_file(trial)
+        if self.artifacts is not None and not path.exists():
+            with storage_errors(self.url, self.folder):
+                self.artifacts.fetch(path, trial)
+        return path
 
     def run(
         self,
@@ -283,16 +317,16 @@ class Study:
             StudyError: Another process runs it, its data changed, the disk is full, or workers are lost one after
                 the other: those trials are given back, and what was finished is kept.
         """
-        with (
-            locked(self.folder, self.name, "runs"),
-            storage_errors(self._url, self.folder),
-            Interrupts() as interrupts,
-        ):
-            self._own()
+        with self._begun() as alone, storage_errors(self.url, self.folder), Interrupts() as interrupts:
             loaded, self._loaded = self._loaded, None
-            for folder in (self.folder, self.folder / WEIGHTS):
-                sweep(folder, loaded[1] if loaded else None)
-            self.scheduler.reap()
+            if alone:
+                self._own()
+                for folder in (self.folder, self.folder / WEIGHTS):
+                    sweep(folder, loaded[1] if loaded else None)
+                self.scheduler.reap()
+            else:  # the folder's owner is another process, or the last one to be that
+                self.scheduler.leases.owner = uuid.uuid4().hex
+            self.scheduler.wait_by(interrupts.sleep, on_trouble)
             if retry_failed:
                 self.scheduler.retry_failed()
             telling = Telling(callbacks, on_trouble)
@@ -309,10 +343,11 @@ class Study:
                     try:
                         with interrupts.let_in():
                             context = context or load_search(self.spec.task, place, store=store, home=self.folder)
+                            self._check(context)
                             if on_loaded is not None:
                                 on_loaded(needs_of(self.spec.task, context))
                             kind = device or self.local.get("device", "auto")
-                            pool = self._pool(workers, kind, place, context, store)
+                            pool = pool_for(self.spec, workers, kind, place, context, store)
                             del context
                     except KeyboardInterrupt:
                         return False
@@ -331,35 +366,43 @@ class Study:
             called, self.trials(), finals, lambda design: self.spec.space.params_of(design, depth), remeasured
         )
 
+    @property
+    def budget(self) -> dict[str, Any]:
+        """The budget that was kept last, where one was: for all who run it, or in its folder."""
+        found = self._optuna.user_attrs.get(BUDGET) if is_shared(self.url) else None
+        return dict(found or self.local.get("budget", {}))
+
     def remember(self, **settings: Any) -> None:
-        """Keep settings of this machine or user, such as the budget, for a later resume."""
+        """Keep settings of this machine or user, and the budget of all, for a later resume."""
+        if "budget" in settings and is_shared(self.url):
+            self._optuna.set_user_attr(BUDGET, settings["budget"])
         self.local |= settings
         write_atomically(self.folder / LOCAL, tomli_w.dumps(self.local))
+
+    def _begun(self) -> AbstractContextManager[bool]:
+        """Whether no other process runs it from its folder, while it is entered; in a journal none may."""
+        if is_shared(self.url):
+            return first(self.folder)
+        return locked(self.folder, self.name, "runs")
 
     def _own(self) -> None:
         """Be somebody else than a copy of this folder that shares its storage: its trials are not ours to give back."""
         here = home(self.folder)
-        if self._url and self.local.get("at", here) != here:
+        if self.url and self.local.get("at", here) != here:
             self.scheduler.leases.owner = uuid.uuid4().hex
-        known = {"owner": self.scheduler.leases.owner, **({"at": here} if self._url else {})}
+        known = {"owner": self.scheduler.leases.owner, **({"at": here} if self.url else {})}
         if not (self.folder / LOCAL).exists() or known != {k: self.local.get(k) for k in known}:
             self.remember(**known)
 
-    def _pool(
-        self, workers: int | None, device: str, data_dir: str | None, context: SearchContext, store: Store | None
-    ) -> Pool:
-        kind = resolve_device(device)
-        count = default_workers(kind) if workers is None else workers
-        runtime = Runtime(kind, self.spec.precision, data_dir)
-        if context.data.digest != self.spec.data:
-            todo = "Give the data it was created with, or start a new study."
-            raise StudyError(f"study '{self.name}', data", f"its digest is {self.spec.data}", context.data.digest, todo)
-        if count == 0:
-            return InlinePool(ProxyTrainer(self.spec.task, runtime, context, measures(self.objectives)))
-        images = None if store is None else store.folder
-        return ProcessPool(self.spec.task, runtimes(runtime, count), images, measures(self.objectives))
+    def _check(self, context: SearchContext) -> None:
+        """Refuse a backbone and images that are not the study's; where they are, keep which ones these are."""
+        refuse_others(f"study '{self.name}'", self.spec, self.shape, self.classes, context)
+        if not (self.folder / SPLITS).exists():  # joined from elsewhere
+            write_splits(self.folder, context.data)
 
     def _keep_weights(self, trial: int, weights: bytes) -> None:
         path = self.weights_file(trial)
         make_folder(path.parent)
         write_atomically(path, weights)
+        if self.artifacts is not None:
+            self.artifacts.send(path, trial)

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utuning_search.backbones import registry
-from utuning_search.backbones.family import BackboneAdapter, BlockTuners
+from utuning_search.backbones.family import BackboneAdapter, BackboneBlock, BlockTuners
 from utuning_search.backbones.merge import merge
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.common.errors import BackboneError
+from utuning_search.designs.design import Design
+from utuning_search.designs.legality import misplaced
 from utuning_search.designs.placement import Placement
 from utuning_search.testing.models import parts, same_snapshot, snapshot, tuned
 from utuning_search.tuners import (
@@ -29,6 +31,12 @@ from utuning_search.tuners import (
 )
 
 Maker = Callable[[], nn.Module]
+WITHIN = ("qkv", "q", "k", "v", "proj")  # operations that see what fills up windows
+# Whole operations with their norm, without it, and what they are made of.
+HALVES: tuple[tuple[Operation, Operation, Operation, tuple[str, ...]], ...] = (
+    ("attention", "norm1", "mhsa", ("q", "k", "v", "proj")),
+    ("mlp", "norm2", "ffn", ("fc1", "fc2")),
+)
 
 
 class BackboneContract:
@@ -39,11 +47,19 @@ class BackboneContract:
         models = {"plain": make_plain, "gated": make_gated}
 
     A maker gives a fresh model without a head in evaluation mode, with at least two blocks and random weights that are
-    the same each time. The first makes the family's plainest.
+    the same each time. The first makes the family's plainest, whose attention knows no places and sees all tokens; of
+    a family that has no such models `placeless` is false.
+
+    Where windows of a family's attention cut tokens out of their order, patches overlap, or a block does more than add
+    the outputs of attention and MLP to its residual stream, `reorders`, `overlaps` and `plain_residuals` say so.
     """
 
     adapter: ClassVar[type[BackboneAdapter]]
     models: ClassVar[Mapping[str, Maker]]
+    reorders: ClassVar[bool] = False
+    overlaps: ClassVar[bool] = False
+    plain_residuals: ClassVar[bool] = True
+    placeless: ClassVar[bool] = True
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "make" in metafunc.fixturenames:
@@ -71,6 +87,10 @@ class BackboneContract:
         assert adapter.shape.depth == len(adapter.blocks)
         named = [(n, p) for n, p in model.named_parameters() if not n.startswith(adapter.head)]
         assert adapter.shape.parameters == sum(p.numel() for _, p in named)
+        shape, family = adapter.shape, self.adapter
+        assert set(shape.lacks) == set(OPERATIONS) - set(family.operations)
+        assert (shape.attends, shape.joins) == (family.attends, family.joins)
+        assert shape.num_features == adapter.num_features
 
     @torch.no_grad()
     def test_the_adapter_changes_nothing(self, make: Maker) -> None:
@@ -81,14 +101,16 @@ class BackboneContract:
         assert not any(isinstance(part, nn.Module) for part in (adapter, *adapter.blocks))
         assert adapter.model is model
         tokens = adapter.run(adapter.embed(pictures(adapter)), 0, len(adapter.blocks))
-        adapter.pool(adapter.blocks[0].run(tokens, Recorder(steps=True)))
+        adapter.pool(adapter.blocks[-1].run(tokens, Recorder(steps=True)))
         assert same_snapshot(snapshot(model), before)
         assert parts(model) == modules
 
     def test_blocks_of_several_widths_are_refused(self, plainest: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Sizes are told from one block's widths, so another block must not have others."""
+        """Sizes are told from one block's widths, so another block must not have others, unless there are stages."""
         model = plainest()
         adapter = adapter_of(model)
+        if adapter.shape.stages:
+            return
         last: Any = adapter.blocks[-1].linear("fc2")
         monkeypatch.setattr(last.module, "in_features", 7)
         rule = rf"block {len(adapter.blocks)}: all blocks are of one width, .* at fc2"
@@ -107,8 +129,10 @@ class BackboneContract:
         features = adapter.pool(adapter.run(tokens, 0, len(adapter.blocks)))
         assert torch.equal(features, model(images))
         assert features.shape == (3, adapter.num_features)
-        for block in adapter.blocks:
+        for i, block in enumerate(adapter.blocks):
+            tokens = adapter.enter(i, tokens)
             bare = block(tokens)
+            assert bare.shape == tokens.shape
             for steps in (False, True):
                 assert torch.equal(block.run(tokens, Recorder(steps=steps)), bare)
             tokens = bare
@@ -124,7 +148,8 @@ class BackboneContract:
     def test_prefix_tokens_come_before_a_grid_row_by_row(self, make: Maker) -> None:
         """Changing one pixel changes one token before the blocks: that of its patch."""
         adapter = adapter_of(make())
-        (rows, columns), shape = adapter.shape.grid, adapter.shape
+        shape = adapter.shape.at(1)
+        rows, columns = shape.grid
         images = pictures(adapter, 1)
         tokens = adapter.embed(images)
         assert tokens.shape == (1, adapter.num_prefix_tokens + rows * columns, shape.dim)
@@ -133,7 +158,13 @@ class BackboneContract:
             changed = images.clone()
             changed[..., row * size // rows, column * size // columns] += 1
             differs = (adapter.embed(changed) != tokens).any(dim=-1)[0]
-            assert differs.nonzero().flatten().tolist() == [adapter.num_prefix_tokens + row * columns + column]
+            found = differs.nonzero().flatten().tolist()
+            if self.overlaps:  # those around it see the pixel too
+                away = [divmod(token - adapter.num_prefix_tokens, columns) for token in found]
+                assert (row, column) in away
+                assert all(abs(a - row) <= 1 and abs(b - column) <= 1 for a, b in away)
+            else:
+                assert found == [adapter.num_prefix_tokens + row * columns + column]
 
     @torch.no_grad()
     def test_what_lies_outside_the_blocks_is_passed_once(self, make: Maker) -> None:
@@ -147,7 +178,8 @@ class BackboneContract:
             assert recorder.order == ["patches"]
         if "final" in adapter.operations:
             recorder = Recorder(steps=True)
-            assert torch.equal(adapter.pool_tuned(tokens, recorder), adapter.pool(tokens))
+            last = adapter.run(tokens, 0, len(adapter.blocks))
+            assert torch.equal(adapter.pool_tuned(last, recorder), adapter.pool(last))
             assert recorder.order == ["final"]
 
     # Operations
@@ -156,7 +188,8 @@ class BackboneContract:
     def test_a_block_passes_each_operation_once_at_its_widths(self, make: Maker) -> None:
         adapter = adapter_of(make())
         tokens = adapter.embed(pictures(adapter))
-        for block in adapter.blocks:
+        for i, block in enumerate(adapter.blocks):
+            tokens, shape = adapter.enter(i, tokens), adapter.shape.at(i + 1)
             recorder = Recorder(steps=True)
             block.run(tokens, recorder)
             asked = [o for o in recorder.order if o in OPERATIONS]
@@ -164,37 +197,69 @@ class BackboneContract:
             assert sorted(asked) == sorted(inside)
             assert recorder.blocks == {id(block)}
             for operation, (x, y) in recorder.seen.items():
-                assert (x.shape[-1], y.shape[-1]) == block.widths(operation) == adapter.shape.widths(operation)
-                assert x.shape[:-1] == y.shape[:-1] == tokens.shape[:-1]
+                assert (x.shape[-1], y.shape[-1]) == block.widths(operation) == shape.widths(operation)
+                attended = shape.stages[0].attended if shape.stages and operation in WITHIN else 0
+                assert x.shape[:-1] == y.shape[:-1] == (tokens.shape[0], attended or tokens.shape[1])
             assert block.widths("block") == (tokens.shape[-1],) * 2
-            for outer, inner in (
-                ("attention", ("norm of attention", "norm1", "q", "k", "v", "proj", "mhsa")),
-                ("mlp", ("norm of mlp", "norm2", "fc1", "fc2", "ffn")),
-            ):
-                places = [recorder.order.index(o) for o in (*inner, outer)]
-                assert places == sorted(places), f"{outer} comes after what it is made of"
+            for whole, norm, core, inner in HALVES:
+                if whole in recorder.seen:
+                    self._check_order(recorder.order, whole, norm, core, inner, post_norm=shape.post_norm)
+                    self._check_half(block, recorder, whole, norm, core, post_norm=shape.post_norm)
+                    assert block.norm(norm) is block.norm(whole)
+            self._check_residuals(recorder, tokens, block(tokens))
+            tokens = block(tokens)
+
+    def _check_order(
+        self, order: list[str], whole: str, norm: str, core: str, inner: tuple[str, ...], *, post_norm: bool
+    ) -> None:
+        norms, made = [f"norm of {whole}", norm], [*(o for o in inner if o in order), core]
+        parts = [*made, *norms] if post_norm else [*norms, *made]
+        places = [order.index(o) for o in (*(p for p in parts if p in order), whole)]
+        assert places == sorted(places), f"{whole} comes after what it is made of"
+
+    def _check_half(
+        self,
+        block: BackboneBlock,
+        recorder: "Recorder",
+        whole: Operation,
+        norm: Operation,
+        core: Operation,
+        *,
+        post_norm: bool,
+    ) -> None:
+        """A norm before attention or MLP reads what the whole reads; one after gives what the whole gives."""
+        (x, y), (read, given) = recorder.seen[whole], recorder.seen[core]
+        (before, after) = recorder.seen[norm]
+        assert torch.equal(after, block.normed(whole, before))
+        read_first, given_first, read_last, given_last = (
+            (read, given, before, after) if post_norm else (before, after, read, given)
+        )
+        assert torch.equal(read_first, x)
+        assert torch.equal(read_last, given_first)
+        assert torch.equal(given_last, y)
+
+    def _check_residuals(self, recorder: "Recorder", tokens: Tensor, out: Tensor) -> None:
+        """What a block gives is its residual stream with the outputs of attention and MLP added."""
+        if "attention" in recorder.seen:
+            assert torch.equal(recorder.seen["attention"][0], tokens)
+        if self.plain_residuals:
             stream = tokens
-            ways: tuple[tuple[Operation, Operation, Operation], ...]
-            ways = (("attention", "norm1", "mhsa"), ("mlp", "norm2", "ffn"))
-            for whole, norm, core in ways:
-                (x, y), (read, normalised) = recorder.seen[whole], recorder.seen[norm]
-                assert torch.equal(x, stream)
-                assert torch.equal(read, stream)
-                assert torch.equal(normalised, block.norm(whole)(stream))
-                assert torch.equal(recorder.seen[core][0], normalised)
-                assert torch.equal(recorder.seen[core][1], y)
-                stream = x + y
-            assert torch.equal(stream, block(tokens))
-            assert block.norm("norm1") is block.norm("attention")
-            assert block.norm("norm2") is block.norm("mlp")
+            for whole in ("attention", "mlp"):
+                if whole in recorder.seen:
+                    x, y = recorder.seen[whole]
+                    assert torch.equal(x, stream)
+                    stream = x + y
+            assert torch.equal(stream, out)
 
     @torch.no_grad()
     def test_linear_maps_are_those_behind_the_operations(self, make: Maker) -> None:
         adapter = adapter_of(make())
         tokens = adapter.embed(pictures(adapter))
-        for block in adapter.blocks:
+        for i, block in enumerate(adapter.blocks):
+            tokens = adapter.enter(i, tokens)
             recorder = Recorder(steps=True)
             block.run(tokens, recorder)
+            tokens = block(tokens)
             for operation in [o for o in LINEAR_OPERATIONS if o in adapter.operations]:
                 linear, (x, y) = block.linear(operation), recorder.seen[operation]
                 assert linear is not None
@@ -202,26 +267,33 @@ class BackboneContract:
                 assert torch.allclose(F.linear(x, linear.weight(), linear.bias()), y, atol=1e-5)
                 assert block.ends_in_linear(operation)
             ends: tuple[tuple[Operation, Operation], ...] = (("attention", "proj"), ("mlp", "fc2"))
-            for outer, last in ends:
+            for outer, last in (end for end in ends if set(end) <= recorder.seen.keys()):
                 assert block.linear(outer) == block.linear(last)
                 if block.ends_in_linear(outer):
-                    assert torch.equal(recorder.seen[outer][1], recorder.seen[last][1])
+                    outs = [recorder.seen[o][1] for o in (outer, last)]
+                    if self.reorders and outs[0].shape != outs[1].shape:
+                        continue  # with what fills up windows
+                    whole, inner = (out.flatten().sort().values if self.reorders else out for out in outs)
+                    assert torch.equal(whole, inner)
 
     @torch.no_grad()
     def test_frozen_projections_make_the_blocks_own_attention(self, plainest: Maker) -> None:
         """Attending to its own keys and values is the attention itself, but for the output projection's bias."""
         adapter = adapter_of(plainest())
+        if not (adapter.attends and self.placeless):
+            return
         tokens = adapter.embed(pictures(adapter, 1))
-        for block in adapter.blocks:
+        for i, block in enumerate(adapter.blocks):
+            tokens, shape = adapter.enter(i, tokens), adapter.shape.at(i + 1)
             recorder = Recorder(steps=True)
             block.run(tokens, recorder)
-            k, v = block.keys_values(block.norm("attention")(tokens)[0])
-            shape = adapter.shape
+            k, v = block.keys_values(recorder.seen["mhsa"][0][0])
             assert k.shape == v.shape == (shape.num_heads, tokens.shape[1], shape.head_dim)
-            linear, own = block.linear("proj"), recorder.seen["attention"][1]
+            linear, own = block.linear("proj"), recorder.seen["mhsa"][1]
             bias = None if linear is None else linear.bias()
             assert bias is not None
             assert torch.allclose(block.attend(tokens, k, v) + bias, own, atol=1e-5)
+            tokens = block(tokens)
 
     @torch.no_grad()
     def test_plain_matmuls_compute_the_same(self, make: Maker) -> None:
@@ -269,6 +341,7 @@ class BackboneContract:
             Placement("block", PromptConfig(2, "parallel")),
             Placement("mlp", AdapterConfig(2), "mixed"),
         ]
+        others = [p for p in others if misplaced(Design((p,)), adapter.shape) is None]
         images = pictures(adapter).double()
         for placements, left in ((loras, False), ([*loras, *others], True)):
             model = tuned(backbone, *placements, random=True, double=True)

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from utuning_search.backbones.loading import freeze
 from utuning_search.backbones.merge import merge
 from utuning_search.backbones.placed_tuner import PlacedTuner
+from utuning_search.backbones.quick_block import quick, tokens_read
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_block import TunedBlock
 from utuning_search.backbones.tuned_model import TunedModel
@@ -281,6 +282,19 @@ class TunerContract:
         with torch.no_grad():
             tokens = self.images if first < 0 else adapter.run(adapter.embed(self.images), 0, first)
             assert torch.equal(model.forward_from(tokens, first), model(self.images))
+
+    def test_only_the_token_that_is_read_is_needed_where_claimed(self, case: Case) -> None:
+        """In the last block of a model that pools its class token; gates read all tokens, and so do unclaimed ones."""
+        p = case.placement
+        if p.is_outside:
+            pytest.skip("outside the blocks nothing is left out")
+        model = tuned(self.shared, Placement(p.operation, p.tuner, p.form, p.scale, "last 1"), random=True)
+        read, alone = tokens_read(model.adapter, model.design), p.tuner.per_token and p.scale != GATE
+        assert read == (1 if alone else None)
+        with torch.no_grad():
+            whole, blocks = model(self.images), quick(model.adapter.blocks, read)
+            tokens = model.adapter.embed(self.images)
+            assert torch.allclose(model.forward_from(tokens, 0, blocks), whole, atol=1e-5)
 
     def test_two_steps_train_every_tuner_parameter_and_nothing_frozen(self, case: Case) -> None:
         before = snapshot(self.shared64)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from utuning_search.backbones.merge import merge
 from utuning_search.backbones.preprocessing import Preprocessing
-from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.backbones.tuned_model import IMAGES, TunedModel
 from utuning_search.data.decoded import FinalData
 from utuning_search.designs.design import Design
 from utuning_search.training import augmentation
@@ -100,7 +100,9 @@ class FullTrainer(Trainer):
             model = self._fresh(design, seed)
             memory, started = PeakMemory(device), time.monotonic()
             whole = replace(recipe, rungs=())
-            (last,) = self._epochs(model, self._whole(model), [self._train], whole, seed, augment)
+            blocks, normalise = self._stand_ins(self._read(model)), self._preprocessing.normalise
+            forward = partial(model.forward_from, start=IMAGES, blocks=blocks)
+            (last,) = self._epochs(model, lambda x: forward(normalise(x)), [self._train], whole, seed, augment)
             wait_for(device)
             seconds, memory_mb = time.monotonic() - started, memory.grown()
             logits, weights = self._finished(model, self._held_out.inputs)

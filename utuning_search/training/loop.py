@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from utuning_search.common.errors import TrainingError
 from utuning_search.training.balance import SAMPLING, WEIGHTS, class_weights, drawn
+from utuning_search.training.flat_adamw import FlatAdamW
 from utuning_search.training.out_of_memory import halve_to_fit
 from utuning_search.training.proximal import Proximal
 from utuning_search.training.recipe import Recipe
@@ -77,7 +78,7 @@ def train(
     device = views[0].labels.device
     weights = class_weights(views[0].labels).to(device) if recipe.balance == WEIGHTS else None
     proximal = Proximal(parameters, recipe.proximal) if recipe.proximal else None
-    optimizer = _optimizer(parameters, learning_rate, recipe.weight_decay)
+    optimizer = FlatAdamW(parameters, learning_rate, recipe.weight_decay)
     generator = torch.Generator().manual_seed(seed)
     told = {*recipe.rungs, recipe.epochs}
     batch = at_once = min(recipe.batch_size, count)
@@ -89,8 +90,7 @@ def train(
         view = torch.randint(len(views), (count,), generator=generator)
         total = torch.zeros((), device=device)
         for step in range(steps):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * schedule((epoch * steps + step + 1) / steps, recipe)
+            optimizer.learning_rate = learning_rate * schedule((epoch * steps + step + 1) / steps, recipe)
             rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             inputs, labels = _batch(views, view[rows], rows, device)
             inputs = inputs if augment is None else augment(inputs)
@@ -182,12 +182,3 @@ def _batch(views: Sequence[Examples], view: Tensor, rows: Tensor, device: torch.
         chosen = (view == i).to(device)
         inputs[chosen] = views[i].inputs[rows[chosen]]
     return inputs, views[0].labels[rows]
-
-
-def _optimizer(parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    # Decay pulls towards the frozen model in weights; in scales, biases and shifts it would only fight the data.
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, fused=True)

@@ -17,6 +17,7 @@ import torch
 
 from utuning_search.common.errors import UTuningError
 from utuning_search.designs.design import Design
+from utuning_search.training.allocator import keep_freed_memory
 from utuning_search.training.context import load_search
 from utuning_search.training.measurement import Measure
 from utuning_search.training.proxy import ProxyTrainer, Report, Result
@@ -189,6 +190,7 @@ class ProcessPool(Pool):
 def _serve(channel: Channel, task: Task, runtime: Runtime, images: Path | None, measures: Sequence[Measure]) -> None:
     """What a worker does: jobs in, events out, until its surroundings let it down."""
     try:
+        keep_freed_memory()
         torch.set_num_threads(runtime.threads)
         trainer = ProxyTrainer(task, runtime, load_search(task, runtime.data_dir, images), measures)
         while True:

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
+import torch
 from torch import Tensor
 
+from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.designs.design import Design
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.feature_cache import FeatureCache, budget_on
@@ -19,6 +22,15 @@ from utuning_search.training.transfer import to_device
 from utuning_search.training.weights import check_images
 
 VALIDATION, OUTLIERS = "validation", "outliers"
+EXACT_SHARE = 8  # of the memory for tokens one part in so many is for those in fp32 that bf16 trainings are measured on
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a design is trained and measured on at rungs: inputs of a source by its name, and logits of such inputs."""
+
+    of: Callable[[str], Tensor]
+    forward: Forward
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,11 @@ class ProxyTrainer(Trainer):
             self._outliers = to_device(context.outliers, runtime.device)
             sources[OUTLIERS] = self._outliers
         budget = budget_on(runtime.device, runtime.sharers)
-        self.cache = FeatureCache(self._backbone, sources, runtime.autocast(), budget, self._prepare)
+        self._sources = tuple(sources)
+        self.cache = self._exact = FeatureCache(self._backbone, sources, runtime.autocast(), budget, self._prepare)
+        if runtime.precision != "fp32":
+            share = budget // EXACT_SHARE
+            self._exact = FeatureCache(self._backbone, sources, nullcontext, share, self._prepare)
 
     def evaluate(
         self, design: Design, seed: int, clock: Callable[[], float] = time.monotonic
@@ -100,39 +116,55 @@ class ProxyTrainer(Trainer):
         """Reports at the rungs, the last one's included, then the result. Leave the iterator to prune."""
         spent, started = 0.0, clock()
         model = self._fresh(design, seed)
-        start = model.first_tuned_block
-        views, validation = self.examples_from(start)
-
-        def forward(tokens: Tensor) -> Tensor:
-            return model.forward_from(tokens, start)
-
-        accumulation = 1
-        for epoch in self._epochs(model, forward, views, self.task.recipe, seed):
-            accumulation = epoch.accumulation
-            model.tuners.eval()  # what is left out at random is left out in training only
-            with self.runtime.autocast()():
-                logits = predict(forward, validation.inputs)
-                unknown = None if self._outliers is None else partial(self._unknown, forward, start)
-                others = self._others(None, logits, validation.labels, unknown)
-            model.tuners.train()
-            accuracy = accuracy_of(logits, validation.labels)
-            spent += clock() - started
-            yield Report(epoch.number, accuracy, epoch.loss, accumulation, others)
-            started = clock()
-        logits, weights = self._finished(model, self._validation.inputs)
+        start, epochs = model.first_tuned_block, self.task.recipe.epochs
+        inputs = self._inputs(model)
         labels = self._validation.labels
-        unknown = None if self._outliers is None else partial(predict, self._whole(model), self._outliers)
-        accuracy, others = accuracy_of(logits, labels), self._others(model, logits, labels, unknown)
-        yield Result(accuracy, weights, spent + clock() - started, accumulation, others)
+        views = [Examples(inputs.of(view), self._proxy.labels) for view in self._views]
+        for epoch in self._epochs(model, inputs.forward, views, self.task.recipe, seed):
+            if epoch.number == epochs:
+                break
+            model.tuners.eval()  # what is left out at random is left out in training only
+            unknown: Callable[[], Tensor] | None
+            with self.runtime.autocast()():
+                logits = predict(inputs.forward, inputs.of(VALIDATION))
+                unknown = None if self._outliers is None else partial(self._unknown, inputs)
+                others = self._others(None, logits, labels, unknown)
+            model.tuners.train()
+            spent += clock() - started
+            yield Report(epoch.number, accuracy_of(logits, labels), epoch.loss, epoch.accumulation, others)
+            started = clock()
+        # The last rung is measured as the result is, once: plainly and in fp32, as an export will predict.
+        model.eval()
+        logits = predict(partial(model.forward_from, start=start), self._exact.tokens(VALIDATION, start))
+        unknown = None if self._outliers is None else cache(partial(predict, self._whole(model), self._outliers))
+        accuracy, others = accuracy_of(logits, labels), self._others(None, logits, labels, unknown)
+        spent += clock() - started
+        yield Report(epochs, accuracy, epoch.loss, epoch.accumulation, others)
+        started = clock()
+        others, weights = self._others(model, logits, labels, unknown), self._packed(model)
+        yield Result(accuracy, weights, spent + clock() - started, epoch.accumulation, others)
+
+    def _inputs(self, model: TunedModel) -> "_Inputs":
+        """What is kept of images for a design, and the model as a function of it."""
+        start, read = model.first_tuned_block, self._read(model)
+        if model.design.is_bypass and read is not None:
+            streams = model.streams
+            kept = [[self.cache.tokens(s, b)[:, :read] for b in streams] for s in self._sources]
+            found = dict(zip(self._sources, (torch.stack(k, dim=1) for k in kept), strict=True))
+            return _Inputs(found.__getitem__, model.forward_beside)
+        forward = partial(model.forward_from, start=start, blocks=self._stand_ins(read))
+        if start == model.depth:  # nothing mixes tokens any more
+            return _Inputs(lambda source: self.cache.tokens(source, start)[:, :read].contiguous(), forward)
+        return _Inputs(partial(self.cache.tokens, boundary=start), forward)
 
     def examples_from(self, block: int) -> tuple[list[Examples], Examples]:
         """Views of the proxy split, and the validation split, as tokens before block index `block` (from 0)."""
         views = [Examples(self.cache.tokens(view, block), self._proxy.labels) for view in self._views]
         return views, Examples(self.cache.tokens(VALIDATION, block), self._validation.labels)
 
-    def _unknown(self, forward: Forward, start: int) -> Tensor:
-        """Logits of unknown images, by a forward from block index `start`."""
-        return predict(forward, self.cache.tokens(OUTLIERS, start))
+    def _unknown(self, inputs: "_Inputs") -> Tensor:
+        """Logits of unknown images."""
+        return predict(inputs.forward, inputs.of(OUTLIERS))
 
     def _checked_images(self) -> Tensor:
         return check_images(self._preprocessing).to(self.runtime.device)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from utuning_search.common.errors import UTuningError
+from utuning_search.training.allocator import keep_freed_memory
 from utuning_search.training.trouble import from_outside, said_of
 from utuning_search.training.workers import Channel, Ended, Lost, Workers
 
@@ -81,6 +82,7 @@ def _here(work: Work[T, R], items: Iterable[T]) -> Iterator[tuple[int, R | Lost]
 
 def _work(channel: Channel, work: Work[T, R], slot: int, item: T) -> None:
     """What a process does: say what its work yields, or why it broke off."""
+    keep_freed_memory()
     try:
         for found in work(slot, item):
             channel.send(found)

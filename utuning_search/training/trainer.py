@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from utuning_search.backbones.family import BackboneBlock
 from utuning_search.backbones.preprocessing import Preprocessing
+from utuning_search.backbones.quick_block import quick, tokens_read
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.data.decoded import Split
@@ -43,6 +45,7 @@ class Trainer(ABC):
         self._measures = [m for m in measures if m.name != "accuracy"]
         self._backbone, self._preprocessing = settle(backbone, runtime.device), preprocessing
         self._num_classes = num_classes
+        self._quick: dict[int | None, Sequence[BackboneBlock]] = {}
 
     @abstractmethod
     def _checked_images(self) -> Tensor:
@@ -84,6 +87,18 @@ class Trainer(ABC):
             augment=augment,
         )
 
+    def _stand_ins(self, read: int | None) -> Sequence[BackboneBlock] | None:
+        """Blocks to train with, see `quick_block`; None where the backbone's own are the best there are."""
+        if self.runtime.device != "cpu":
+            return None
+        if read not in self._quick:
+            self._quick[read] = quick(adapter_of(self._backbone).blocks, read)
+        return self._quick[read]
+
+    def _read(self, model: TunedModel) -> int | None:
+        """How many of the first tokens after the last block are computed in training; None for all."""
+        return tokens_read(model.adapter, model.design) if self.runtime.device == "cpu" else None
+
     def _whole(self, model: TunedModel) -> Forward:
         """The model as a function of uint8 images."""
         return lambda images: model(self._preprocessing.normalise(images))
@@ -116,8 +131,11 @@ class Trainer(ABC):
         Whole and in fp32: what an export will predict for a user, image by image.
         """
         model.eval()
-        logits = predict(self._whole(model), images)
-        return logits, pack(model, self._preprocessing.normalise(self._checked_images()))
+        return predict(self._whole(model), images), self._packed(model)
+
+    def _packed(self, model: TunedModel) -> bytes:
+        """Packed weights of a model in evaluation mode."""
+        return pack(model, self._preprocessing.normalise(self._checked_images()))
 
 
 def settle(backbone: nn.Module, device: str) -> nn.Module:

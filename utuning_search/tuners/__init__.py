@@ -48,7 +48,7 @@ from utuning_search.tuners.repadapter import RepAdapterConfig
 from utuning_search.tuners.rescale import RescaleConfig
 from utuning_search.tuners.sas import SasConfig
 from utuning_search.tuners.scale_shift import ScaleShiftConfig
-from utuning_search.tuners.sites import BackboneShape, Site
+from utuning_search.tuners.sites import BackboneShape, Site, Stage
 from utuning_search.tuners.vera import VeraConfig
 
 __all__ = [
@@ -92,6 +92,7 @@ __all__ = [
     "Scale",
     "ScaleShiftConfig",
     "Site",
+    "Stage",
     "Tuner",
     "TunerConfig",
     "VeraConfig",

@@ -63,6 +63,10 @@ class AdapterConfig(TunerConfig):
         return by_form.get(form, (ADAPTER, UNIFIED_VIEW, U_TUNING))
 
     @property
+    def per_token(self) -> bool:
+        return True
+
+    @property
     def starts_at_zero(self) -> bool:
         return True
 

@@ -33,7 +33,8 @@ class ArcConfig(AtNormConfig):
 
     def shared_name(self, site: Site) -> str | None:
         # Attention and MLP have a projection each.
-        return f"arc_{self.rank}_{site.operation}"
+        width = f"_{site.in_dim}" if site.stage else ""  # a projection for each of several widths
+        return f"arc_{self.rank}_{site.operation}{width}"
 
     def num_shared(self, site: Site) -> int:
         return self.rank * site.in_dim

@@ -94,6 +94,14 @@ class TunerConfig(ABC):
         """Whether a fresh tuner leaves the operation exactly as it was."""
 
     @property
+    def per_token(self) -> bool:
+        """Whether other tokens need not be computed where one is read: U of a token is a function of that token alone.
+
+        Without a gate before it. Of a tuner inside an operation: of what it changes apart from keys and values.
+        """
+        return False
+
+    @property
     def scalable(self) -> bool:
         """Whether a scale may stand before it."""
         return self.forms != ("inside",)

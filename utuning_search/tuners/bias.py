@@ -40,6 +40,10 @@ class BiasConfig(TunerConfig):
         return ("parallel",)  # U is constant, so every form is the same function
 
     @property
+    def per_token(self) -> bool:
+        return True
+
+    @property
     def starts_at_zero(self) -> bool:
         return True
 

@@ -39,6 +39,10 @@ class GroupedConfig(TunerConfig):
         return ("parallel",)
 
     @property
+    def per_token(self) -> bool:
+        return True
+
+    @property
     def starts_at_zero(self) -> bool:
         return True
 

@@ -44,6 +44,10 @@ class LowRankConfig(TunerConfig):
         return ADDITIVE_FORMS
 
     @property
+    def per_token(self) -> bool:
+        return True
+
+    @property
     def starts_at_zero(self) -> bool:
         return True
 

@@ -31,6 +31,10 @@ class NormConfig(TunerConfig):
         return ("inside",)
 
     @property
+    def per_token(self) -> bool:
+        return True
+
+    @property
     def starts_at_zero(self) -> bool:
         return True
 

@@ -70,6 +70,10 @@ class PrefixConfig(TunerConfig):
         return self.reading != "parallel"
 
     @property
+    def per_token(self) -> bool:
+        return self.reading != "gated"
+
+    @property
     def starts_at_zero(self) -> bool:
         # Rows in the softmax take mass from the first step on, whatever their values.
         return not self.joins

@@ -62,6 +62,10 @@ class PromptConfig(TunerConfig):
         return (VPT, U_TUNING) if self.reading == "parallel" else (VPT,)
 
     @property
+    def per_token(self) -> bool:
+        return True
+
+    @property
     def starts_at_zero(self) -> bool:
         return False
 

@@ -50,6 +50,10 @@ class ScaleShiftConfig(TunerConfig):
         return ("sequential",)
 
     @property
+    def per_token(self) -> bool:
+        return True
+
+    @property
     def starts_at_zero(self) -> bool:
         return True
 

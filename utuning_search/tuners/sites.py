@@ -1,14 +1,48 @@
 """The widths that sizes depend on: of a backbone, and of the place where one tuner module works."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
+from utuning_search.common.errors import InputError
 from utuning_search.tuners.operations import QKV_PARTS, Operation
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Blocks of one width and grid, one after another.
+
+    Attributes:
+        blocks: How many.
+        dim: Width of a token.
+        num_heads: Attention heads; 0 where its blocks have no attention.
+        head_dim: Width of a head.
+        hidden: Output width of `fc1`.
+        hidden_in: Input width of `fc2`.
+        grid: Patches along the height and the width of an image.
+        attended: Tokens that the attention sees, with what fills up its windows; 0 where it is the grid's.
+        flops: Of one frozen block on one image; None where they have no closed form here.
+    """
+
+    blocks: int
+    dim: int
+    num_heads: int
+    head_dim: int
+    hidden: int
+    hidden_in: int
+    grid: tuple[int, int]
+    attended: int = 0
+    flops: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid", tuple(self.grid))
+
+
+@dataclass(frozen=True)
 class BackboneShape:
-    """The numbers of a ViT that sizes depend on.
+    """The numbers of a backbone that sizes depend on, and what of its blocks decides which tuners it can carry.
+
+    Where blocks differ in width or grid, `stages` tells them, and the numbers of a block are those of the last one.
 
     Attributes:
         dim: Width of a token.
@@ -27,6 +61,13 @@ class BackboneShape:
         plain_norms: Whether norm1 and norm2 are LayerNorms with weight and bias.
         plain_patches: Whether the patch embedding ends in a convolution with a bias.
         plain_final: Whether the last norm is a LayerNorm with weight and bias.
+        stages: Blocks of one width and grid, in order; empty where all blocks are alike.
+        lacks: Operations that its blocks have not.
+        attends: Whether tuners can attend to rows of their own with its frozen queries and projections.
+        joins: Whether tokens, keys and values of tuners can join its attention.
+        post_norm: Whether norms come after attention and MLP, before the residual is added.
+        features: Width of what the head reads; None where it is `dim`.
+        stage: Which of the stages it is, from 1, in what `at` gives; 0 for a whole backbone.
     """
 
     dim: int
@@ -44,13 +85,49 @@ class BackboneShape:
     plain_norms: bool = True
     plain_patches: bool = True
     plain_final: bool = True
+    stages: tuple[Stage, ...] = ()
+    lacks: tuple[str, ...] = ()
+    attends: bool = True
+    joins: bool = True
+    post_norm: bool = False
+    features: int | None = None
+    stage: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))  # a storage gives it back as a list
+        # An export's table gives stages back as tables.
+        stages = tuple(s if isinstance(s, Stage) else Stage(**s) for s in self.stages)
+        object.__setattr__(self, "stages", stages)
+        object.__setattr__(self, "lacks", tuple(self.lacks))
+        if stages and sum(s.blocks for s in stages) != self.depth:
+            got = " + ".join(str(s.blocks) for s in stages)
+            raise InputError("shape of a backbone", f"its stages have {self.depth} blocks together", got)
+
+    @property
+    def num_features(self) -> int:
+        """Width of what the head reads."""
+        return self.dim if self.features is None else self.features
+
+    @property
+    def fills_up(self) -> bool:
+        """Whether zeros that fill up windows come between norm1 and the attention, in some block."""
+        return any(stage.attended > stage.grid[0] * stage.grid[1] for stage in self.stages)
+
+    def at(self, block: int) -> "BackboneShape":
+        """As if all its blocks were like one of them (from 1)."""
+        return _at(self, block) if self.stages and not self.stage else self
+
+    def blocks(self) -> tuple["BackboneShape", ...]:
+        """`at` each of its blocks."""
+        return tuple(self.at(block) for block in range(1, self.depth + 1))
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields and values as TOML and JSON hold them; what is None is left out."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if v is not None}
+        """Fields and values as TOML and JSON hold them.
+
+        What is None is left out, and so is what came later where it says nothing, as in older studies.
+        """
+        said = {k: v for k, v in vars(self).items() if v is not None and (k not in LATER or v != LATER[k])}
+        return {k: _plain(v) for k, v in said.items()}
 
     def widths(self, operation: Operation) -> tuple[int, int]:
         """(input width, output width) of an operation."""
@@ -65,12 +142,44 @@ class BackboneShape:
         return linear.get(operation, (self.dim, self.dim))
 
 
+FIRST = "stages"  # of what came later
+NAMES = tuple(field.name for field in fields(BackboneShape))
+LATER = {f.name: f.default for f in fields(BackboneShape) if f.name in NAMES[NAMES.index(FIRST) :]}
+
+
+@lru_cache(maxsize=4096)
+def _at(shape: BackboneShape, block: int) -> BackboneShape:
+    last = 0
+    for number, stage in enumerate(shape.stages, start=1):
+        last += stage.blocks
+        if block <= last:
+            return replace(
+                shape,
+                dim=stage.dim,
+                num_heads=stage.num_heads,
+                head_dim=stage.head_dim,
+                hidden=stage.hidden,
+                hidden_in=stage.hidden_in,
+                grid=stage.grid,
+                stages=(replace(stage, blocks=shape.depth),),
+                stage=number,
+            )
+    raise InputError("shape of a backbone", f"its blocks are 1 to {shape.depth}", block)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
+    return asdict(value) | {"grid": list(value.grid)} if isinstance(value, Stage) else value
+
+
 @dataclass(frozen=True)
 class Site:
     """Where one tuner module works: it maps (batch, tokens, in_dim) to (batch, tokens, out_dim).
 
     `operation` is where in a block, for tuners to which it matters. The last grid[0] * grid[1] tokens are an image's
-    patches, row by row; class, register and prompt tokens come before them.
+    patches, row by row; class, register and prompt tokens come before them. `stage` is that of the block, from 1; it is
+    0 where all blocks are alike.
     """
 
     in_dim: int
@@ -79,3 +188,4 @@ class Site:
     head_dim: int
     grid: tuple[int, int] = (0, 0)
     operation: Operation | None = None
+    stage: int = 0

@@ -28,6 +28,10 @@ class WeightConfig(TunerConfig):
         return ("parallel",)  # W' - W reads what W reads
 
     @property
+    def per_token(self) -> bool:
+        return True
+
+    @property
     def starts_at_zero(self) -> bool:
         return True
 

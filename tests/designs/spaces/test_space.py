@@ -679,3 +679,16 @@ def test_int_ranges_are_counted_inclusively() -> None:
     (rank,) = space.variables(DEPTH)
     assert rank.domain == IntRange(2, 5)
     assert space.size(DEPTH) == 4
+
+
+def test_values_that_were_found_may_be_changed() -> None:
+    """They are kept for the next question, and whoever asked may do with its own as it likes."""
+    space = Space.load("full")
+    design = Design.preset("lora", learning_rate=0.005).resolve(12)
+    first = space.params_of(design, 12)
+    assert first
+    kept = dict(first)
+    first.clear()
+    assert space.params_of(design, 12) == kept
+    faster = space.params_of(Design.preset("lora", learning_rate=0.01).resolve(12), 12)
+    assert faster == {**kept, "learning_rate": 0.01}, "kept at any rate"

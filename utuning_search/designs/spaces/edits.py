@@ -109,14 +109,7 @@ class Neighbourhoods:
 
     def _values(self, design: Design) -> Values | None:
         """Of the space's variables; None where it does not hold the design."""
-        if design not in self._explained:
-            self._explained[design] = self.space.params_of(design, self.depth)
-        return self._explained[design]
-
-    @cached_property
-    def _explained(self) -> dict[Design, Values | None]:
-        """What `_values` found: a design that is good is edited many times."""
-        return {}
+        return self.space.params_of(design, self.depth)
 
     def _changed(
         self, design: Design, values: Values, changes: Sequence[Change], rng: np.random.Generator

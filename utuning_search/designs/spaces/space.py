@@ -5,7 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -13,22 +13,25 @@ from utuning_search.common import bundled
 from utuning_search.common.errors import InputError, nearest, refuse_unknown_keys
 from utuning_search.common.toml import read_toml
 from utuning_search.designs.design import Design, Placement
+from utuning_search.designs.legality import misplaced
 from utuning_search.designs.presets import Preset, preset
 from utuning_search.designs.spaces.checks import refuse_bypasses, refuse_equal_tuners
 from utuning_search.designs.spaces.domains import Choice, Domain, Suggester, Value
 from utuning_search.designs.spaces.encoding import explain
 from utuning_search.designs.spaces.learning_rates import parse_rates, rounded
+from utuning_search.designs.spaces.narrowing import narrowed
 from utuning_search.designs.spaces.offers import Offer
 from utuning_search.designs.spaces.parsing import parse_leaf, parse_slot
 from utuning_search.designs.spaces.sizing import number_of_designs
 from utuning_search.designs.spaces.slot import EACH, Slot, side_slot
 from utuning_search.designs.spaces.variables import Variable, search_variables
 from utuning_search.designs.spaces.variants import Leaf
-from utuning_search.tuners import Form, Reference, Scale, tuner_config
+from utuning_search.tuners import BackboneShape, Form, Reference, Scale, tuner_config
 from utuning_search.tuners import references as papers
 
 KEYS = ("name", "description", "reference", "presets", "learning_rate", "shared", "slots")
 TELLING = ("description", "reference")  # what decides nothing
+KEPT = 8192  # designs, at any rate, whose values are kept
 SHARED_KEYS = ("blocks", "form", "scale", "rank", "length", "activation")
 PAPERS = {paper.arxiv: paper for paper in vars(papers).values() if isinstance(paper, Reference)}
 
@@ -102,6 +105,21 @@ class Space:
         """Twelve hexadecimal digits of everything that decides what the space holds."""
         content = {k: v for k, v in self.raw.items() if k not in TELLING}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def on(self, shape: BackboneShape) -> "Space":
+        """The space without what a backbone cannot carry; itself where that can carry everything.
+
+        Raises:
+            InputError: Nothing is left.
+        """
+        slots = narrowed(self.slots, shape)
+        presets = tuple(p for p in self.presets if misplaced(Design(p.placements()), shape) is None)
+        if len(slots) == len(self.slots) and all(a is b for a, b in zip(slots, self.slots, strict=True)):
+            return self if presets == self.presets else replace(self, presets=presets)
+        if not slots:
+            todo = "Take another space or backbone."
+            raise InputError(f"space '{self.name}'", "the backbone can carry some of its tuners", "none", todo)
+        return replace(self, slots=slots, presets=presets)
 
     def slots_at(self, depth: int) -> tuple[Slot, ...]:
         """The slots for a backbone of `depth` blocks, with "each" expanded into one slot a block."""
@@ -178,8 +196,22 @@ class Space:
                 return None
             if self.learning_rate.size != 1:
                 from_rate["learning_rate"] = design.learning_rate
-        found = explain(self.slots_at(depth), design.resolve(depth), depth)
+        found = self._explain(design.resolve(depth), depth)
         return None if found is None else {**found, **from_rate}
+
+    def _explain(self, design: Design, depth: int) -> Mapping[str, Value] | None:
+        """Values of the slots' variables; kept, because a search asks for those of good designs again and again."""
+        asked = design.placements, depth
+        if asked not in self._explained:
+            if len(self._explained) >= KEPT:
+                self._explained.clear()
+            self._explained[asked] = explain(self.slots_at(depth), design, depth)
+        return self._explained[asked]
+
+    @cached_property
+    def _explained(self) -> dict[tuple[tuple[Placement, ...], int], Mapping[str, Value] | None]:
+        """What `_explain` found."""
+        return {}
 
     def variables(self, depth: int) -> tuple[Variable, ...]:
         """Every search variable that can exist for a backbone of `depth` blocks, with the condition for it."""

@@ -80,4 +80,4 @@ class Latency(MeasuredObjective):
 
 def full_fine_tuning(setting: Setting) -> int:
     """Trainable parameters of full fine-tuning, head included."""
-    return setting.shape.parameters + (setting.shape.dim + 1) * setting.num_classes
+    return setting.shape.parameters + (setting.shape.num_features + 1) * setting.num_classes

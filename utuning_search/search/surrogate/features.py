@@ -82,12 +82,13 @@ def features(design: Design, shape: BackboneShape, learning_rate: float) -> Floa
         reaches_on = placement.tuner.once or placement.is_outside
         reached = range(blocks[0], shape.depth + 1) if reaches_on else blocks
         share, size = len(reached) / shape.depth, placement.num_parameters(shape)
+        own = _sizes_in(placement, reached, shape)
         place = _place(placement)
         kinds[label] += size
         places[place] += size
         covered[label], where[place] = max(covered[label], share), max(where[place], share)
         for block in reached:
-            parts[(block - 1) * PARTS // shape.depth] += size / len(reached)
+            parts[(block - 1) * PARTS // shape.depth] += size / len(reached) if own is None else own[block]
         forms[str(placement.form)], scales[_scale(placement)] = 1.0, 1.0
     total = design.num_parameters(shape)
     rate = design.learning_rate or learning_rate
@@ -134,6 +135,13 @@ def matrix(designs: Iterable[Design], shape: BackboneShape, learning_rate: float
     """(designs, features)."""
     rows: Sequence[Floats] = [features(d, shape, learning_rate) for d in designs]
     return np.stack(rows) if rows else np.zeros((0, len(feature_names())))
+
+
+def _sizes_in(placement: Placement, reached: Iterable[int], shape: BackboneShape) -> dict[int, int] | None:
+    """Parameters in each block that a placement reaches, where blocks differ and it stands in each of them."""
+    if not shape.stages or placement.tuner.once or placement.is_outside:
+        return None
+    return {block: placement.num_in_block(shape.at(block)) for block in reached}
 
 
 def _decades(size: float) -> float:

@@ -1,0 +1,148 @@
+"""Models of several stages from a folder to an export: searched, resumed, loaded in a new process, back in timm."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import timm
+import tomli_w
+import torch
+
+from utuning_search.backbones.loading import load_backbone, preprocessing_of
+from utuning_search.backbones.merge import merge
+from utuning_search.backbones.metaformer import MetaFormerAdapter
+from utuning_search.backbones.plain import as_timm, load_plain
+from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.spec import BackboneSpec
+from utuning_search.common.errors import BackboneError
+from utuning_search.designs.design import Placement
+from utuning_search.results.exports.tuner import export_trial
+from utuning_search.results.load import load_tuned
+from utuning_search.search.budget import Budget
+from utuning_search.search.study import Study
+from utuning_search.testing.backbones import pictures
+from utuning_search.training.task import Task
+from utuning_search.tuners import LoraConfig, ScaleShiftConfig
+
+from ..helpers import randomise, tuned
+
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "swin": (
+        "swin_tiny_patch4_window7_224",
+        {"img_size": 8, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2},
+    ),
+    "swin v2": (
+        "swinv2_tiny_window8_256",
+        {"img_size": 8, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2},
+    ),
+    "convnext": ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [4, 4, 8, 8], "patch_size": 1, "kernel_sizes": 3}),
+}
+TASK: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"source": "digits", "proxy": 60, "validation": 40},
+    "training": {"epochs": 2, "batch_size": 30, "rungs": [1]},
+}
+# A new process loads an export, and prints logits of noise.
+LOADING = """
+import sys, numpy as np, torch
+from utuning_search.results.load import load_tuned
+torch.set_num_threads(1)
+model = load_tuned(sys.argv[1], checkpoint=sys.argv[2])
+images = torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
+with torch.no_grad():
+    print(*model.model(images)[0].tolist())
+"""
+
+
+def folder_of(label: str, place: Path) -> Path:
+    """A folder as timm saves a model, with random weights."""
+    name, args = MODELS[label]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = timm.create_model(name, num_classes=0, in_chans=1, **args)
+    place.mkdir()
+    configuration = {"input_size": [1, 8, 8], "mean": [0.5], "std": [0.5], "interpolation": "bilinear"}
+    table = {"architecture": name, "model_args": {**args, "in_chans": 1}, "num_classes": 0}
+    (place / "config.json").write_text(json.dumps({**table, "pretrained_cfg": configuration}))
+    safetensors.torch.save_file(randomise(model, seed=0).state_dict(), place / "model.safetensors")
+    return place
+
+
+def test_a_study_of_a_whole_space_runs_and_goes_on(tmp_path: Path) -> None:
+    """What the backbone cannot carry is never proposed, so no trial fails; and an export is loaded in a new process."""
+    folder = folder_of("swin", tmp_path / "swin")
+    path = tmp_path / "task.toml"
+    path.write_text(tomli_w.dumps({**TASK, "backbone": {"name": f"local-dir:{folder}"}}))
+    made: dict[str, Any] = {"name": "s", "studies_dir": tmp_path / "studies", "device": "cpu", "presets": ("all",)}
+    study = Study.create("full", Task.load(str(path)), sampler="random", pruner=None, precision="fp32", **made)
+    assert any(note.startswith("left out on this backbone: exact prefix,") for note in study.notes())
+    presets = len(study.spec.preset_designs(study.shape.depth))
+    assert 30 < presets < 43
+    study = Study.load("s", studies_dir=tmp_path / "studies")
+    for trials in (3, 5):
+        study.run(Budget(trials=trials), workers=1)
+    records = study.trials()
+    assert [r.state for r in records] == ["complete"] * 5
+    assert [r.parameters for r in records] == [r.design.num_parameters(study.shape, 10) for r in records if r.design]
+    best = max(records, key=lambda r: r.parameters)
+    export_trial(study, best, tmp_path / "out")
+    loaded = load_tuned(tmp_path / "out", checkpoint=folder)
+    with torch.no_grad():
+        expected = loaded.model(torch.linspace(-1, 1, 64).view(1, 1, 8, 8))[0]
+    command = [sys.executable, "-c", LOADING, str(tmp_path / "out"), str(folder)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert torch.allclose(torch.tensor([float(x) for x in printed.split()]), expected, atol=1e-5)
+
+
+def test_a_known_method_that_the_backbone_cannot_carry_is_refused_by_name(tmp_path: Path) -> None:
+    folder = folder_of("swin", tmp_path / "swin")
+    path = tmp_path / "task.toml"
+    path.write_text(tomli_w.dumps({**TASK, "backbone": {"name": f"local-dir:{folder}"}}))
+    with pytest.raises(
+        BackboneError, match="preset 'vpt-deep' on 'swin': it can carry a deep prompt at block; got its"
+    ):
+        Study.create("smoke", Task.load(str(path)), name="s", studies_dir=tmp_path / "studies", presets=("vpt-deep",))
+    assert not (tmp_path / "studies" / "s").exists()
+
+
+@pytest.mark.parametrize("label", MODELS)
+@torch.no_grad()
+def test_what_folds_is_a_model_of_timm(label: str, tmp_path: Path) -> None:
+    """LoRA at each linear map, and at those of ConvNeXt and Swin scales and shifts too."""
+    folder = folder_of(label, tmp_path / "model")
+    spec = BackboneSpec(f"local-dir:{folder}")
+    backbone = load_backbone(spec.name)
+    operations = [o for o in ("qkv", "proj", "fc1", "fc2") if o in adapter_of(backbone).operations]
+    placements = [Placement(o, LoraConfig(2)) for o in operations]
+    if label != "swin v2":  # whose keys would get a bias
+        placements += [Placement(o, ScaleShiftConfig()) for o in operations]
+    model = merge(tuned(backbone, *placements, random=True))
+    assert not len(model.tuners)
+    how = preprocessing_of(backbone, spec.name)
+    tensors, config = as_timm(model, spec, how, ("a", "b", "c", "d", "e"))
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "config.json").write_text(json.dumps(config))
+    safetensors.torch.save_file(tensors, tmp_path / "plain" / "model.safetensors")
+    images = pictures(adapter_of(backbone))
+    assert torch.allclose(load_plain(tmp_path / "plain")(images), model(images), atol=1e-4)
+
+
+def test_a_metaformer_is_given_back_with_one_linear_map_as_its_head() -> None:
+    """And with biases that it had not, where a design gave it some."""
+    biases = ["stages.0.blocks.0.mlp.fc1.bias", "stages.2.blocks.0.token_mixer.proj.bias"]
+    args = {**MetaFormerAdapter.head_arguments, **MetaFormerAdapter.bias_arguments(biases)}
+    with torch.device("meta"):
+        names = timm.create_model("caformer_s18", num_classes=5, **args).state_dict().keys()
+    assert {"head.fc.weight", "head.fc.bias", *biases} <= names
+
+
+def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
+    backbone = load_backbone(f"local-dir:{folder_of('convnext', tmp_path / 'model')}", image_size=16)
+    adapter = adapter_of(backbone)
+    assert (adapter.image_size, adapter.shape.grid) == (16, (2, 2))
+    with pytest.raises(BackboneError, match="backbone 'ConvNeXt': images are of 16 pixels; got 8x8"):
+        adapter.embed(torch.zeros(1, 1, 8, 8))

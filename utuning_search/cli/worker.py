@@ -1,0 +1,63 @@
+"""`worker`: one more process for a study in a database, on this machine or another."""
+
+import argparse
+import signal
+from pathlib import Path
+from typing import NoReturn
+
+from utuning_search.cli.console import PLAIN, console
+from utuning_search.cli.options import STORAGE, seconds
+from utuning_search.cli.running import budget_of, go, loggers_of
+from utuning_search.cli.stopped import Stopped
+from utuning_search.cli.studies import load_study
+from utuning_search.common.errors import InputError
+from utuning_search.common.files import is_there
+from utuning_search.search.creation import check_name
+from utuning_search.search.defaults import TRIALS
+from utuning_search.search.joining import join
+from utuning_search.search.layout import SPEC
+from utuning_search.search.storage import is_shared, quiet_optuna
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not is_shared(arguments.storage):
+        todo = f"Give --storage postgresql+psycopg://... or ${STORAGE}; without one: utuning-search resume --workers N"
+        rule = "a worker joins a study in a PostgreSQL database"
+        raise InputError("--storage", rule, "another" if arguments.storage else "none", todo)
+    check_name(arguments.name)
+    quiet_optuna()
+    asked = Asked()
+    try:
+        return _work(arguments)
+    except (KeyboardInterrupt, Stopped):
+        if not asked.to_end:
+            raise
+        console.print("Asked to end by SIGTERM; what was finished is kept, and its trials were given back.", **PLAIN)
+        return 0
+
+
+class Asked:
+    """Whether this process was asked to end by SIGTERM, as schedulers of clusters do; it then stops as by Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.to_end = False
+        signal.signal(signal.SIGTERM, self._asked)  # whoever called puts back what was there
+
+    def _asked(self, number: int, frame: object) -> NoReturn:
+        del number, frame
+        self.to_end = True
+        raise KeyboardInterrupt
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    loggers = loggers_of(arguments)
+    wait = seconds(arguments.wait, "--wait") or 0.0
+    folder = Path(arguments.studies_dir) / arguments.name
+    if not is_there(folder / SPEC):
+        with console.status(f"Joining {arguments.name} ..."):
+            join(folder, arguments.storage, wait)
+    study = load_study(arguments)
+    budget = budget_of(arguments, study.budget or {"trials": TRIALS})
+    if arguments.data_dir and not study.local.get("data_dir"):  # for exports from here
+        study.remember(data_dir=str(Path(arguments.data_dir).resolve()))
+    return go(study, budget, arguments, loggers=loggers)
