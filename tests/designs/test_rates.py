@@ -1,7 +1,10 @@
 """A good learning rate falls with what a tuner of the design can do in one step, and stays within its bounds."""
 
+import math
 from itertools import pairwise
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from utuning_search.common.bundled import bundled
@@ -25,6 +28,7 @@ from ..helpers import CASES
 from .spaces.walking import sampled
 
 DEPTH = 12
+STUDIES = Path(__file__).resolve().parents[2] / "studies"
 
 
 def factor(*placements: Placement, depth: int = DEPTH) -> float:
@@ -105,3 +109,17 @@ def test_any_design_has_one_within_the_bounds(name: str) -> None:
 
 def test_no_rank_is_too_high_for_a_rate() -> None:
     assert factor(adapter(768, 4.0), Placement("attention", AdapterConfig(768), "parallel", 4.0)) == SLOWEST
+
+
+def test_later_methods_start_near_the_best_of_the_rates_that_were_measured() -> None:
+    """Half, once, twice and four times 0.005 on digits; within a point of the best nothing can be told."""
+    trials = pd.read_csv(STUDIES / "2026-11-27_presets_digits" / "trials.csv")
+    trials = trials[trials["preset"].fillna("").str.contains(":learning_rate=")]
+    named = trials["preset"].str.split(":learning_rate=", expand=True)
+    measured = 0
+    for name, rows in trials.groupby(named[0]):
+        good = named[1].loc[rows.index].astype(float)[rows["accuracy"] > rows["accuracy"].max() - 0.011] / 0.005
+        found = rate_factor(Design.preset(str(name)).resolve(6), 6)
+        assert good.min() / math.sqrt(2) <= found <= good.max() * math.sqrt(2), name
+        measured += 1
+    assert measured >= 10
