@@ -92,7 +92,9 @@ class Trainer(ABC):
         if self.runtime.device != "cpu":
             return None
         if read not in self._quick:
-            self._quick[read] = quick(adapter_of(self._backbone).blocks, read)
+            whole = self._quick.setdefault(None, quick(adapter_of(self._backbone).blocks))
+            # All but the last are the same ones, and so are their copies of weights.
+            self._quick[read] = [*whole[:-1], *quick(adapter_of(self._backbone).blocks[-1:], read)]
         return self._quick[read]
 
     def _read(self, model: TunedModel) -> int | None:
