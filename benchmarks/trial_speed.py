@@ -203,7 +203,7 @@ class Ours:
         import torch.nn.functional as F
 
         trainer, recipe = self.trainer, self.trainer.task.recipe
-        inputs = trainer._inputs(trainer._fresh(design, 1))
+        inputs = trainer._inputs(trainer._fresh(design, 1), trainer.cache)
         labels, held_out = trainer.data.proxy.labels, trainer.data.validation.labels
         some = min(recipe.batch_size, len(labels))
         with torch.profiler.profile(with_flops=True) as step, trainer.runtime.autocast()():

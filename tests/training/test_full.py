@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from utuning_search.backbones.registry import adapter_of
-from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.backbones.tuned_model import IMAGES, TunedModel
 from utuning_search.data.decoded import FinalData, Split
 from utuning_search.designs.design import Design
 from utuning_search.training import augmentation
@@ -51,7 +51,12 @@ def test_it_is_the_loop_on_all_images_and_a_fresh_model(full: FullTrainer, desig
     rate = design.learning_rate or RECIPE.learning_rate
     normalise, split = context.preprocessing.normalise, context.data.proxy
     options = {"learning_rate": rate, "seed": SEED, "autocast": Runtime().autocast()}
-    (last,) = train(lambda x: model(normalise(x)), model.parameters_trained(), [as_examples(split)], RECIPE, **options)  # type: ignore[arg-type]  # as named
+    blocks = full._stand_ins(full._read(model))  # whose losses tests/backbones/test_quick_block.py compares
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        return model.forward_from(normalise(images), IMAGES, blocks)
+
+    (last,) = train(forward, model.parameters_trained(), [as_examples(split)], RECIPE, **options)  # type: ignore[arg-type]  # as named
     assert (last.number, last.accumulation) == (RECIPE.epochs, found.accumulation)
     model.eval()
     tensors = safetensors.torch.load(found.weights)

@@ -151,7 +151,7 @@ def test_what_is_kept_of_images_gives_the_logits_of_the_model(trainer: ProxyTrai
     bypass = Design((Placement("block", AdapterConfig(2), "bypass", blocks=blocks),))
     model = trainer._fresh(DESIGNS.get(name, bypass).resolve(DEPTH), SEED).eval()
     randomise(model.tuners, seed=2)
-    inputs = trainer._inputs(model)
+    inputs = trainer._inputs(model, trainer.cache)
     kept, images = inputs.of("validation"), trainer.data.validation.images
     with torch.no_grad():
         assert torch.allclose(inputs.forward(kept), trainer._whole(model)(images), atol=1e-5)

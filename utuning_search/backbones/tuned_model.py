@@ -149,6 +149,7 @@ class TunedModel(nn.Module):
             name, block = f"{BLOCK}{i + 1}", blocks[i]
             with torch.no_grad():  # no activation of a frozen block is kept
                 stream = block(self.adapter.enter(i, stream))
+            side = side[:, : stream.shape[1]]  # a stand-in may leave out what is not read
             if name in self.tuners:
                 side = cast(TunedBlock, self.tuners[name]).bypass(block, stream, side)
             elif i < self.first_tuned_block:

@@ -117,7 +117,7 @@ class ProxyTrainer(Trainer):
         spent, started = 0.0, clock()
         model = self._fresh(design, seed)
         start, epochs = model.first_tuned_block, self.task.recipe.epochs
-        inputs = self._inputs(model)
+        inputs = self._inputs(model, self.cache)
         labels = self._validation.labels
         views = [Examples(inputs.of(view), self._proxy.labels) for view in self._views]
         for epoch in self._epochs(model, inputs.forward, views, self.task.recipe, seed):
@@ -135,7 +135,11 @@ class ProxyTrainer(Trainer):
             started = clock()
         # The last rung is measured as the result is, once: plainly and in fp32, as an export will predict.
         model.eval()
-        logits = predict(partial(model.forward_from, start=start), self._exact.tokens(VALIDATION, start))
+        if model.design.is_bypass:
+            exact = self._inputs(model, self._exact)
+            logits = predict(exact.forward, exact.of(VALIDATION))
+        else:
+            logits = predict(partial(model.forward_from, start=start), self._exact.tokens(VALIDATION, start))
         unknown = None if self._outliers is None else cache(partial(predict, self._whole(model), self._outliers))
         accuracy, others = accuracy_of(logits, labels), self._others(None, logits, labels, unknown)
         spent += clock() - started
@@ -144,18 +148,19 @@ class ProxyTrainer(Trainer):
         others, weights = self._others(model, logits, labels, unknown), self._packed(model)
         yield Result(accuracy, weights, spent + clock() - started, epoch.accumulation, others)
 
-    def _inputs(self, model: TunedModel) -> "_Inputs":
+    def _inputs(self, model: TunedModel, kept: FeatureCache) -> "_Inputs":
         """What is kept of images for a design, and the model as a function of it."""
         start, read = model.first_tuned_block, self._read(model)
         if model.design.is_bypass and read is not None:
-            streams = model.streams
-            kept = [[self.cache.tokens(s, b)[:, :read] for b in streams] for s in self._sources]
-            found = dict(zip(self._sources, (torch.stack(k, dim=1) for k in kept), strict=True))
-            return _Inputs(found.__getitem__, model.forward_beside)
+            boundaries = model.streams
+            return _Inputs(
+                lambda source: torch.stack([kept.tokens(source, b)[:, :read] for b in boundaries], dim=1),
+                model.forward_beside,
+            )
         forward = partial(model.forward_from, start=start, blocks=self._stand_ins(read))
         if start == model.depth:  # nothing mixes tokens any more
-            return _Inputs(lambda source: self.cache.tokens(source, start)[:, :read].contiguous(), forward)
-        return _Inputs(partial(self.cache.tokens, boundary=start), forward)
+            return _Inputs(lambda source: kept.tokens(source, start)[:, :read].contiguous(), forward)
+        return _Inputs(partial(kept.tokens, boundary=start), forward)
 
     def examples_from(self, block: int) -> tuple[list[Examples], Examples]:
         """Views of the proxy split, and the validation split, as tokens before block index `block` (from 0)."""

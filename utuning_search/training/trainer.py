@@ -92,7 +92,10 @@ class Trainer(ABC):
         if self.runtime.device != "cpu":
             return None
         if read not in self._quick:
-            self._quick[read] = quick(adapter_of(self._backbone).blocks, read)
+            own = adapter_of(self._backbone).blocks
+            whole = self._quick.setdefault(None, quick(own))
+            # All but the last are the same ones, and so are their copies of weights.
+            self._quick[read] = [*whole[:-1], *quick(own[-1:], read)]
         return self._quick[read]
 
     def _read(self, model: TunedModel) -> int | None:
