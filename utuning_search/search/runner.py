@@ -154,6 +154,7 @@ class Runner:
         if now - self.watched >= WATCH:
             self.watched = now
             self.scheduler.reap_lapsed()
+            self.scheduler.reap_strays({r.number for r in (*self.busy.values(), *self.held)})
 
     def _settle_held(self) -> None:
         for running in list(self.held):
