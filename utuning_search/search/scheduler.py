@@ -92,10 +92,6 @@ class Scheduler:
         """Whether it is this process's turn to choose a trial, while it is entered; see `PatientStorage.turn`."""
         return nullcontext(True) if self._served is None else self._served.turn(self._ledger.study_id)
 
-    def on_their_way(self) -> int:
-        """How many trials were begun and have no outcome, those of other processes included."""
-        return sum(r.state == "running" for r in self.recent.unfinished)
-
     def wait_by(self, pause: Callable[[float], None], say: Callable[[str], None]) -> None:
         """How a storage that is away is waited for, and where that is told."""
         if self._served is not None:
@@ -168,7 +164,8 @@ class Scheduler:
             return Next.GONE
 
     def _decided(self, running: Running) -> Next:
-        if self.recent.records[running.number].state == "interrupted":
+        history, key = self.recent, running.design.key
+        if history.records[running.number].state == "interrupted":
             return Next.GONE
         reason = self.spec.beyond(running.design, self.setting)
         if reason:
@@ -177,7 +174,6 @@ class Scheduler:
             running.trial.set_user_attr(OVERSIZED, True)
             self._ledger.tell(running.number, None, TrialState.PRUNED)
             return Next.TOO_LARGE
-        history, key = self.recent, running.design.key
         earlier = history.outcome(key, running.number)
         if earlier is not None:
             self._ledger.reuse(running, earlier)
