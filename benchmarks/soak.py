@@ -1,6 +1,7 @@
 """What a study loses when its processes are killed at any moment: kill -9 of tree, worker or parent, at random.
 
-    python benchmarks/soak.py --minutes 10 --json FILE [--seed N] [--workers N] [--keep FOLDER]
+    python benchmarks/soak.py --minutes 10 --json FILE [--storage journal|postgres] [--seed N] [--workers N]
+                              [--every S] [--keep FOLDER]
 
 A study of small trainings on an image folder is run as users run it, killed, resumed, and in the end left alone for a
 few trials; then its journal, its folder and the processes are looked at. All but `kills` and what stands beside it has
@@ -15,6 +16,10 @@ to be zero, and then the exit code is 0:
                    stretch, or by LONG seconds
     temp_files     hidden files in the study's folder that are no locks: they were being written
     errors         runs that ended by themselves, or with a traceback; one that says that workers were lost is none
+
+With `--storage postgres`, N workers in folders of their own share a study in a database on a server of its own, with
+its default of durability. Besides, they are asked to end by SIGTERM, and the server is restarted or its connections
+cut; rungs are counted as twice where the database saw a second value of one. See `soaking/shared.py`.
 
 Beside `kills` by target stand `trials` (settled in the end) and `stopped`, how many runs ended themselves because
 workers were lost one after the other. Linux and macOS; needs `ps`.
@@ -39,6 +44,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from soaking.shared import STRIKES, SharedSoak  # its server is that of the tests, found by the line above
 
 from utuning_search.common.locks import LOCK
 from utuning_search.search.storage import JOURNAL
@@ -85,6 +94,18 @@ LOCKS = (LOCK, f".{JOURNAL}.lock")
 FINISHED = (1, 2, 3)  # Optuna's numbers of complete, pruned, failed in a journal
 
 
+def furnish(folder: Path) -> None:
+    """Space, task and images."""
+    (folder / "soak.toml").write_text(TASK)
+    (folder / "space.toml").write_text(SPACE)
+    digits = load_digits()
+    for label in range(10):
+        for number, pixels in enumerate(digits.images[digits.target == label][:PER_CLASS]):
+            path = folder / "photos" / "train" / str(label) / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((pixels * 15).astype(np.uint8)).save(path)
+
+
 class Member(NamedTuple):
     """A process of a run: its id, its parent's, seconds of CPU so far, and its command."""
 
@@ -104,14 +125,7 @@ class Soak:
         self.seen: dict[int, tuple[int, Any]] = {}  # state and values of finished trials
         self.counts: Counter[str] = Counter()
         self.process: subprocess.Popen[bytes] | None = None
-        (folder / "soak.toml").write_text(TASK)
-        (folder / "space.toml").write_text(SPACE)
-        digits = load_digits()
-        for label in range(10):
-            for number, pixels in enumerate(digits.images[digits.target == label][:PER_CLASS]):
-                path = folder / "photos" / "train" / str(label) / f"{number:03d}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray((pixels * 15).astype(np.uint8)).save(path)
+        furnish(folder)
 
     @property
     def study(self) -> Path:
@@ -250,12 +264,12 @@ class Soak:
     def _indices(self, log: Log, settled: list[Any]) -> set[int]:
         """Places in the order of trials that have an outcome: one each, from 0 without a gap."""
         numbers = {r.number for r in settled}
-        indices = {
-            line["user_attr"]["index"]
-            for line in log
-            if line["op_code"] == 8 and "index" in line.get("user_attr", {}) and line["trial_id"] in numbers
-        }
-        return indices & set(range(len(settled)))
+        created = (line for line in log if line["op_code"] == 4)
+        told = [(number, line.get("user_attrs") or {}) for number, line in enumerate(created)]
+        told += [(line["trial_id"], line["user_attr"]) for line in log if line["op_code"] == 8]  # an enqueued one
+        return {said["index"] for number, said in told if "index" in said and number in numbers} & set(
+            range(len(settled))
+        )
 
     @staticmethod
     def _weights(study: Study, number: int) -> bool:
@@ -303,12 +317,29 @@ def finished(log: Log) -> dict[int, tuple[int, Any]]:
     }
 
 
+def soaked(soak: Soak, seconds: float) -> None:
+    """Strike for some time, and judge what is left."""
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            if soak.process is None:
+                soak.start(ENDLESS)
+            soak.strike()
+        soak.finish()
+    finally:
+        if soak.process is not None:
+            for member in soak.members():
+                Soak._kill(member.pid)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="of moments and targets")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--storage", choices=("journal", "postgres"), default="journal")
+    parser.add_argument("--every", type=float, default=8.0, help="seconds between strikes, with --storage postgres")
     parser.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="work in FOLDER, which must not be there, and leave it"
     )
@@ -317,22 +348,18 @@ def main() -> int:
         folder = arguments.keep or Path(temporary)
         if arguments.keep:
             folder.mkdir(parents=True)
-        soak = Soak(folder.resolve(), arguments.seed, arguments.workers)
-        until = time.monotonic() + 60 * arguments.minutes
-        try:
-            while time.monotonic() < until:
-                if soak.process is None:
-                    soak.start(ENDLESS)
-                soak.strike()
-            soak.finish()
-        finally:
-            if soak.process is not None:
-                for member in soak.members():
-                    Soak._kill(member.pid)
+        soak: Soak | SharedSoak
+        if arguments.storage == "postgres":
+            furnish(folder.resolve())
+            soak = SharedSoak(folder.resolve(), arguments.seed, arguments.workers, arguments.every, NAME)
+            soak.run(60 * arguments.minutes)
+        else:
+            soak = Soak(folder.resolve(), arguments.seed, arguments.workers)
+            soaked(soak, 60 * arguments.minutes)
     found = {
         "kills": soak.kills.total(),
         **{name: soak.counts[name] for name in ZEROS},
-        **{f"kills_{target}": soak.kills[target] for target in TARGETS},
+        **{f"kills_{kind}": soak.kills[kind] for kind in (TARGETS if arguments.storage == "journal" else STRIKES)},
         **{name: soak.counts[name] for name in ("stopped", "trials")},
         "minutes": arguments.minutes,
         "seed": arguments.seed,

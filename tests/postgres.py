@@ -63,7 +63,7 @@ class Server:
 
     @property
     def group(self) -> int:
-        """The process group of all its processes... of the first one, and its session."""
+        """The id of its first process, and of the session that all of its processes are in."""
         return self._process.pid
 
     def start(self) -> None:

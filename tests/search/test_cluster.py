@@ -1,6 +1,7 @@
 """Machines that share one study in a PostgreSQL database: real processes, each in a folder of its own."""
 
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -200,3 +201,30 @@ def test_a_study_that_is_still_created_is_waited_for(database: str, hosts: tuple
     assert "worker many --studies-dir other --storage URL" in refused(
         two.here(*NEW, "--trials=1", "--studies-dir=other")
     )
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md"
+
+
+@pytest.mark.usefixtures("database")
+def test_the_commands_of_the_page_do_what_it_says(hosts: tuple[Host, Host], tmp_path: Path) -> None:
+    """As they stand, but for a smaller search, and devices and folders that are here; on two machines in turns."""
+    smaller = {
+        "--space full --task digits": "--space mini.toml --task tiny.toml --workers 0 -q",
+        "--trials 200": "--trials 2",
+        "--device cuda:1": "--device cpu",
+        "/mnt/studies": f"{tmp_path}/store",
+        "/Volumes/studies": f"{tmp_path}/store",
+        "confirm kept": "confirm kept --top 1 --seeds 1 --epochs 1 --workers 0 -q",
+    }
+    text = PAGE.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("utuning-search ")]
+    assert len(lines) > 7
+    for number, line in enumerate(lines):
+        words = line.split("  #")[0]
+        for long, short in smaller.items():
+            words = words.replace(long, short)
+        arguments = shlex.split(words)[1:]
+        arguments += ["--workers=0", "-q"] if arguments[0] == "worker" else []
+        code, out, err = hosts[number % 2].here(*arguments)
+        assert code == 0, (line, out, err)

@@ -222,13 +222,13 @@ def test_attributes_of_other_types_are_refused(kind: str, made: Study, copied: P
     lines = lines_of(made)
     seen: set[str] = set()
     for i, line in enumerate(lines):
-        (name,) = json.loads(line).get("user_attr", {"": 0})
-        if not name or name in seen or name in ("digest", "owner"):
-            continue
-        seen.add(name)
-        changed = {**json.loads(line), "user_attr": {name: STRANGE[kind](name)}}
-        copied.write_bytes(b"".join([*lines[:i], json.dumps(changed).encode() + b"\n", *lines[i + 1 :]]))
-        assert look(copied), f"{name} as {changed['user_attr']}"
+        said = json.loads(line)
+        where = next((field for field in ("user_attr", "user_attrs") if said.get(field)), None)
+        for name in set(said[where] if where else ()) - seen - {"digest", "owner"}:
+            seen.add(name)
+            changed = {**said, where: {**said[where], name: STRANGE[kind](name)}}
+            copied.write_bytes(b"".join([*lines[:i], json.dumps(changed).encode() + b"\n", *lines[i + 1 :]]))
+            assert look(copied), f"{name} as {changed[where][name]}"
     assert {"shape", "classes", "spec", "key", "design", "parameters", "index", "rung:1", "epochs"} <= seen
 
 
@@ -247,12 +247,10 @@ def test_a_number_of_no_choice_is_no_line(number: float) -> None:
     assert not is_line({**made, "params": {"y": 1}})
 
 
-@pytest.mark.parametrize("change", [{"user_attr": {"parameters": 10**400}}, {"state": 1, "values": [10**400, 1.0]}])
-def test_numbers_beyond_floats_are_refused(change: dict[str, Any], made: Study, copied: Path) -> None:
+@pytest.mark.parametrize("where", ["user_attrs", "values"])
+def test_numbers_beyond_floats_are_refused(where: str, made: Study, copied: Path) -> None:
     lines = [json.loads(line) for line in lines_of(made)]
-    first = next(iter(change))
-    line = next(
-        n for n in lines if first in n and (first == "state" or "parameters" in n[first]) and n.get("state") != 0
-    )
-    copied.write_text("".join(json.dumps({**n, **change} if n is line else n) + "\n" for n in lines))
+    line = next(n for n in lines if n.get(where))
+    line[where] = {**line[where], "parameters": 10**400} if where == "user_attrs" else [10**400, 1.0]
+    copied.write_text("".join(json.dumps(n) + "\n" for n in lines))
     assert "its attributes are as utuning-search writes them; got OverflowError" in look(copied)

@@ -179,7 +179,18 @@ def finished(log: Log) -> int:
 
 def attributes(log: Log, prefix: str) -> int:
     """How often an attribute of a trial was set whose name starts so."""
-    return sum(name.startswith(prefix) for line in log if line["op_code"] == 8 for name in line.get("user_attr", {}))
+    return sum(name.startswith(prefix) for _, told in told_of(log) for name in told)
+
+
+def told_of(log: Log) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(trial, attributes) of each line that sets some: as it is created (4), or one at a time (8)."""
+    created = 0
+    for line in log:
+        if line["op_code"] == 4:
+            yield created, line.get("user_attrs") or {}
+            created += 1
+        elif line["op_code"] == 8:
+            yield line["trial_id"], line["user_attr"]
 
 
 def outcomes(study: Study) -> list[tuple[object, ...]]:
@@ -203,8 +214,8 @@ def check_equal(place: Place, name: str) -> None:
     assert whole.run(Budget(trials=len(found)), workers=0)
     assert found == outcomes(whole)[: len(found)]
     log = read_log(place.journal(name))
-    interrupted = {line["trial_id"] for line in log if "interrupted" in line.get("user_attr", {})}
-    indices = {line["trial_id"]: line["user_attr"]["index"] for line in log if "index" in line.get("user_attr", {})}
+    interrupted = {trial for trial, told in told_of(log) if "interrupted" in told}
+    indices = {trial: told["index"] for trial, told in told_of(log) if "index" in told}
     counted = [index for trial, index in indices.items() if trial not in interrupted]
     assert sorted(counted) == list(range(len(found))), "a trial was lost or repeated"
     assert all(r.settled or r.state == "interrupted" for r in study.trials())

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.exceptions import StorageInternalError
 
 from utuning_search.search import patience, runner
@@ -300,24 +301,24 @@ def test_while_a_server_is_away_nobody_is_taken_for_dead(crew: Crew, monkeypatch
     assert one.scheduler.records()[theirs.number].state == "interrupted"
 
 
-def test_signs_for_a_trial_that_nobody_signed_while_it_is_chosen(crew: Crew) -> None:
-    one, two = crew("one"), crew("two")
-    clock = Clock()
-    one.scheduler.leases._watch = Watch(clock=clock)
-    trial = two.optuna.ask()
+def test_a_trial_that_was_written_twice_is_given_back_once(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server wrote it, and its answer was lost."""
+    monkeypatch.setattr(runner, "WATCH", 0.0)
+    worker = crew("one")
+    real, lost = worker.served.hurried.create_new_trial, [True]
 
-    def after(seconds: float) -> str:
-        clock.now += seconds
-        one.scheduler.reap_lapsed()
-        return one.scheduler.records()[trial.number].state
+    def create(*args: Any) -> int:
+        found = real(*args)
+        if lost:
+            lost.clear()
+            raise sqlalchemy.exc.OperationalError("commit", {}, Exception("the connection is lost"))
+        return found
 
-    after(0.0)
-    with two.scheduler.leases.choosing():
-        for number in range(3):
-            two.scheduler.leases.beat(f"sign {number}")
-            assert after(LEASE - 1) == "running"
-    two.scheduler.leases.beat("sign 4")
-    assert after(LEASE) == "interrupted"
+    monkeypatch.setattr(worker.served.hurried, "create_new_trial", create)
+    assert worker.work(3)
+    records = worker.scheduler.records()
+    assert [r.state for r in records].count("interrupted") == 1
+    assert sum(r.settled for r in records) == len(records) - 1 == 3
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ class History:
         self._settled = self._epochs = self._lowest = 0
         self._indices: set[int] = set()
         self._outcomes: dict[str, int] = {}  # number of the trial that trained a key and settled it
+        self._firsts: dict[str, int] = {}  # number of the first trial of a key
         self._losses: Counter[str] = Counter()
         self._lost: set[str] = set()  # keys at which any worker was lost
         self._again: dict[int, int] = {}  # number of the last trial by its index that was given back
@@ -177,12 +178,12 @@ class History:
     @property
     def stale(self) -> int:
         """How many of the last trials in a row are of designs that were tried before them."""
-        seen: set[str] = set()
         count = 0
-        for record in self._records:
+        for record in reversed(self._records):
             if record.key and record.state not in ("interrupted", "oversized"):
-                count = count + 1 if record.key in seen else 0
-                seen.add(record.key)
+                if self._firsts.get(record.key) == record.number:
+                    break
+                count += 1
         return count
 
     @property
@@ -204,6 +205,11 @@ class History:
         record = read_trial(trial, self._batch, self._objectives)
         if number in self._given_back:
             record = replace(record, state="interrupted", epochs=0, reused=None)
+        if record.state in ("interrupted", "oversized"):
+            if self._firsts.get(record.key) == number:  # it counts for nothing any more: the next one is the first
+                del self._firsts[record.key]
+        elif record.key:
+            self._firsts[record.key] = min(self._firsts.get(record.key, number), number)
         if number == len(self._records):
             self._records.append(record)
             self._attributes.append(trial.user_attrs)

@@ -10,8 +10,8 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -100,24 +100,13 @@ class Leases:
         self._study, self._storage, self.owner = study, storage, owner
         self._study_id = storage.get_study_id_from_name(study.study_name)
         self.shared = not isinstance(storage, JournalStorage)
-        self._served, self._chooses = patient(storage), False
+        self._served = patient(storage)
         self._watch = Watch(clock=self._clock)
 
     def beat(self, sign: str) -> None:
         """Give a sign of life, one that was never given before."""
         storage = self._storage if self._served is None else self._served.hurried  # late, it is none any more
         storage.set_study_user_attr(self._study_id, f"{PREFIX}{self.owner}", sign)
-        if self._chooses and self.shared:
-            storage.set_study_user_attr(self._study_id, PREFIX, sign)
-
-    @contextmanager
-    def choosing(self) -> Iterator[None]:
-        """Give signs for a trial that has no owner yet too: some samplers take long to propose one."""
-        self._chooses = True
-        try:
-            yield
-        finally:
-            self._chooses = False
 
     def _clock(self) -> float:
         """Seconds in which signs could be given: while a server is away, nobody can."""

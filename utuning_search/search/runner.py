@@ -133,11 +133,13 @@ class Runner:
 
     def _spent(self, waiting: int | None = None) -> bool:
         """Whether no trial may start; `waiting` are on their way, None for as many as there are."""
+        history = self.scheduler.recent
         if waiting is None:
             own = len(self.busy) + len(self.held)
-            waiting = self.scheduler.on_their_way() if self.scheduler.leases.shared else own
+            others_too = sum(r.state == "running" for r in history.unfinished)
+            waiting = others_too if self.scheduler.leases.shared else own
         elapsed, epochs = time.monotonic() - self.began, self.scheduler.spec.task.recipe.epochs
-        return spent(self.scheduler.recent, self.budget, elapsed, waiting, epochs)
+        return spent(history, self.budget, elapsed, waiting, epochs)
 
     def _start(self, worker: int, running: Running) -> None:
         self.busy[worker] = running
@@ -154,6 +156,7 @@ class Runner:
         if now - self.watched >= WATCH:
             self.watched = now
             self.scheduler.reap_lapsed()
+            self.scheduler.reap_strays({r.number for r in (*self.busy.values(), *self.held)})
 
     def _settle_held(self) -> None:
         for running in list(self.held):

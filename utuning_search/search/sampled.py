@@ -3,17 +3,24 @@
 Rungs are kept as intermediate values too, for dashboards and plots. Samplers must not see them: in studies of several
 objectives Optuna's TPE asks for the one direction of the study as soon as a pruned trial has any, and dies (Optuna 5.0,
 its `_get_pruned_trial_score`). And parameters are kept as they are trained, to as many digits as a design has.
+
+A trial that is being chosen is a draft, in memory, and is written as a whole: a choice of thirty values is one write
+instead of thirty, each of which waits for a disk or a server, and nobody ever sees half a trial.
 """
 
 import copy
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
+import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from utuning_search.designs.spaces.space import Space
+
+DRAFT = -1  # the id of a trial that is not written yet; Optuna's own for a trial outside of any storage
+FIXED = "fixed_params"  # Optuna's system attribute of a trial that is enqueued: values that no sampler chooses
 
 
 class SampledStorage:
@@ -30,12 +37,72 @@ class SampledStorage:
     def __init__(self, storage: BaseStorage, space: Space) -> None:
         self._storage, self._space = storage, space
         self._finished: dict[int, FrozenTrial] = {}  # without their rungs, by number: they change no more
+        self._draft: FrozenTrial | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
+    def ask(
+        self,
+        study: optuna.Study,
+        number: int,
+        fixed: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Trial:
+        """The next trial: one that was enqueued, or else a draft, which `write` writes.
+
+        Args:
+            study: Of this storage.
+            number: How many trials there are.
+            fixed: Values of a draft that its sampler does not choose.
+            attributes: User attributes of a draft.
+        """
+        system = {} if fixed is None else {FIXED: dict(fixed)}
+        self._draft = optuna.trial.create_trial(
+            state=TrialState.RUNNING, user_attrs=dict(attributes or {}), system_attrs=system
+        )
+        self._draft.number = number
+        return study.ask()
+
+    def write(self, trial: Trial) -> Trial:
+        """A trial of `ask` as it is in the storage, written as a whole if it was a draft."""
+        if trial._trial_id != DRAFT:
+            return trial
+        study = trial.study
+        study.sampler = optuna.samplers.RandomSampler()  # it is not asked any more, nor told of a second beginning
+        number = self._storage.create_new_trial(study._study_id, self._get_draft())
+        self._draft = None
+        return Trial(study, number)
+
+    def _get_draft(self) -> FrozenTrial:
+        if self._draft is None:
+            raise KeyError("no trial is being chosen")
+        return self._draft
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        if template_trial is not None or self._draft is None:
+            return self._storage.create_new_trial(study_id, template_trial)
+        return DRAFT
+
     def get_trial(self, trial_id: int) -> FrozenTrial:
+        if trial_id == DRAFT:
+            return copy.deepcopy(self._get_draft())
         return _without_rungs(self._storage.get_trial(trial_id))
+
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+        return self.get_trial(trial_id).system_attrs
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        if trial_id == DRAFT:
+            self._get_draft().user_attrs[key] = value
+        else:
+            self._storage.set_trial_user_attr(trial_id, key, value)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        if trial_id == DRAFT:
+            self._get_draft().system_attrs[key] = value
+        else:
+            self._storage.set_trial_system_attr(trial_id, key, value)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -47,8 +114,12 @@ class SampledStorage:
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
         chosen = self._space.trained(param_name, distribution.to_external_repr(param_value_internal))
-        internal = distribution.to_internal_repr(chosen)
-        self._storage.set_trial_param(trial_id, param_name, internal, distribution)
+        if trial_id == DRAFT:
+            self._get_draft().distributions[param_name] = distribution
+            self._get_draft().params[param_name] = chosen
+        else:
+            internal = distribution.to_internal_repr(chosen)
+            self._storage.set_trial_param(trial_id, param_name, internal, distribution)
 
     def _shown(self, trial: FrozenTrial) -> FrozenTrial:
         if not trial.intermediate_values or not trial.state.is_finished():

@@ -1,6 +1,6 @@
 """The trial flow: ask, decide, tell. What happens to a design that is tried, and what is kept of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, cast
 
@@ -53,17 +53,19 @@ class Scheduler:
     ) -> None:
         self._storage, self.spec, self.setting = storage, spec, setting
         self._served = patient(storage)
-        seen = cast(BaseStorage, SampledStorage(storage, spec.space))
-        self._study = optuna.load_study(study_name=study.study_name, storage=seen, sampler=study.sampler)
+        self._seen = SampledStorage(storage, spec.space)
+        self._study = optuna.load_study(
+            study_name=study.study_name, storage=cast(BaseStorage, self._seen), sampler=study.sampler
+        )
         self._keep_weights = keep_weights
-        self._proposals = Proposals(self._study, spec, setting)
+        self._proposals = Proposals(self._study, self._seen, spec, setting)
         self._ledger = Ledger(self._study, storage, spec.objectives)
         self.leases = Leases(study, storage, owner)
         self._history = self._read()
 
     def _read(self) -> History:
         return History(
-            lambda: self._study.get_trials(deepcopy=False),
+            lambda: self._storage.get_all_trials(self._ledger.study_id, deepcopy=False),
             lambda number: self._storage.get_trial(self._ledger.trial_id(number)),
             self.spec.task.recipe.batch_size,
             self.spec.objectives,
@@ -90,10 +92,6 @@ class Scheduler:
         """Whether it is this process's turn to choose a trial, while it is entered; see `PatientStorage.turn`."""
         return nullcontext(True) if self._served is None else self._served.turn(self._ledger.study_id)
 
-    def on_their_way(self) -> int:
-        """How many trials were begun and have no outcome, those of other processes included."""
-        return sum(r.state == "running" for r in self.recent.unfinished)
-
     def wait_by(self, pause: Callable[[float], None], say: Callable[[str], None]) -> None:
         """How a storage that is away is waited for, and where that is told."""
         if self._served is not None:
@@ -113,6 +111,12 @@ class Scheduler:
         for number in self.leases.mine():
             self._ledger.interrupt(number)
 
+    def reap_strays(self, known: Collection[int]) -> None:
+        """The same for own trials that nobody here knows: written twice, as the answer to the first time was lost."""
+        for number in self.leases.mine() if self._served is not None else ():
+            if number not in known:
+                self._ledger.interrupt(number)
+
     def reap_lapsed(self) -> None:
         """The same for trials of others that give no sign of life any more; to be called often."""
         for number in self.leases.lapsed():
@@ -129,11 +133,10 @@ class Scheduler:
 
     def ask(self) -> tuple[Running, Next]:
         """The next trial, proposed, sized and recorded, and what happens to it; see `Next`."""
-        with self.leases.choosing():
-            while True:
-                with suppress(UpdateFinishedTrialError):  # taken for dead while it was chosen: another one, then
-                    running = self._asked()
-                    break
+        while True:
+            with suppress(UpdateFinishedTrialError):  # an enqueued one, of which somebody thought that it is left over
+                running = self._asked()
+                break
         self._history.look(running.number)
         return running, self.decide(running)
 
@@ -151,7 +154,7 @@ class Scheduler:
         for name, value in {**attributes, "index": index}.items():
             trial.set_user_attr(name, value)
         seed = derive_seed(self.spec.seed, f"training {design.key}")
-        return Running(trial, design, parameters, exact, preset, seed)
+        return Running(self._seen.write(trial), design, parameters, exact, preset, seed)
 
     def decide(self, running: Running) -> Next:
         """What happens to a trial now: of `ask`, or again of one that waited."""
@@ -161,7 +164,8 @@ class Scheduler:
             return Next.GONE
 
     def _decided(self, running: Running) -> Next:
-        if self.recent.records[running.number].state == "interrupted":
+        history, key = self.recent, running.design.key
+        if history.records[running.number].state == "interrupted":
             return Next.GONE
         reason = self.spec.beyond(running.design, self.setting)
         if reason:
@@ -170,7 +174,6 @@ class Scheduler:
             running.trial.set_user_attr(OVERSIZED, True)
             self._ledger.tell(running.number, None, TrialState.PRUNED)
             return Next.TOO_LARGE
-        history, key = self.recent, running.design.key
         earlier = history.outcome(key, running.number)
         if earlier is not None:
             self._ledger.reuse(running, earlier)

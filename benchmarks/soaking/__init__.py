@@ -1,0 +1,1 @@
+"""What `soak.py` does to a study that many processes share."""
