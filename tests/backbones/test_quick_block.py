@@ -160,14 +160,15 @@ def test_copies_follow_weights_that_change(plain: VisionTransformer) -> None:
     """Merging puts other weights in their place, or changes them."""
     model = TunedModel(copy.deepcopy(plain), Design((Placement("fc1", LoraConfig(2)),)), CLASSES)
     blocks, x = quick(model.adapter.blocks), tokens(plain)
+    fc2 = model.backbone.blocks[0].mlp.fc2
+    halves = [torch.nn.Parameter(fc2.weight.detach() * factor, requires_grad=False) for factor in (1, 2)]
+    assert halves[0]._version == halves[1]._version, "a version alone would tell them apart"
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        fc2.weight = halves[0]
         before = blocks[0](x)
-        model.backbone.blocks[0].mlp.fc2.weight.mul_(2)
+        fc2.weight = halves[1]
         changed = blocks[0](x)
         assert not torch.equal(changed, before)
-        assert torch.equal(changed, quick(model.adapter.blocks)[0](x))
-        model.backbone.blocks[0].mlp.fc2.weight = torch.nn.Parameter(
-            model.backbone.blocks[0].mlp.fc2.weight / 2, requires_grad=False
-        )
+        fc2.weight.div_(2)
         assert torch.equal(blocks[0](x), before)
         assert type(quick(merge(model).adapter.blocks)[0]) is QuickBlock
