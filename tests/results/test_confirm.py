@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -536,14 +537,14 @@ def test_finals_that_did_not_fit_at_once_are_told_and_count(
     whole: tuple[Study, Confirmation], own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches of 20, of which 8 images fit; a finalist whose every image is too large ends as one that was killed."""
-    study, real, rows = load(own), TunedModel.forward, [8]
+    study, real, rows = load(own), TunedModel.forward_from, [8]
 
-    def forward(self: TunedModel, images: torch.Tensor) -> torch.Tensor:
+    def forward_from(self: TunedModel, images: torch.Tensor, *others: Any, **named: Any) -> torch.Tensor:
         if self.training and len(images) > rows[0]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nA second line.")
-        return real(self, images)
+        return real(self, images, *others, **named)
 
-    monkeypatch.setattr(TunedModel, "forward", forward)
+    monkeypatch.setattr(TunedModel, "forward_from", forward_from)
     found = confirm(study, top=3, seeds=2, presets=[PRESET], workers=0)
     said = "out of memory: batches of 20 were taken in 4 parts"
     for mine, theirs in zip(found.finals, whole[1].finals, strict=True):
@@ -1023,7 +1024,7 @@ def test_decoded_test_images_take_the_permit_too(own: Path) -> None:
 
     def look(progress: Progress) -> None:
         del progress
-        decoded.extend((study.folder / "finals").glob(f"{IMAGES}*"))
+        decoded.extend(p for p in (study.folder / "finals").glob(f"{IMAGES}*") if p.is_dir())
         shutil.copytree(decoded[0], own / "copy", dirs_exist_ok=True)
 
     confirm(study, trials=[study.front()[0].number], seeds=1, epochs=1, workers=1, on_progress=look)

@@ -21,3 +21,18 @@ def read_splits(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def skipped_images(folder: Path) -> dict[str, str]:
+    """Images that were left out, and why, by name."""
+    try:
+        index = read_splits(folder)
+        return {**index["proxy"]["skipped"], **index["validation"]["skipped"]}
+    except (KeyError, TypeError):  # of an older version, or not ours: it decides nothing
+        return {}
+
+
+def notes_on_images(folder: Path) -> tuple[str, ...]:
+    """What was done to the images, and what is odd about them, a line each."""
+    found = read_splits(folder).get("notes")
+    return tuple(map(str, found)) if isinstance(found, list) else ()

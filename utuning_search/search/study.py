@@ -47,7 +47,7 @@ from utuning_search.search.samplers.base import Sampler
 from utuning_search.search.samplers.registry import sampler as sampler_of
 from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.spec import RESTORE, StudySpec
-from utuning_search.search.splits_file import read_splits, write_splits
+from utuning_search.search.splits_file import notes_on_images, skipped_images, write_splits
 from utuning_search.search.storage import JOURNAL, is_shared, storage_errors
 from utuning_search.search.stored import open_study
 from utuning_search.search.trials import TrialRecord, front_of, volume_of
@@ -256,21 +256,14 @@ class Study:
 
     def skipped(self) -> dict[str, str]:
         """Images that could not be read and were left out when the study was created, and why, by name."""
-        try:
-            index = read_splits(self.folder)
-            return {**index["proxy"]["skipped"], **index["validation"]["skipped"]}
-        except (KeyError, TypeError):  # of an older version, or not ours: it decides nothing
-            return {}
+        return skipped_images(self.folder)
 
     def notes(self) -> tuple[str, ...]:
         """What was done to the images when the study was created, what is odd about them, and what of the space the
         backbone cannot carry, a line each."""
-        found = read_splits(self.folder).get("notes")
-        left = left_out(self._stored.space.slots, self.shape)
-        lines = (
-            (f"left out on this backbone: {', '.join(left)}. utuning-search backbones NAME says why.",) if left else ()
-        )
-        return (*map(str, found), *lines) if isinstance(found, list) else lines
+        left = ", ".join(left_out(self._stored.space.slots, self.shape))
+        said = f"left out on this backbone: {left}. utuning-search backbones NAME says why."
+        return (*notes_on_images(self.folder), *([said] if left else ()))
 
     def weights_file(self, trial: int) -> Path:
         """Where a complete trial's tuner and head are kept, on the machine that trained it."""
@@ -362,9 +355,8 @@ class Study:
     def started(self, finals: Sequence[FinalRecord] = (), remeasured: Sequence[FinalRecord] = ()) -> Started:
         """What callbacks are told of it where a run begins, or a confirmation that has these trainings already."""
         depth, called = self.shape.depth, self.local.get("called", self.name)
-        return Started(
-            called, self.trials(), finals, lambda design: self.spec.space.params_of(design, depth), remeasured
-        )
+        params_of = self.spec.space.params_of
+        return Started(called, self.trials(), finals, lambda design: params_of(design, depth), remeasured)
 
     @property
     def budget(self) -> dict[str, Any]:
@@ -381,9 +373,7 @@ class Study:
 
     def _begun(self) -> AbstractContextManager[bool]:
         """Whether no other process runs it from its folder, while it is entered; in a journal none may."""
-        if is_shared(self.url):
-            return first(self.folder)
-        return locked(self.folder, self.name, "runs")
+        return first(self.folder) if is_shared(self.url) else locked(self.folder, self.name, "runs")
 
     def _own(self) -> None:
         """Be somebody else than a copy of this folder that shares its storage: its trials are not ours to give back."""
