@@ -93,6 +93,19 @@ def indices(worker: Worker) -> list[int]:
     return sorted(t.user_attrs["index"] for t in trials if "interrupted" not in t.user_attrs)
 
 
+def test_machines_that_open_a_new_database_at_the_same_moment(postgres: "Server") -> None:
+    """Optuna makes its tables there, and of two that do so at once PostgreSQL refuses one."""
+    for _ in range(3):
+        url, together = postgres.database(), threading.Barrier(WORKERS)
+
+        def opened(_: int, url: str = url, together: threading.Barrier = together) -> int:
+            together.wait(60)
+            return len(open_storage(url, Path()).get_all_studies())
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            assert list(pool.map(opened, range(WORKERS))) == [0] * WORKERS
+
+
 def test_workers_share_a_budget_the_order_of_trials_and_known_methods(crew: Crew) -> None:
     crew("first")
     workers = [crew(f"worker {i}") for i in range(WORKERS)]

@@ -5,7 +5,7 @@ import os
 import shlex
 import warnings
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,13 +19,14 @@ from utuning_search.common.errors import StudyError
 from utuning_search.common.lazy import load
 from utuning_search.search.journal_lines import is_line, parse
 from utuning_search.search.masking import mask, masked
-from utuning_search.search.patience import PatientStorage
+from utuning_search.search.patience import LOCK, PatientStorage
 
 Storage = BaseStorage  # for those who are no door to optuna
 JOURNAL = "journal.log"
 SAFE = "Everything finished before is safe; mend the cause, then resume."
 SHOWN = 200  # characters of a database's message
 LIBPQ = ("psycopg", "psycopg2")  # drivers that take its settings
+TABLES = 0  # beside LOCK, where turns have the number of a study, from 1 on
 # Seconds, and of the last milliseconds: half a minute without an answer, and a connection is lost.
 KEEPALIVE = {
     "connect_timeout": 10,
@@ -138,12 +139,25 @@ def _served(url: str) -> BaseStorage:
     parsed = load("sqlalchemy.engine", "make_url")(url)
     # libpq's own settings, in a URL or in its environment, stand; these find out when the other side is gone.
     mine = {k: v for k, v in KEEPALIVE.items() if k not in parsed.query} if parsed.get_driver_name() in LIBPQ else {}
-    storage = optuna.storages.RDBStorage(url, {"pool_pre_ping": True, "connect_args": mine})
+    with _alone(url, mine):
+        storage = optuna.storages.RDBStorage(url, {"pool_pre_ping": True, "connect_args": mine})
     opened = PatientStorage(
         optuna.storages.get_storage(storage), storage.engine, lambda error: _said(error.__cause__ or error, url)
     )
     weakref.finalize(opened, storage.engine.dispose)  # the server is told that its connections are not needed
     return cast(BaseStorage, opened)
+
+
+@contextlib.contextmanager
+def _alone(url: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Have a database for oneself: of two that make Optuna's tables at the same moment one would be refused by it."""
+    engine = load("sqlalchemy", "create_engine")(url, connect_args=dict(options))
+    try:
+        with engine.connect() as connection:  # its transaction ends with it, and the lock with that
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK}, {TABLES})")
+            yield
+    finally:
+        engine.dispose()
 
 
 def _is_in_memory(url: str) -> bool:
