@@ -5,22 +5,18 @@ parts.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any, ClassVar, cast
 
 from timm.layers import ClassifierHead, GlobalResponseNormMlp, Mlp, NormMlpClassifierHead
 from timm.models.convnext import ConvNeXt, ConvNeXtBlock, checkpoint_filter_fn
 from torch import Tensor, nn
 
+from utuning_search.backbones.convolved import ConvolvedAdapter
 from utuning_search.backbones.family import BlockTuners, LinearMap
-from utuning_search.backbones.grids import flops_of_convs, for_tokens, image_of, map_of, through, tokens_of
+from utuning_search.backbones.grids import for_tokens, image_of, map_of, through, tokens_of
 from utuning_search.backbones.staged_model import (
     BlockWithoutQueries,
-    StagedAdapter,
-    Step,
     all_blocks,
-    check_configured,
-    configured_size,
     is_layer_norm,
 )
 from utuning_search.common.errors import BackboneError
@@ -91,14 +87,12 @@ class ConvNextBlock(BlockWithoutQueries):
         return cast(Tensor, mlp.drop2(tuners.add("fc2", self, h, through(mlp.fc2, h, grid))))
 
 
-class ConvNextAdapter(StagedAdapter):
+class ConvNextAdapter(ConvolvedAdapter):
     """Whatever timm builds of its ConvNeXt, and pools."""
 
     named: ClassVar[str] = "a timm ConvNeXt"
     lacks: ClassVar[tuple[Operation, ...]] = LACKS
     operations: ClassVar[tuple[Operation, ...]] = tuple(o for o in OPERATIONS if o not in LACKS)
-    attends: ClassVar[bool] = False
-    any_size: ClassVar[bool] = True
 
     @classmethod
     def recognises(cls, model: nn.Module) -> bool:
@@ -106,10 +100,8 @@ class ConvNextAdapter(StagedAdapter):
 
     @classmethod
     def check(cls, model: nn.Module, where: str) -> None:
+        super().check(model, where)
         timm = cast(Any, model)
-        if not timm.head.global_pool.pool_type:
-            raise BackboneError(where, "the model pools its tokens", "no pooling", 'Create it with global_pool="avg".')
-        check_configured(model, where)
         if type(timm.head) not in (ClassifierHead, NormMlpClassifierHead):
             raise BackboneError(where, "its head is one of ConvNeXt's", type(timm.head).__name__)
         for i, block in enumerate(all_blocks(timm.stages)):
@@ -119,14 +111,6 @@ class ConvNextAdapter(StagedAdapter):
                 raise BackboneError(f"{where}, block {i + 1}", rule, got)
             if parts[2] is not nn.Identity or block.conv_dw.stride != (1, 1) or block.conv_dw.dilation != (1, 1):
                 raise BackboneError(f"{where}, block {i + 1}", "blocks keep their grid", "an output_stride below 32")
-
-    def _stages(self) -> Iterator[Step]:
-        _, grid = flops_of_convs(self._timm.stem, (self.image_size, self.image_size))
-        for stage in self._timm.stages:
-            between, before = None if isinstance(stage.downsample, nn.Identity) else stage.downsample, grid
-            if between is not None:
-                _, grid = flops_of_convs(between, grid)
-            yield Step(between, tuple(stage.blocks), grid, before)
 
     def _block(self, block: nn.Module, grid: tuple[int, int]) -> ConvNextBlock:
         return ConvNextBlock(block, grid)
@@ -138,16 +122,6 @@ class ConvNextAdapter(StagedAdapter):
         if isinstance(head, ClassifierHead):
             features = head.in_features * head.global_pool.feat_mult()
         return features
-
-    @property
-    def image_size(self) -> int:
-        return configured_size(self.model)[0]
-
-    def _patches(self, images: Tensor) -> Tensor:
-        return tokens_of(self._timm.stem(images))
-
-    def _between(self, module: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        return tokens_of(module(image_of(tokens, grid)))
 
     def pool(self, tokens: Tensor) -> Tensor:
         image = image_of(tokens, self._steps[-1].grid)
@@ -168,14 +142,8 @@ class ConvNextAdapter(StagedAdapter):
         return ends[0] if is_layer_norm(ends[0]) else None, ends[1] if is_layer_norm(ends[1]) else None
 
     def _flops_outside(self) -> int:
-        flops, _ = flops_of_convs(self._timm.stem, (self.image_size, self.image_size))
-        flops += sum(flops_of_convs(s.module, s.before)[0] for s in self._steps if s.module is not None)
         hidden = getattr(getattr(self._timm.head, "pre_logits", None), "fc", None)
-        return flops + (2 * hidden.weight.numel() if hidden is not None else 0)
-
-    def check_image_size(self, where: str) -> None:
-        """Any size does."""
-        del where
+        return super()._flops_outside() + (2 * hidden.weight.numel() if hidden is not None else 0)
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return cast(dict[str, Tensor], checkpoint_filter_fn(state, self.model))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from utuning_search.backbones.family import BlockTuners
 from utuning_search.backbones.timm_block import TimmBlock
-from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
+from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools, check_square
 from utuning_search.common.errors import BackboneError
 
 
@@ -91,9 +91,7 @@ class EvaAdapter(TimmAdapter):
             raise BackboneError(where, rule, "a rotary embedding that moves them")
         if eva.patch_drop is not None:
             raise BackboneError(where, "all patches are there in training", "patch dropout")
-        height, width = eva.patch_embed.img_size
-        if height != width:
-            raise BackboneError(where, "images are square", f"{height}x{width}", "Set image_size.")
+        check_square(eva.patch_embed.img_size, where)
 
     def _block(self, index: int) -> EvaBlockAdapter:
         return EvaBlockAdapter(self.model, index)
@@ -109,12 +107,6 @@ class EvaAdapter(TimmAdapter):
     def embed_tuned(self, images: Tensor, tuners: BlockTuners) -> Tensor:
         self._check_size(images)
         return super().embed_tuned(images, tuners)
-
-    def _check_size(self, images: Tensor) -> None:
-        if images.shape[-1] != self.image_size or images.shape[-2] != self.image_size:
-            # More patches than the places that blocks know would be taken for prompts.
-            rule, got = f"images are of {self.image_size} pixels", "x".join(map(str, images.shape[-2:]))
-            raise BackboneError(f"backbone '{type(self.model).__name__}'", rule, got)
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return checkpoint_filter_fn(state, self.model)

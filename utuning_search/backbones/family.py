@@ -272,3 +272,10 @@ class BackboneAdapter(ABC):
             BackboneError: The model has something that a fresh one has no place for.
         """
         return dict(self.model.state_dict())
+
+    def _check_size(self, images: Tensor) -> None:
+        """Raise BackboneError unless images are as large as the model's own: its blocks know so many places, and would
+        take more patches for prompts."""
+        if tuple(images.shape[-2:]) != (self.image_size, self.image_size):
+            rule, got = f"images are of {self.image_size} pixels", "x".join(map(str, images.shape[-2:]))
+            raise BackboneError(f"backbone '{type(self.model).__name__}'", rule, got)

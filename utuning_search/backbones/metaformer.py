@@ -5,22 +5,19 @@ to stage, nothing inside it is an operation, and nothing of it can be borrowed.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 from timm.layers import Mlp
 from timm.models.metaformer import Attention, MetaFormer, MetaFormerBlock, Pooling, Scale, SepConv, checkpoint_filter_fn
 from torch import Tensor, nn
 
+from utuning_search.backbones.convolved import ConvolvedAdapter
 from utuning_search.backbones.family import BlockTuners, LinearMap
 from utuning_search.backbones.grids import flops_of_convs, for_tokens, image_of, map_of, through, tokens_of
 from utuning_search.backbones.staged_model import (
     BlockWithoutQueries,
-    StagedAdapter,
-    Step,
     all_blocks,
-    check_configured,
-    configured_size,
     is_layer_norm,
 )
 from utuning_search.common.errors import BackboneError
@@ -114,14 +111,12 @@ def _scaled(scale: nn.Module, x: Tensor) -> Tensor:
     return x * scale.scale if isinstance(scale, Scale) else cast(Tensor, scale(x))
 
 
-class MetaFormerAdapter(StagedAdapter):
+class MetaFormerAdapter(ConvolvedAdapter):
     """Whatever timm builds of its MetaFormer, and pools."""
 
     named: ClassVar[str] = "a timm MetaFormer"
     lacks: ClassVar[tuple[Operation, ...]] = LACKS
     operations: ClassVar[tuple[Operation, ...]] = tuple(o for o in OPERATIONS if o not in LACKS)
-    attends: ClassVar[bool] = False
-    any_size: ClassVar[bool] = True
     head_arguments: ClassVar[Mapping[str, Any]] = {"use_mlp_head": False}
 
     @classmethod
@@ -130,41 +125,16 @@ class MetaFormerAdapter(StagedAdapter):
 
     @classmethod
     def check(cls, model: nn.Module, where: str) -> None:
+        super().check(model, where)
         timm = cast(Any, model)
-        if not timm.head.global_pool.pool_type:
-            raise BackboneError(where, "the model pools its tokens", "no pooling", 'Create it with global_pool="avg".')
-        check_configured(model, where)
         for i, block in enumerate(all_blocks(timm.stages)):
             parts = (type(block), type(block.token_mixer), type(block.mlp))
             if parts[0] is not MetaFormerBlock or parts[1] not in (Pooling, SepConv, Attention) or parts[2] is not Mlp:
                 rule, got = "a MetaFormerBlock with a mixer of timm's", " with ".join(p.__name__ for p in parts)
                 raise BackboneError(f"{where}, block {i + 1}", rule, got)
 
-    def _stages(self) -> Iterator[Step]:
-        _, grid = flops_of_convs(self._timm.stem, (self.image_size, self.image_size))
-        for stage in self._timm.stages:
-            between, before = None if isinstance(stage.downsample, nn.Identity) else stage.downsample, grid
-            if between is not None:
-                _, grid = flops_of_convs(between, grid)
-            yield Step(between, tuple(stage.blocks), grid, before)
-
     def _block(self, block: nn.Module, grid: tuple[int, int]) -> MixerBlock:
         return MixerBlock(block, grid)
-
-    @property
-    def num_features(self) -> int:
-        features: int = self._timm.num_features
-        return features
-
-    @property
-    def image_size(self) -> int:
-        return configured_size(self.model)[0]
-
-    def _patches(self, images: Tensor) -> Tensor:
-        return tokens_of(self._timm.stem(images))
-
-    def _between(self, module: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        return tokens_of(module(image_of(tokens, grid)))
 
     def pool(self, tokens: Tensor) -> Tensor:
         return cast(Tensor, self._timm.forward_head(image_of(tokens, self._steps[-1].grid), pre_logits=True))
@@ -178,14 +148,6 @@ class MetaFormerAdapter(StagedAdapter):
     def ends(self) -> tuple[nn.Module | None, nn.Module | None]:
         ends = self._timm.stem.norm, self._timm.head.norm
         return ends[0] if is_layer_norm(ends[0]) else None, ends[1] if is_layer_norm(ends[1]) else None
-
-    def _flops_outside(self) -> int:
-        flops, _ = flops_of_convs(self._timm.stem, (self.image_size, self.image_size))
-        return flops + sum(flops_of_convs(s.module, s.before)[0] for s in self._steps if s.module is not None)
-
-    def check_image_size(self, where: str) -> None:
-        """Any size does."""
-        del where
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return cast(dict[str, Tensor], checkpoint_filter_fn(state, self.model))

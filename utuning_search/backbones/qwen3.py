@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from utuning_search.backbones.eva import EvaBlockAdapter
 from utuning_search.backbones.family import BlockTuners
-from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
+from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools, check_square
 from utuning_search.common.errors import BackboneError
 from utuning_search.common.lazy import load
 
@@ -42,9 +42,7 @@ class Qwen3Adapter(TimmAdapter):
             raise BackboneError(where, "its own tokens are pooled", "those that a projector merges", todo)
         rule = "a pre-norm EvaBlock with its attention and MLP"
         check_blocks(qwen.encoder.blocks, ((EvaBlock,), cls.attentions, (Mlp,)), rule, where)
-        height, width = qwen.encoder.patch_embed.img_size
-        if height != width:
-            raise BackboneError(where, "images are square", f"{height}x{width}", "Set image_size.")
+        check_square(qwen.encoder.patch_embed.img_size, where)
 
     def _block(self, index: int) -> EvaBlockAdapter:
         return EvaBlockAdapter(self._timm, index)
@@ -63,11 +61,6 @@ class Qwen3Adapter(TimmAdapter):
         image = self._timm.patch_embed(images)
         patches = image.flatten(1, 2)
         return self._tokens(tuners.add("patches", self.blocks[0], patches, patches).reshape(image.shape))
-
-    def _check_size(self, images: Tensor) -> None:
-        if tuple(images.shape[-2:]) != (self.image_size, self.image_size):
-            rule, got = f"images are of {self.image_size} pixels", "x".join(map(str, images.shape[-2:]))
-            raise BackboneError(f"backbone '{type(self.model).__name__}'", rule, got)
 
     def _tokens(self, patches: Tensor) -> Tensor:
         return cast(Tensor, self._timm._pos_embed(patches)[0])

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 from torch import Tensor, nn
 
 from utuning_search.backbones.family import BackboneAdapter, BackboneBlock, BlockTuners
+from utuning_search.backbones.timm_model import check_square
 from utuning_search.common.errors import BackboneError
 from utuning_search.tuners import OPERATIONS, BackboneShape, Operation, Stage
 
@@ -120,6 +121,11 @@ class StagedAdapter(BackboneAdapter):
         return 0
 
     @property
+    def num_features(self) -> int:
+        features: int = self._timm.num_features
+        return features
+
+    @property
     def channels(self) -> int:
         channels: int = self._timm.in_chans
         return channels
@@ -140,10 +146,9 @@ class StagedAdapter(BackboneAdapter):
         patches = self._patches(images)
         return self._through(self._steps[0], tuners.add("patches", self.blocks[0], patches, patches))
 
-    def _check_size(self, images: Tensor) -> None:
-        if tuple(images.shape[-2:]) != (self.image_size, self.image_size):
-            rule, got = f"images are of {self.image_size} pixels", "x".join(map(str, images.shape[-2:]))
-            raise BackboneError(f"backbone '{type(self.model).__name__}'", rule, got)
+    def check_image_size(self, where: str) -> None:
+        """Any size does, or timm has refused it as it made the model."""
+        del where
 
     def unfuse_attention(self) -> None:
         for module in self.model.modules():
@@ -200,13 +205,6 @@ def is_layer_norm(module: nn.Module | None) -> bool:
 def conv_flops(conv: nn.Conv2d, grid: tuple[int, int]) -> int:
     """FLOPs of a convolution whose output has so many rows and columns."""
     return 2 * math.prod(grid) * conv.weight.numel()
-
-
-def check_square(size: Sequence[int], where: str) -> None:
-    """Raise BackboneError, from `where`, where images of a model are not square."""
-    height, width = size
-    if height != width:
-        raise BackboneError(where, "images are square", f"{height}x{width}", "Set image_size.")
 
 
 def check_configured(model: nn.Module, where: str) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, cast
 
 from timm.layers import AttentionPoolLatent, AttentionPoolPrr, PatchEmbed
@@ -188,6 +188,13 @@ def check_blocks(blocks: Iterable[nn.Module], kinds: tuple[Kinds, Kinds, Kinds],
         if not all(any(isinstance(m, c) and type(m).forward is c.forward for c in known) for m, known in parts):
             got = f"{type(block).__name__} with {type(attention).__name__} and {type(mlp).__name__}"
             raise BackboneError(f"{where}, block {i + 1}", rule, got)
+
+
+def check_square(size: Sequence[int], where: str) -> None:
+    """Raise BackboneError, from `where`, where images of a model are not square."""
+    height, width = size
+    if height != width:
+        raise BackboneError(where, "images are square", f"{height}x{width}", "Set image_size.")
 
 
 def check_patches(patches: Any, where: str) -> None:

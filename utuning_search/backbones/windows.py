@@ -20,12 +20,11 @@ from utuning_search.backbones.staged_model import (
     StagedBlock,
     Step,
     all_blocks,
-    check_square,
     conv_flops,
     is_layer_norm,
 )
 from utuning_search.backbones.timm_block import TimmBlock
-from utuning_search.backbones.timm_model import Kinds, check_blocks, check_patches, check_pools
+from utuning_search.backbones.timm_model import Kinds, check_blocks, check_patches, check_pools, check_square
 from utuning_search.tuners import Stage
 
 

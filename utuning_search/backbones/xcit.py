@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from utuning_search.backbones.family import BlockTuners
 from utuning_search.backbones.grids import flops_of_convs
-from utuning_search.backbones.staged_model import StagedAdapter, StagedBlock, Step, check_square, is_layer_norm
+from utuning_search.backbones.staged_model import StagedAdapter, StagedBlock, Step, is_layer_norm
 from utuning_search.backbones.timm_block import TimmBlock
-from utuning_search.backbones.timm_model import check_blocks, check_pools
+from utuning_search.backbones.timm_model import check_blocks, check_pools, check_square
 from utuning_search.tuners import Stage
 
 
@@ -99,11 +99,6 @@ class XcitAdapter(StagedAdapter):
         return XcitBlock(block, grid)
 
     @property
-    def num_features(self) -> int:
-        features: int = self._timm.num_features
-        return features
-
-    @property
     def image_size(self) -> int:
         size: int = self._timm.patch_embed.img_size[0]
         return size
@@ -151,10 +146,6 @@ class XcitAdapter(StagedAdapter):
             flops += 2 * dim**2 * (2 + 2 * (tokens + 1)) + 4 * (tokens + 1) * dim
             flops += 2 * (block.mlp.fc1.weight.numel() + block.mlp.fc2.weight.numel())
         return flops
-
-    def check_image_size(self, where: str) -> None:
-        """timm refuses others as it makes them."""
-        del where
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return cast(dict[str, Tensor], checkpoint_filter_fn(dict(state), self.model))

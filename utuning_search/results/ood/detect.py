@@ -1,33 +1,22 @@
 """Score the test images of finals against images of other kinds, with the weights that confirmations kept."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 
 from torch import nn
 
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.common.errors import StudyError
-from utuning_search.common.locks import locked
 from utuning_search.common.seeds import derive_seed
-from utuning_search.data.decoded import Store
 from utuning_search.data.outliers import check_given, load_outliers, without_copies
 from utuning_search.designs.design import Design
 from utuning_search.results.finals import Confirmation, Final
-from utuning_search.results.kept import check_data
 from utuning_search.results.ood.compare import Answers, Seen, Sets, compare, see
 from utuning_search.results.ood.figures import Detection, figures
 from utuning_search.results.ood.intervals import draws
 from utuning_search.results.ood.scoring import DSGF, TUNED, USE
-from utuning_search.results.outcomes import FINALS
-from utuning_search.results.permitted import final_data
-from utuning_search.results.study_data import search_context
+from utuning_search.results.reopened import no_weights, reopened
 from utuning_search.results.trained import final_model
-from utuning_search.search.layout import IMAGES, removed, sweep
 from utuning_search.search.study import Study
-from utuning_search.training.measuring import threads
 from utuning_search.training.ood_scores import SCORES
-from utuning_search.training.runtime import resolve_device
-from utuning_search.training.trainer import settle
 
 
 def detect(
@@ -60,18 +49,10 @@ def detect(
         StudyError: Other images than those of the finals, or no final has weights.
     """
     check_given(given)
-    kind = resolve_device(device or study.local.get("device", "auto"))
-    data_dir = data_dir or study.local.get("data_dir")
-    folder = study.folder / FINALS
-    store = Store.beside(folder / IMAGES)
     methods = (TUNED, *([USE] if use else []), *([DSGF] if dsgf else []))
     rows: list[Detection] = []
-    with removed(store), threads(1), ExitStack() as alone:
-        alone.enter_context(locked(folder, study.name, "confirms"))
-        sweep(folder, store)
-        context = search_context(study, data_dir, store)
-        data = final_data(study, context.preprocessing, data_dir, store)
-        check_data(study, found.finals[0].outcomes[0], data.digest)
+    with reopened(study, found, device, data_dir) as opened:
+        context, data, backbone = opened.context, opened.data, opened.backbone
         unknown = [load_outliers(one, context.preprocessing, data.decoding) for one in given]
         unknown = [without_copies(one, data.train.images, data.test.images) for one in unknown]
         sets = Sets(
@@ -84,16 +65,14 @@ def detect(
             context.data.validation.images if study.spec.task.data.shots else None,
             context.preprocessing,
         )
-        backbone = settle(context.backbone, kind)
-        bare = TunedModel(backbone, Design(), len(study.classes)).to(kind).eval()
+        bare = TunedModel(backbone, Design(), len(study.classes)).to(opened.device).eval()
         frozen = see(bare, sets) if use or dsgf else None
         for final in found.finals:
             rows += _rows(final, list(_trainings(study, final, sets, backbone, frozen, methods)), sets)
             if on_progress is not None:
                 on_progress(final.finalist.name)
     if not rows:
-        todo = f"Remove {folder}, and confirm again."
-        raise StudyError(f"study '{study.name}'", "some final has kept its weights", "none", todo)
+        raise no_weights(study)
     return tuple(rows), tuple(note for one in unknown for note in one.notes)
 
 

@@ -1,32 +1,22 @@
 """Accuracy of finals on corrupted test images, and with flipped bits in their tuners' weights."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from statistics import fmean
 
 from torch import Tensor
 
 from utuning_search.backbones.preprocessing import Preprocessing
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.common.errors import StudyError
-from utuning_search.common.locks import locked
 from utuning_search.common.seeds import derive_seed
 from utuning_search.data.corruptions import CORRUPTIONS, SEVERITIES, corrupted
-from utuning_search.data.decoded import Store
 from utuning_search.results.finals import Confirmation, Final
-from utuning_search.results.kept import check_data
-from utuning_search.results.outcomes import EXPORTED_SEED, FINALS
-from utuning_search.results.permitted import final_data
+from utuning_search.results.outcomes import EXPORTED_SEED
+from utuning_search.results.reopened import no_weights, reopened
 from utuning_search.results.resilience.bit_flips import RATES, flipped
 from utuning_search.results.resilience.table import BIT_FLIPS, Hardship
-from utuning_search.results.study_data import search_context
 from utuning_search.results.trained import final_model
-from utuning_search.search.layout import IMAGES, removed, sweep
 from utuning_search.search.study import Study
 from utuning_search.training.loop import accuracy_of, predict
-from utuning_search.training.measuring import threads
-from utuning_search.training.runtime import resolve_device
-from utuning_search.training.trainer import settle
 from utuning_search.training.transfer import to_device
 
 DRAWS = 3  # of bit flips: at a low rate one draw may hit nothing, or the head
@@ -55,27 +45,16 @@ def perturb(
     Raises:
         StudyError: Other images than those of the finals, or no final has weights.
     """
-    kind = resolve_device(device or study.local.get("device", "auto"))
-    data_dir = data_dir or study.local.get("data_dir")
-    folder = study.folder / FINALS
-    store = Store.beside(folder / IMAGES)
     told = on_progress or (lambda _: None)
-    with removed(store), threads(1), ExitStack() as alone:
-        alone.enter_context(locked(folder, study.name, "confirms"))
-        sweep(folder, store)
-        context = search_context(study, data_dir, store)
-        data = final_data(study, context.preprocessing, data_dir, store)
-        check_data(study, found.finals[0].outcomes[0], data.digest)
-        backbone = settle(context.backbone, kind)
+    with reopened(study, found, device, data_dir) as opened:
         models: list[tuple[Final, TunedModel]] = []
         for final in found.finals:
             first = next((o for o in final.outcomes if o.seed == EXPORTED_SEED), None)
-            model = None if first is None else final_model(study, final.finalist.design, first, backbone)
+            model = None if first is None else final_model(study, final.finalist.design, first, opened.backbone)
             models += [] if model is None else [(final, model)]
         if not models:
-            todo = f"Remove {folder}, and confirm again."
-            raise StudyError(f"study '{study.name}'", "some final has kept its weights", "none", todo)
-        labelled = Labelled(data.test.images, data.test.labels, context.preprocessing)
+            raise no_weights(study)
+        labelled = Labelled(opened.data.test.images, opened.data.test.labels, opened.context.preprocessing)
         clean = {final.key: labelled.accuracy(model) for final, model in models}
         rows = []
         for name in CORRUPTIONS:
