@@ -118,9 +118,8 @@ class ConvNextAdapter(ConvolvedAdapter):
     @property
     def num_features(self) -> int:
         head = self._timm.head
-        features: int = head.num_features
-        if isinstance(head, ClassifierHead):
-            features = head.in_features * head.global_pool.feat_mult()
+        pooled = isinstance(head, ClassifierHead)
+        features: int = head.in_features * head.global_pool.feat_mult() if pooled else head.num_features
         return features
 
     def pool(self, tokens: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from timm.layers import Mlp
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, WindowAttention, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from utuning_search.backbones.windows import WindowAdapter, WindowBlock, check_windows, masked_softmax
+from utuning_search.backbones.windows import WindowAdapter, WindowBlock, check_windows, masked_softmax, renamed
 
 
 class SwinBlock(WindowBlock):
@@ -43,4 +43,4 @@ class SwinAdapter(WindowAdapter):
         return SwinBlock(block, grid)
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return checkpoint_filter_fn(state, self.model)
+        return renamed(checkpoint_filter_fn, state, self.model)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from utuning_search.backbones.family import BlockTuners
 from utuning_search.backbones.staged_model import all_blocks
 from utuning_search.backbones.timm_model import with_split_biases
-from utuning_search.backbones.windows import WindowAdapter, WindowBlock, check_windows, masked_softmax
+from utuning_search.backbones.windows import WindowAdapter, WindowBlock, check_windows, masked_softmax, renamed
 from utuning_search.tuners import Operation
 
 HOTTEST = math.log(100)  # of the logarithm of the scale of cosines
@@ -93,7 +93,7 @@ class SwinV2Adapter(WindowAdapter):
         return SwinV2Block(block, grid)
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return checkpoint_filter_fn(state, self.model)
+        return renamed(checkpoint_filter_fn, state, self.model)
 
     def plain_state(self) -> dict[str, Tensor]:
         # Cosines change where all keys get one bias.

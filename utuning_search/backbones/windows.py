@@ -6,7 +6,7 @@ zeros that fill up windows at the edge, as the maps themselves do. Tokens and ke
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
 import torch
@@ -26,6 +26,9 @@ from utuning_search.backbones.staged_model import (
 from utuning_search.backbones.timm_block import TimmBlock
 from utuning_search.backbones.timm_model import Kinds, check_blocks, check_patches, check_pools, check_square
 from utuning_search.tuners import Stage
+
+Filter = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
+HEAD = "head.fc.weight"
 
 
 class WindowBlock(TimmBlock, StagedBlock):
@@ -175,3 +178,15 @@ def check_windows(model: nn.Module, kinds: tuple[Kinds, Kinds, Kinds], rule: str
     check_pools(swin, 'Create it with global_pool="avg".', where)
     check_blocks(all_blocks(swin.layers), kinds, rule, where)
     check_square(swin.patch_embed.img_size, where)
+
+
+def renamed(filtered: Filter, state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """A checkpoint's tensors as timm's filter of the family has them.
+
+    Before 1.0.31 timm takes what has no head for one of the original authors, whose stages end with what timm's begin
+    with; so timm's own ones are shown a head.
+    """
+    if HEAD in state or "layers.0.downsample.reduction.weight" in state:
+        return filtered(state, model)
+    found = filtered({**state, HEAD: torch.empty(0)}, model)
+    return {name: tensor for name, tensor in found.items() if name != HEAD}

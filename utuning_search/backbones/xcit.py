@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, cast
 
+import torch
 import torch.nn.functional as F
 from timm.layers import Mlp
 from timm.models.xcit import XCA, XCABlock, Xcit, checkpoint_filter_fn
@@ -124,11 +125,18 @@ class XcitAdapter(StagedAdapter):
 
     def pool(self, tokens: Tensor) -> Tensor:
         timm = self._timm
-        return cast(Tensor, timm.forward_head(timm.norm(timm.forward_cls(tokens)), pre_logits=True))
+        return cast(Tensor, timm.forward_head(timm.norm(self._with_class(tokens)), pre_logits=True))
+
+    def _with_class(self, tokens: Tensor) -> Tensor:
+        """The class token before the others, after the blocks in which it alone attends."""
+        whole = torch.cat([self._timm.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
+        for block in self._timm.cls_attn_blocks:  # before 1.0.31 timm has no `forward_cls`
+            whole = block(whole)
+        return whole
 
     def pool_tuned(self, tokens: Tensor, tuners: BlockTuners) -> Tensor:
         timm = self._timm
-        whole = timm.forward_cls(tokens)
+        whole = self._with_class(tokens)
         normed = tuners.add("final", self.blocks[0], whole, timm.norm(whole))
         return cast(Tensor, timm.forward_head(normed, pre_logits=True))
 
