@@ -79,13 +79,13 @@ rungs = [1]
 SPACE = """
 name = "soak"
 presets = ["linear-probe", "adapter"]
-learning_rate = [0.005, 0.0001, 0.02]
+learning_rate = { low = 0.001, high = 0.04, log = true }
 [[slots]]
 name = "mlp"
 operation = ["mlp", "attention"]
 tuner = ["none", "adapter", "norm"]
 form = ["sequential", "parallel"]
-rank = [1, 2, 4, 10, 16, 32]
+rank = { low = 1, high = 64 }
 blocks = ["all", "last 1", "last 1/2", "first 1"]
 """
 Log = list[dict[str, Any]]
@@ -225,8 +225,8 @@ class Soak:
             self.process.wait(GUARD)
             self.buried()
             self.look()
-        settled = sum(r.settled for r in self._loaded().trials()) if self._there() else 0
-        self.start(settled + LAST)
+        # What was given back comes first: of fewer trials some indices would be left without an outcome.
+        self.start(max(_indices(read_log(self.study / JOURNAL)).values(), default=-1) + 1 + LAST)
         if self._process.wait(GUARD) != 0:
             self.ended()
         else:
@@ -253,23 +253,16 @@ class Soak:
         )
         raw = study.scheduler.history.records
         gone = [r for r in settled if r.state == "complete" and r.reused is None and not self._weights(study, r.number)]
-        self.counts["lost"] += len(gone) + abs(len(settled) - len(self._indices(log, settled)))
+        # Places in the order of trials that have an outcome: one each, from 0 without a gap.
+        numbers = {r.number for r in settled}
+        places = {index for number, index in _indices(log).items() if number in numbers}
+        self.counts["lost"] += len(gone) + len(set(range(len(settled))) - places)
         self.counts["failed"] += sum(r.state == "failed" for r in settled)
         self.counts["trained_twice"] += sum(count - 1 for count in trained.values())
         self.counts["rungs_twice"] += sum(count - 1 for count in rungs.values())
         self.counts["zombies"] += sum(r.state in ("running", "waiting") for r in raw)
         self.counts["temp_files"] += sum(p.name.startswith(".") and p.name not in LOCKS for p in self.study.rglob("*"))
         self.counts["trials"] = len(settled)
-
-    def _indices(self, log: Log, settled: list[Any]) -> set[int]:
-        """Places in the order of trials that have an outcome: one each, from 0 without a gap."""
-        numbers = {r.number for r in settled}
-        created = (line for line in log if line["op_code"] == 4)
-        told = [(number, line.get("user_attrs") or {}) for number, line in enumerate(created)]
-        told += [(line["trial_id"], line["user_attr"]) for line in log if line["op_code"] == 8]  # an enqueued one
-        return {said["index"] for number, said in told if "index" in said and number in numbers} & set(
-            range(len(settled))
-        )
 
     @staticmethod
     def _weights(study: Study, number: int) -> bool:
@@ -306,6 +299,14 @@ def read_log(journal: Path) -> Log:
     """The whole lines of a journal, whoever is writing it."""
     content = journal.read_bytes() if journal.exists() else b""
     return [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def _indices(log: Log) -> dict[int, int]:
+    """The place of each trial in the order of trials, by its number."""
+    created = (line for line in log if line["op_code"] == 4)
+    told = [(number, line.get("user_attrs") or {}) for number, line in enumerate(created)]
+    told += [(line["trial_id"], line["user_attr"]) for line in log if line["op_code"] == 8]  # an enqueued one
+    return {number: said["index"] for number, said in told if "index" in said}
 
 
 def finished(log: Log) -> dict[int, tuple[int, Any]]:
