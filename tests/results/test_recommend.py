@@ -342,6 +342,20 @@ def test_trainings_that_took_longer_than_expected_count_as_measured() -> None:
     assert len(played(ABC, 99, real=0.5)) == 14
 
 
+def test_a_probe_whose_trial_was_over_in_a_moment_does_not_end_the_finals() -> None:
+    """Seen: its final took four times what its trial had, so another design would too, and three minutes were left."""
+    trials = {"best": 23.0, "probe": 3.2, "known": 24.0}
+    expected = finish.final_seconds(trials, 1.4)
+    assert expected["best"] == pytest.approx(32.2)
+    assert 10 < expected["probe"] < 16
+    rounds = Rounds(expected, 220, clock := Clock())
+    turns = rounds.turns({}, MOST_SEEDS)
+    assert [next(turns), next(turns)] == [("best", 0), ("probe", 0)]  # side by side
+    clock.now += 16
+    rounds.took("probe", 16)
+    assert next(turns) == ("known", 0)
+
+
 def test_time_is_left_to_the_export_which_loads_everything_again() -> None:
     assert played(ABC, 40) == [("a", 0), ("b", 0), ("c", 0)]
     assert played(ABC, 40, loading=1) == [("a", 0), ("b", 0)]

@@ -3,7 +3,7 @@
 The tuner is chosen on validation images; test images only say how good it is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from utuning_search.search.trials import TrialRecord
 
 PROBE = "linear-probe"
 MOST_SEEDS = 5  # more tell little more: the test images are the same
+FORWARD = 0.4  # of the time of a training that goes back through all blocks
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def finish(
     best = front[-1]
     probe, known = companions(best, records, study.objectives)
     wanted = {r.key: r for r in (best, probe, known) if r is not None}  # each design once, in this order
-    rounds = Rounds({key: _final_seconds(prepared, r) for key, r in wanted.items()}, seconds)
+    rounds = Rounds(final_seconds({key: r.seconds for key, r in wanted.items()}, _more(prepared)), seconds)
     found = confirm(
         study,
         trials=[r.number for r in wanted.values()],
@@ -125,8 +126,23 @@ def companions(
     return next(filter(another, complete), None), next(filter(another, known), None)
 
 
-def _final_seconds(prepared: Search, record: TrialRecord) -> float:
-    """About how long a final of a trial takes: its own time an image, which measuring at rungs is part of."""
+def final_seconds(trials: Mapping[str, float], more: float) -> dict[str, float]:
+    """About how long a final of each design takes, by key.
+
+    A trial takes from a cache what the blocks before its first tuner give: one of the linear probe is over in a moment.
+    Finals see each image changed at random, so nothing is cached, and a pass through all blocks is FORWARD of a
+    training that goes back through them, too.
+
+    Args:
+        trials: Seconds of each design's trial, which measuring at rungs is part of.
+        more: Images of a final's epoch, for one of a trial's.
+    """
+    least = FORWARD * max(trials.values(), default=0.0)
+    return {key: max(seconds, least) * more for key, seconds in trials.items()}
+
+
+def _more(prepared: Search) -> float:
+    """Images of a final's epoch, for one of a trial's."""
     data = prepared.study.spec.task.data
     everything = min(prepared.survey.trained, data.limit or prepared.survey.trained)
-    return record.seconds * everything / max(min(data.proxy, everything), 1)
+    return everything / max(min(data.proxy, everything), 1)
