@@ -61,6 +61,7 @@ LAST = 3  # trials that are left in peace in the end
 PATIENCE = 60.0  # seconds within which a trial is expected to finish
 GUARD = 900.0  # seconds after which a run hangs
 PER_CLASS = 30
+STARTED = ("spawn_main", "multiprocessing.forkserver")  # workers, and the process that they are copies of
 TARGETS = {"tree": 2, "worker": 4, "parent": 2}  # how often each is struck
 TASK = """
 name = "soak"
@@ -176,7 +177,7 @@ class Soak:
             self.ended()
             return
         if target == "worker":
-            workers = [m.pid for m in self.members() if m.above == parent and "spawn_main" in m.command]
+            workers = [m.pid for m in self.members() if any(way in m.command for way in STARTED)]
             if not workers:
                 return  # they are not there yet
             self._kill(self.draw.choice(workers))

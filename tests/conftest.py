@@ -86,7 +86,7 @@ def postgres() -> Iterator["Server"]:
 
 @pytest.fixture
 def warm_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers are forked off a fresh interpreter that has imported torch once, which takes each seconds otherwise.
+    """Workers are copies of an interpreter that has imported all that any of them needs, on every system.
 
     For tests of what processes do; how they start and what they are spared is tested on those that users get.
     """

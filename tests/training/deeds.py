@@ -15,6 +15,11 @@ def echo(channel: Channel, greeting: str) -> None:
         channel.send(message)
 
 
+def look_around(channel: Channel, variable: str, module: str) -> None:
+    """Say the parent's id, what an environment variable is, and whether a module has been imported."""
+    channel.send((os.getppid(), os.environ.get(variable), module in sys.modules))
+
+
 def leave_the_room(channel: Channel) -> None:
     """Close the pipe, but do not end."""
     channel._pipe.close()

@@ -111,7 +111,8 @@ def test_without_processes_items_are_worked_on_here_one_after_the_other() -> Non
 class Dying:
     """Processes that are killed; where their item says so, after they said something."""
 
-    def __init__(self) -> None:
+    def __init__(self, imports: list[str]) -> None:
+        del imports
         self.said: list[tuple[int, Any]] = []
 
     def launch(self, slot: int, target: object, work: object, number: int, item: str) -> None:

@@ -139,7 +139,7 @@ def test_a_worker_s_last_words_say_how_it_was_lost(together: bool, monkeypatch: 
     words: list[tuple[int, Any]] = [(1, module._LastWords("MemoryError: ")), (1, Ended(0))]
     looks = [words] if together else [[words[0]], [words[1]]]
     scripted = Scripted([*looks, [(1, Ended(-9))]])
-    monkeypatch.setattr(module, "Workers", lambda: scripted)
+    monkeypatch.setattr(module, "Workers", lambda **_: scripted)
     pool = ProcessPool(TASK, [Runtime()] * 2, Path("images"))
     assert [event for _ in looks for event in pool.wait(0)] == [(1, Lost("MemoryError: "))]
     assert scripted.launched == [1, 2]
@@ -161,7 +161,7 @@ def test_what_the_next_worker_would_meet_too(
 ) -> None:
     scripted = Scripted([[(0, ended)]])
     scripted.begun = begun
-    monkeypatch.setattr(module, "Workers", lambda: scripted)
+    monkeypatch.setattr(module, "Workers", lambda **_: scripted)
     ((_, lost),) = ProcessPool(TASK, [Runtime()]).wait(0)
     assert lost.hopeless == hopeless  # type: ignore[union-attr]  # it is Lost
     assert scripted.launched[0] == (1 if hopeless else 2)

@@ -2,13 +2,15 @@
 
 import importlib
 import multiprocessing
+import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -35,6 +37,19 @@ def no_tracker() -> None:
 
 
 @pytest.fixture
+def no_server() -> None:
+    """As in a fresh interpreter, whose first process starts what processes are copies of."""
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cold() -> Iterator[None]:
+    """What these processes are copies of has imported nothing, and others would miss it."""
+    yield
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]  # private
+
+
+@pytest.fixture
 def workers() -> Iterator[Workers[Any]]:
     made: Workers[Any] = Workers()
     yield made
@@ -42,7 +57,7 @@ def workers() -> Iterator[Workers[Any]]:
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.usefixtures("no_tracker")
+@pytest.mark.usefixtures("no_server", "no_tracker")
 def test_processes_talk_are_spared_ctrl_c_and_are_replaced(workers: Workers[Any], deeds: ModuleType) -> None:
     for number, greeting in enumerate(("first", "second")):
         workers.launch(number, deeds.echo, greeting)
@@ -69,6 +84,58 @@ def test_processes_talk_are_spared_ctrl_c_and_are_replaced(workers: Workers[Any]
     assert [p.pid for p in multiprocessing.active_children()] == [pids[1]]  # which the fixture closes
 
 
+@pytest.mark.usefixtures("no_server")
+def test_processes_have_the_environment_of_now_and_share_what_was_imported(
+    deeds: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of the places that this program imports from, whichever folder it is in."""
+    (tmp_path / "colorsys.py").write_text("raise AssertionError('of the folder')")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "imported_once.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    workers: Workers[Any] = Workers(imports=["colorsys", "imported_once", "no.such.module"])  # the last is not there
+    seen = []
+    for value in ("first", "second"):
+        monkeypatch.setenv("UTUNING_LOOKED_AT", value)
+        workers.launch(0, deeds.look_around, "UTUNING_LOOKED_AT", "imported_once")
+        seen.append(workers.wait(PATIENCE)[0][1])
+        assert workers.wait(PATIENCE) == [(0, Ended(0))]
+    assert [environment for _, environment, _ in seen] == ["first", "second"]
+    if module.START == "forkserver":
+        assert seen[0][0] == seen[1][0] != os.getpid()
+        assert all(imported for _, _, imported in seen)
+
+
+def test_a_copy_of_a_program_that_has_processes_starts_fresh_ones(
+    workers: Workers[Any], deeds: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inherited() -> None:
+        raise ChildProcessError("no child of ours")
+
+    monkeypatch.setattr(multiprocessing.forkserver, "ensure_running", inherited)
+    workers.launch(0, deeds.look_around, "PATH", "os")
+    ((_, (parent, _, _)),) = workers.wait(PATIENCE)
+    assert parent == os.getpid()
+    assert workers.wait(PATIENCE) == [(0, Ended(0))]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copies on Linux")
+def test_a_process_starts_though_what_it_would_be_a_copy_of_is_killed(
+    workers: Workers[Any], deeds: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ForkServerProcess, "_Popen", staticmethod(killed))
+        workers.launch(0, deeds.echo, "in time")
+    assert workers.wait(PATIENCE)[0][1][0] == "in time"
+    os.kill(multiprocessing.forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]  # private
+    workers.launch(1, deeds.echo, "later")
+    assert workers.wait(PATIENCE)[0][1][0] == "later"
+
+
 def test_a_message_to_a_process_that_is_gone_is_no_error(workers: Workers[Any], deeds: ModuleType) -> None:
     workers.launch(0, deeds.echo, "here")
     (process,) = multiprocessing.active_children()
@@ -91,10 +158,10 @@ def test_a_process_that_says_nothing_any_more_is_ended(
 def test_a_process_that_could_not_be_started_is_closed_too(
     workers: Workers[Any], deeds: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(_: SpawnProcess) -> None:
+    def start(_: BaseProcess) -> None:
         raise OSError("no more processes")
 
-    monkeypatch.setattr(SpawnProcess, "start", start)
+    monkeypatch.setattr(BaseProcess, "start", start)
     with pytest.raises(OSError, match="no more"):
         workers.launch(0, deeds.echo, "never")
     workers.close()
@@ -209,6 +276,7 @@ def never(channel: Channel) -> None:
     raise AssertionError(channel)
 
 
+@pytest.mark.usefixtures("no_server")  # it has the standard error of its first moment
 @pytest.mark.parametrize("ours", [False, True])
 def test_a_process_that_cannot_import_what_it_is_for_is_told_from_one_that_began(
     ours: bool, workers: Workers[Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

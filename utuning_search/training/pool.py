@@ -147,7 +147,7 @@ class ProcessPool(Pool):
         measures: Sequence[Measure] = (),
     ) -> None:
         self._task, self._runtimes, self._images, self._measures = task, runtimes, images, tuple(measures)
-        self._workers: Workers[Rung | Done | Failed | _LastWords] = Workers()
+        self._workers: Workers[Rung | Done | Failed | _LastWords] = Workers(imports=[__name__])
         self._last_words: dict[int, str] = {}
         try:
             for worker in range(self.size):

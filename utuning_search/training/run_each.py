@@ -35,7 +35,7 @@ def run_each(work: Work[T, R], items: Iterable[T], workers: int) -> Iterator[tup
     if workers == 0:
         yield from _here(work, items)
         return
-    processes: Workers[R | Lost | UTuningError] = Workers()
+    processes: Workers[R | Lost | UTuningError] = Workers(imports=[work.__module__])
     waiting, idle = enumerate(items), list(range(workers))
     busy: dict[int, int] = {}  # index of the item by slot
     strikes = 0  # items lost since one yielded something

@@ -7,13 +7,14 @@ or a run that was stopped and continued, is no worker's silence.
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -26,7 +27,10 @@ BEAT = 5.0  # seconds between the signs of life of a process, whatever it works 
 SILENCE = 30.0  # seconds without one, after which it is given up
 STARTING = 600.0  # the same until the first one: libraries may come from a slow disk
 LOOK = 1.0  # seconds of silence that one look can add
-START: Literal["spawn"] = "spawn"  # a fresh interpreter, into which nothing of this process is copied
+# A fresh interpreter, into which nothing of this process is copied; on Linux a copy of one that has imported what
+# workers need, and has done nothing else: they begin at once, and share those libraries' memory. On macOS a copy of a
+# process that has loaded Apple's libraries may crash.
+START: Literal["spawn", "forkserver"] = "forkserver" if sys.platform == "linux" else "spawn"
 GUARD = 'call it under `if __name__ == "__main__":`'
 
 
@@ -128,12 +132,16 @@ class _Process:
 class Workers(Generic[Message]):
     """Some processes, numbered by their user, who launches each and may launch one anew once it has ended.
 
+    Args:
+        imports: Names of modules that each of them needs. They are imported once for all, where processes are copies
+            of one; a program whose first such process is started by others than us imports them in each.
+
     Attributes:
         begun: Whether any of them ever came as far as its work.
     """
 
-    def __init__(self) -> None:
-        self._context = multiprocessing.get_context(START)
+    def __init__(self, imports: Sequence[str] = ()) -> None:
+        multiprocessing.set_forkserver_preload(list(imports))  # not "__main__": each imports it for itself, or fails
         self._running: dict[int, _Process] = {}
         self.begun = False
 
@@ -149,10 +157,20 @@ class Workers(Generic[Message]):
             StudyError: This program is no file that other processes could import.
         """
         _check_main()
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_live, args=(theirs, BEAT, target, args), daemon=True)
+        try:
+            self._launch(_context(), worker, target, args)
+        except (EOFError, ConnectionError):  # what it would have been a copy of was killed at this moment
+            self._launch(multiprocessing.get_context("spawn"), worker, target, args)
+
+    def _launch(self, context: Any, worker: int, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """Start a process the way of a context of `multiprocessing`, which have no common class that makes one."""
+        ours, theirs = context.Pipe()
+        # What it is a copy of has the environment of the first of them.
+        given = (theirs, BEAT, dict(os.environ), target, args)
+        process = context.Process(target=_live, args=given, daemon=True)
         self._running[worker] = _Process(process, ours)
-        with signals_blocked():
+        # The first of those that are copies waits for what they share; Ctrl-C has to be heard meanwhile.
+        with signals_blocked() if context.get_start_method() == "spawn" else contextlib.nullcontext():
             process.start()
         theirs.close()  # so that its end closes the pipe for us
 
@@ -214,6 +232,36 @@ class Workers(Generic[Message]):
         return Ended(exitcode, one.began, silent)
 
 
+def _context() -> Any:
+    """How the next process is started."""
+    if START == "forkserver":
+        try:
+            with signals_blocked(), _same_paths():  # copies inherit both
+                multiprocessing.forkserver.ensure_running()
+            return multiprocessing.get_context(START)
+        except ChildProcessError:  # this program is itself a copy of one that has processes
+            pass
+    return multiprocessing.get_context("spawn")
+
+
+@contextlib.contextmanager
+def _same_paths() -> Iterator[None]:
+    """A program started in here imports from the same places as this one, and not from the folder that it is in.
+
+    `multiprocessing` tells copies of this program's places, but before Python 3.13 not what they are copies of.
+    """
+    before = dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        for name in ("PYTHONPATH", "PYTHONSAFEPATH"):
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
+
+
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
     """A process started in here never gets SIGINT; the terminal sends Ctrl-C to it too, but it is the parent's.
@@ -233,8 +281,12 @@ def signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _live(pipe: Any, beat: float, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+def _live(
+    pipe: Any, beat: float, environment: dict[str, str], target: Callable[..., None], args: tuple[Any, ...]
+) -> None:
     """A process's life."""
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     channel = Channel(pipe)
     channel.beat()
