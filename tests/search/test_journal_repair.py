@@ -174,7 +174,7 @@ def forms(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name, value in line.items():
         if value is not None and name not in ("datetime_complete", "user_attrs", "system_attrs"):
             yield {k: v for k, v in line.items() if k != name}
-        for other in ([], "x", -1.5, True, {"a": 1, "b": 2}):
+        for other in ([], "x", -1.5, True, None, {"a": 1, "b": 2}):
             if type(other) is not type(value) or name == "op_code":
                 yield {**line, name: other}
 
@@ -192,6 +192,18 @@ def test_lines_of_other_types_are_refused(made: Study, copied: Path) -> None:
             told = look(copied)
             assert is_line(changed) or "every line is whole" in told, text
     assert tried > 100
+
+
+@pytest.mark.parametrize(
+    "field", ["user_attrs", "system_attrs", "params", "distributions", "intermediate_values", "state"]
+)
+def test_null_is_no_table_of_the_last_trial_either(field: str, made: Study, copied: Path) -> None:
+    """Seen: of the attributes of one that has no line of its own yet, it was a traceback."""
+    lines = lines_of(made)
+    last = max(i for i, line in enumerate(lines) if json.loads(line)["op_code"] == Op.CREATE_TRIAL)
+    text = json.dumps({**json.loads(lines[last]), field: None}).encode() + b"\n"
+    copied.write_bytes(b"".join([*lines[:last], text]))
+    assert "every line is whole" in look(copied)
 
 
 def look(journal: Path) -> str:

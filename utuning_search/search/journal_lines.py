@@ -11,6 +11,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, json_to_distribution
 
 Line = dict[str, Any]
+ABSENT = object()  # stands for the value of a field that a line has not; null is a value
 
 
 class Op(IntEnum):
@@ -42,7 +43,7 @@ def is_line(line: Mapping[str, Any]) -> bool:
     op = line.get("op_code", -1)
     if not _whole(op) or op not in FORMS or not isinstance(line.get("worker_id"), str):
         return False
-    return all(holds(line.get(name)) for name, holds in FORMS[op].items()) and all(map(_is_among, *_settings(line)))
+    return all(holds(line.get(name, ABSENT)) for name, holds in FORMS[op].items()) and all(map(_is_among, *_settings(line)))
 
 
 def _settings(line: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
@@ -130,6 +131,11 @@ def _or_none(holds: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: value is None or holds(value)
 
 
+def _or_absent(holds: Callable[[object], bool]) -> Callable[[object], bool]:
+    """Optuna has a default for a field that is not there, and takes null for a value."""
+    return lambda value: value is ABSENT or holds(value)
+
+
 FORMS: Mapping[int, Mapping[str, Callable[[object], bool]]] = {
     Op.CREATE_STUDY: {"study_name": _text, "directions": _directions},
     Op.DELETE_STUDY: {"study_id": _whole},
@@ -138,15 +144,15 @@ FORMS: Mapping[int, Mapping[str, Callable[[object], bool]]] = {
     Op.CREATE_TRIAL: {
         "study_id": _whole,
         "datetime_start": _or_none(_time),
-        "datetime_complete": _or_none(_time),
-        "state": _or_none(_state),
-        "values": _values,
-        "value": _or_none(_number),
-        "params": _or_none(_table),
-        "distributions": _or_none(_distributions),
-        "user_attrs": _or_none(_table),
-        "system_attrs": _or_none(_table),
-        "intermediate_values": _or_none(_steps),
+        "datetime_complete": _or_absent(_time),
+        "state": _or_absent(_state),
+        "values": _or_absent(_values),
+        "value": _or_absent(_or_none(_number)),
+        "params": _or_absent(_table),
+        "distributions": _or_absent(_distributions),
+        "user_attrs": _or_absent(_table),
+        "system_attrs": _or_absent(_table),
+        "intermediate_values": _or_absent(_steps),
     },
     Op.SET_TRIAL_PARAM: {
         "trial_id": _whole,
