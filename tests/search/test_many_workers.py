@@ -15,11 +15,13 @@ import pytest
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
 
+from utuning_search.common.errors import StudyError
 from utuning_search.search import patience, runner
 from utuning_search.search.budget import Budget
 from utuning_search.search.interrupts import Interrupts
+from utuning_search.search.joining import patiently
 from utuning_search.search.leases import LEASE, Watch
-from utuning_search.search.patience import PatientStorage, patient
+from utuning_search.search.patience import PatientStorage, is_away, patient
 from utuning_search.search.runner import Runner
 from utuning_search.search.running import Next
 from utuning_search.search.storage import is_shared, open_storage
@@ -297,6 +299,51 @@ def test_mistakes_are_not_asked_again(crew: Crew) -> None:
         worker.storage.get_trial(10_000)
     with pytest.raises(optuna.exceptions.DuplicatedStudyError):
         optuna.create_study(study_name="pretend", storage=worker.storage)
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (sqlalchemy.exc.OperationalError("SELECT", {}, Exception("cut")), True),
+        (sqlalchemy.exc.PendingRollbackError("Can't reconnect until invalid transaction is rolled back."), True),
+        (sqlalchemy.exc.IntegrityError("INSERT", {}, Exception("twice")), False),
+        (ValueError("ours"), False),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_is_the_trouble_of_a_server(error: Exception, away: bool, wrapped: bool) -> None:
+    """A soak that restarted one saw the second: Optuna goes on in a session whose connection was cut."""
+    by_optuna = StorageInternalError("by Optuna")
+    by_optuna.__cause__ = error
+    assert is_away(by_optuna if wrapped else error) == away
+
+
+def test_a_worker_waits_for_a_server_that_is_away_as_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Clock()
+    monkeypatch.setattr("utuning_search.search.joining.time.monotonic", now)
+    monkeypatch.setattr(
+        "utuning_search.search.joining.time.sleep", lambda seconds: setattr(now, "now", now.now + seconds)
+    )
+    tries: list[float] = []
+
+    def load(up: float, trouble: Exception) -> str:
+        tries.append(now.now)
+        if now.now - tries[0] < up:
+            try:
+                raise trouble
+            except Exception:
+                raise StudyError("--storage URL", "the storage can be opened", "trouble") from None
+        return "loaded"
+
+    away = sqlalchemy.exc.OperationalError("connect", {}, Exception("the database system is starting up"))
+    assert patiently(lambda: load(5.0, away), 10.0) == "loaded"
+    assert len(tries) == 6
+    with pytest.raises(StudyError):
+        patiently(lambda: load(50.0, away), 10.0)
+    tries.clear()
+    with pytest.raises(StudyError):
+        patiently(lambda: load(5.0, ValueError("not a study of ours")), 10.0)
+    assert len(tries) == 1
 
 
 def test_while_a_server_is_away_nobody_is_taken_for_dead(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:

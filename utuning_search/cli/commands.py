@@ -105,7 +105,7 @@ def _resume(parser: ArgumentParser) -> None:
 
 def _worker(parser: ArgumentParser) -> None:
     add_place(parser, name=True)
-    text = "wait so long for a study that is not created yet, such as 10m (default: not at all)"
+    text = "wait so long for a study that is not there yet or a server that is away, such as 10m (default: not at all)"
     parser.add_argument("--wait", metavar="T", help=text)
     add_running(parser)
 

@@ -14,7 +14,7 @@ from utuning_search.common.errors import InputError
 from utuning_search.common.files import is_there
 from utuning_search.search.creation import check_name
 from utuning_search.search.defaults import TRIALS
-from utuning_search.search.joining import join
+from utuning_search.search.joining import join, patiently
 from utuning_search.search.layout import SPEC
 from utuning_search.search.storage import is_shared, quiet_optuna
 
@@ -56,7 +56,7 @@ def _work(arguments: argparse.Namespace) -> int:
     if not is_there(folder / SPEC):
         with console.status(f"Joining {arguments.name} ..."):
             join(folder, arguments.storage, wait)
-    study = load_study(arguments)
+    study = patiently(lambda: load_study(arguments), wait)
     budget = budget_of(arguments, study.budget or {"trials": TRIALS})
     if arguments.data_dir and not study.local.get("data_dir"):  # for exports from here
         study.remember(data_dir=str(Path(arguments.data_dir).resolve()))

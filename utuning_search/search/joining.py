@@ -2,8 +2,9 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import tomli_w
 
@@ -15,12 +16,14 @@ from utuning_search.search.creation import CREATING, check_name
 from utuning_search.search.layout import LOCAL, SPEC
 from utuning_search.search.leases import home
 from utuning_search.search.masking import mask
+from utuning_search.search.patience import is_away
 from utuning_search.search.spec import StudySpec
 from utuning_search.search.storage import place_of
 from utuning_search.search.stored import open_study
 from utuning_search.training.context import SearchContext
 from utuning_search.tuners import BackboneShape
 
+T = TypeVar("T")
 LOOK = 1.0  # seconds between looks at a study that is not there yet
 
 
@@ -51,6 +54,22 @@ def join(folder: Path, url: str, wait: float = 0.0) -> None:
         settings = {"owner": uuid.uuid4().hex, "device": "auto", "storage": mask(url), "at": home(folder)}
         write_atomically(folder / LOCAL, tomli_w.dumps(settings))
     write_atomically(folder / SPEC, spec.to_toml())  # last: from here on there is a study
+
+
+def patiently(load: Callable[[], T], wait: float) -> T:
+    """What is loaded from a database whose server may be away, as where both are started at the same time.
+
+    Raises:
+        StudyError: At once for any other reason, and after `wait` seconds for this one.
+    """
+    until = time.monotonic() + wait
+    while True:
+        try:
+            return load()
+        except StudyError as error:
+            if error.__context__ is None or not is_away(error.__context__) or time.monotonic() >= until:
+                raise
+        time.sleep(LOOK)
 
 
 def _ready(folder: Path, url: str) -> StudySpec:

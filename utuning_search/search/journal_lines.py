@@ -43,7 +43,9 @@ def is_line(line: Mapping[str, Any]) -> bool:
     op = line.get("op_code", -1)
     if not _whole(op) or op not in FORMS or not isinstance(line.get("worker_id"), str):
         return False
-    return all(holds(line.get(name, ABSENT)) for name, holds in FORMS[op].items()) and all(map(_is_among, *_settings(line)))
+    return all(holds(line.get(name, ABSENT)) for name, holds in FORMS[op].items()) and all(
+        map(_is_among, *_settings(line))
+    )
 
 
 def _settings(line: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:

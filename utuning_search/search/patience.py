@@ -135,7 +135,9 @@ class PatientStorage:
 def is_away(error: BaseException) -> bool:
     """Whether an error is the trouble of a server or of the way to it, rather than of what was asked."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    kinds = ("OperationalError", "InterfaceError", "DisconnectionError", "TimeoutError")
+    # The last one: Optuna tries to create a trial once more by itself, in the session whose connection was cut; what it
+    # is told then is that this session has to be rolled back, as by now it has been.
+    kinds = ["OperationalError", "InterfaceError", "DisconnectionError", "TimeoutError", "PendingRollbackError"]
     return isinstance(cause, tuple(load("sqlalchemy.exc", kind) for kind in kinds)) or bool(
         getattr(cause, "connection_invalidated", False)
     )
