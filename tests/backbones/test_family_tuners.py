@@ -41,6 +41,9 @@ EACH = [
     "convnext v2, convolutions",
     "caformer",
     "xcit",
+    "eva, norms last",
+    "naflex, another grid",
+    "swin v2 cr, windows to fill up",
 ]
 LINEAR: tuple[Operation, ...] = ("qkv", "q", "v", "proj", "fc1", "fc2")
 HALVES: tuple[Operation, ...] = ("attention", "mlp")

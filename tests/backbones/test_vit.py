@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 from timm.layers import GluMlp, Mlp
-from timm.models.vision_transformer import Block, ParallelScalingBlock, ResPostBlock, VisionTransformer
+from timm.models.vision_transformer import Block, ParallelScalingBlock, VisionTransformer
 from torch import Tensor, nn
 
 from utuning_search.backbones.loading import freeze
@@ -52,11 +52,10 @@ def test_unfusing_one_model_leaves_others(make_vit: Maker) -> None:
         (lambda: nn.Linear(2, 2), "Linear"),
         (lambda: timm.create_model("test_mambaout", pretrained=False), "MambaOut"),
         (lambda: tiny_vit(block_fn=ParallelScalingBlock), "ParallelScalingBlock"),
-        (lambda: tiny_vit(block_fn=ResPostBlock), "ResPostBlock"),
         (lambda: tiny_vit(attn_layer="diff"), "DiffAttention"),
         (lambda: tiny_vit(mlp_layer=_OtherMlp), "_OtherMlp"),
     ],
-    ids=["resnet", "linear", "mambaout", "parallel block", "post-norm", "differential attention", "other mlp"],
+    ids=["resnet", "linear", "mambaout", "parallel block", "differential attention", "other mlp"],
 )
 def test_unsupported_models_are_refused(model: Callable[[], nn.Module], got: str) -> None:
     built = model()

@@ -183,6 +183,13 @@ class BackboneAdapter(ABC):
             BackboneError: From `where`; names the part that is in the way.
         """
 
+    @classmethod
+    def defaults(cls, model: nn.Module) -> dict[str, Any]:
+        """What timm is told instead of its own defaults, which make a model of this family that `check` refuses; such
+        as to pool its tokens. The weights are the same. Nothing, unless a family says so."""
+        del model
+        return {}
+
     @property
     @abstractmethod
     def shape(self) -> BackboneShape:
