@@ -10,7 +10,9 @@ from utuning_search.backbones import registry
 from utuning_search.backbones.beit import BeitAdapter
 from utuning_search.backbones.convnext import ConvNextAdapter
 from utuning_search.backbones.eva import EvaAdapter
+from utuning_search.backbones.hiera import HieraAdapter
 from utuning_search.backbones.metaformer import MetaFormerAdapter
+from utuning_search.backbones.mvitv2 import MultiScaleVitAdapter
 from utuning_search.backbones.naflexvit import NaFlexVitAdapter
 from utuning_search.backbones.qwen3 import Qwen3Adapter
 from utuning_search.backbones.registry import adapter_of
@@ -25,7 +27,16 @@ from utuning_search.testing import BackboneContract
 from utuning_search.tuners import LoraConfig
 
 from ..helpers import CLASSES, randomise, tiny_vit, tuned
-from .staged import FORMER_MODELS, NEXT_MODELS, SWIN_MODELS, SWIN_V2_CR_MODELS, SWIN_V2_MODELS, XCIT_MODELS
+from .staged import (
+    FORMER_MODELS,
+    HIERA_MODELS,
+    MVIT_MODELS,
+    NEXT_MODELS,
+    SWIN_MODELS,
+    SWIN_V2_CR_MODELS,
+    SWIN_V2_MODELS,
+    XCIT_MODELS,
+)
 from .toy_family import Toy, ToyAdapter, ToyLayer
 from .variants import BEITS, EVAS, NAFLEX_MODELS, QWEN_MODELS, VARIANTS, makers
 
@@ -100,6 +111,19 @@ class TestQwen3(BackboneContract):
 class TestNaFlexVit(BackboneContract):
     adapter = NaFlexVitAdapter
     models = NAFLEX_MODELS
+
+
+class TestHiera(BackboneContract):
+    adapter = HieraAdapter
+    models = HIERA_MODELS
+    reorders = True
+    overlaps = True
+
+
+class TestMultiScaleVit(BackboneContract):
+    adapter = MultiScaleVitAdapter
+    models = MVIT_MODELS
+    overlaps = True
 
 
 class TestToy(BackboneContract):

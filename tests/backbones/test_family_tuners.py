@@ -44,6 +44,8 @@ EACH = [
     "eva, norms last",
     "naflex, another grid",
     "swin v2 cr, windows to fill up",
+    "hiera",
+    "mvitv2, class token",
 ]
 LINEAR: tuple[Operation, ...] = ("qkv", "q", "v", "proj", "fc1", "fc2")
 HALVES: tuple[Operation, ...] = ("attention", "mlp")

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from utuning_search.backbones.loading import freeze
 from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.supported import check_supported
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.common.errors import BackboneError
+from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.tuners import AdapterConfig
 
@@ -43,6 +44,14 @@ def test_unfusing_one_model_leaves_others(make_vit: Maker) -> None:
     before = [b.attn.fused_attn for b in second.blocks]
     unfuse_attention(first)
     assert [b.attn.fused_attn for b in second.blocks] == before
+
+
+def test_a_published_size_of_no_whole_patches_is_taken() -> None:
+    """It was trained so, and cuts off what is left; another such size is refused."""
+    name = "vit_so400m_patch14_siglip_384"
+    assert check_supported(name, None) == {}
+    with pytest.raises(InputError, match=r"image_size is a multiple of its patches, 14; got 226\. Take 224 or 238"):
+        check_supported(name, 226)
 
 
 @pytest.mark.parametrize(

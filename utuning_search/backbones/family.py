@@ -147,6 +147,7 @@ class BackboneAdapter(ABC):
         named: What models of the family are called in errors, with an article.
         head: How names of tensors of a head begin; backbones have none.
         operations: Those that its blocks have.
+        lacks_because: Why they have no others.
         attends: Whether the queries and projections of every block can be borrowed; see `FrozenBlock.attend`.
         joins: Whether tokens, keys and values of tuners can join the attention of every block.
         any_size: Whether a model takes images of any size, and its timm configuration says which.
@@ -158,6 +159,7 @@ class BackboneAdapter(ABC):
     named: ClassVar[str]
     head: ClassVar[tuple[str, ...]]
     operations: ClassVar[tuple[Operation, ...]]
+    lacks_because: ClassVar[str] = "its blocks have none"
     attends: ClassVar[bool] = True
     joins: ClassVar[bool] = True
     any_size: ClassVar[bool] = False

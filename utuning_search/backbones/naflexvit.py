@@ -89,13 +89,13 @@ class NaFlexVitAdapter(TimmAdapter):
         return cast(Tensor, embeds.norm(embeds.proj(images).flatten(2).transpose(1, 2)))
 
     def _tokens(self, patches: Tensor) -> Tensor:
-        embeds, grid = self._timm.embeds, list(self._grid)
-        tokens = patches.clone()  # timm adds places in memory
+        # timm adds places in memory; nothing else reads these patches.
+        embeds, grid, tokens = self._timm.embeds, list(self._grid), patches
         if embeds.pos_embed_type == "learned":
             embeds._apply_learned_pos_embed(tokens, grid_size=grid)
         elif embeds.pos_embed_type == "factorized":
             embeds._apply_factorized_pos_embed(tokens, grid_size=grid)
-        before = [t.expand(len(tokens), -1, -1) for t in (embeds.cls_token, embeds.reg_token) if t is not None]
+        before = [t.expand(tokens.shape[0], -1, -1) for t in (embeds.cls_token, embeds.reg_token) if t is not None]
         tokens = torch.cat([*before, tokens], dim=1) if before else tokens
         return cast(Tensor, self._timm.norm_pre(embeds.pos_drop(tokens)))
 

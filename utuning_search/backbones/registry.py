@@ -12,7 +12,9 @@ from utuning_search.backbones.beit import BeitAdapter
 from utuning_search.backbones.convnext import ConvNextAdapter
 from utuning_search.backbones.eva import EvaAdapter
 from utuning_search.backbones.family import BackboneAdapter
+from utuning_search.backbones.hiera import HieraAdapter
 from utuning_search.backbones.metaformer import MetaFormerAdapter
+from utuning_search.backbones.mvitv2 import MultiScaleVitAdapter
 from utuning_search.backbones.naflexvit import NaFlexVitAdapter
 from utuning_search.backbones.qwen3 import Qwen3Adapter
 from utuning_search.backbones.swin import SwinAdapter
@@ -36,6 +38,8 @@ OURS: tuple[type[BackboneAdapter], ...] = (
     Qwen3Adapter,
     NaFlexVitAdapter,
     SwinV2CrAdapter,
+    HieraAdapter,
+    MultiScaleVitAdapter,
 )
 FAMILIES: Mapping[str, type[BackboneAdapter]] = Registry(
     "utuning_search.backbones",

@@ -15,7 +15,7 @@ from utuning_search.common.errors import BackboneError, InputError, UTuningError
 
 # Of timm, whose models are of our own families, nearly all.
 MODULES: tuple[str, ...] = ("vision_transformer", "deit", "eva", "beit", "swin_transformer", "swin_transformer_v2")
-MODULES += ("convnext", "metaformer", "xcit", "qwen3_vit", "naflexvit", "swin_transformer_v2_cr")
+MODULES += ("convnext", "metaformer", "xcit", "qwen3_vit", "naflexvit", "swin_transformer_v2_cr", "hiera", "mvitv2")
 SHOWN, LOOKED_AT = 3, 8
 
 
@@ -82,6 +82,10 @@ def check_carries(
             told["pretrained_cfg_overlay"] = {"input_size": (adapter.channels, image_size, image_size)}
             adapter = adapter_of(_empty(create, told), name)
         adapter.check_image_size(where)
+        if image_size not in (None, adapter.image_size):  # timm has rounded it to whole patches
+            raise InputError(
+                where, "image_size is a whole number of patches", image_size, f"Take {adapter.image_size}."
+            )
         return told
     except BackboneError as error:
         if error.rule != supported():

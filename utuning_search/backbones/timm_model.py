@@ -153,7 +153,9 @@ class TimmAdapter(BackboneAdapter):
                 setattr(module, "fused_attn", False)  # noqa: B010
 
     def check_image_size(self, where: str) -> None:
-        check_patches(self._timm.patch_embed, where)
+        published = (getattr(self.model, "pretrained_cfg", None) or {}).get("input_size", ())
+        if tuple(published[1:]) != tuple(self._timm.patch_embed.img_size or ()):  # it was trained on what it cuts off
+            check_patches(self._timm.patch_embed, where)
 
     def plain_state(self) -> dict[str, Tensor]:
         """As `BackboneAdapter.plain_state`; keys have no bias in these models, whatever a merge gave them."""
