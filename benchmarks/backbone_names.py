@@ -39,6 +39,7 @@ from utuning_search.tuners import (
 MODULES = (
     "vision_transformer",
     "vision_transformer_hybrid",
+    "vision_transformer_relpos",
     "deit",
     "eva",
     "beit",

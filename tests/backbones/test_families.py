@@ -16,6 +16,7 @@ from utuning_search.backbones.mvitv2 import MultiScaleVitAdapter
 from utuning_search.backbones.naflexvit import NaFlexVitAdapter
 from utuning_search.backbones.qwen3 import Qwen3Adapter
 from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.relpos import RelPosAdapter
 from utuning_search.backbones.swin import SwinAdapter
 from utuning_search.backbones.swin_v2 import SwinV2Adapter
 from utuning_search.backbones.swin_v2_cr import SwinV2CrAdapter
@@ -38,7 +39,7 @@ from .staged import (
     XCIT_MODELS,
 )
 from .toy_family import Toy, ToyAdapter, ToyLayer
-from .variants import BEITS, EVAS, NAFLEX_MODELS, QWEN_MODELS, VARIANTS, makers
+from .variants import BEITS, EVAS, NAFLEX_MODELS, QWEN_MODELS, RELPOS_MODELS, VARIANTS, makers
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +112,11 @@ class TestQwen3(BackboneContract):
 class TestNaFlexVit(BackboneContract):
     adapter = NaFlexVitAdapter
     models = NAFLEX_MODELS
+
+
+class TestRelPos(BackboneContract):
+    adapter = RelPosAdapter
+    models = RELPOS_MODELS
 
 
 class TestHiera(BackboneContract):

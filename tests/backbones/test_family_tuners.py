@@ -45,6 +45,7 @@ EACH = [
     "naflex, another grid",
     "swin v2 cr, windows to fill up",
     "hiera",
+    "relpos, norms last",
     "mvitv2, class token",
 ]
 LINEAR: tuple[Operation, ...] = ("qkv", "q", "v", "proj", "fc1", "fc2")

@@ -11,6 +11,7 @@ from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from timm.models.vision_transformer_relpos import ResPostRelPosBlock, VisionTransformerRelPos
 from torch import Tensor, nn
 
 from ..helpers import DIM, HEADS, IMAGE, PATCH, randomise
@@ -120,6 +121,14 @@ NAFLEX: dict[str, dict[str, Any]] = {
     "naflex, sides by themselves": {"pos_embed": "factorized", "global_pool": "map", "in_chans": 1},
     "naflex, convolution": {"embed_proj_type": "conv", "pre_norm": True, "pos_embed": "none", "class_token": True},
 }
+RELPOS: dict[str, dict[str, Any]] = {
+    # Its biases are zeros, see `relpos`.
+    "relpos without places": {"rel_pos_type": "bias", "init_values": None},
+    "relpos": {"class_token": True, "init_values": 0.1, "drop_path_rate": 0.2, "qk_norm": True},
+    "relpos, one for all": {"shared_rel_pos": True, "rel_pos_type": "mlp-swin", "fc_norm": True, "init_values": None},
+    "relpos, norms last": {"block_fn": ResPostRelPosBlock, "rel_pos_type": "bias", "class_token": True}
+    | {"global_pool": "token", "qkv_bias": False},
+}
 
 
 def tiny(kind: Callable[..., nn.Module], **settings: Any) -> nn.Module:
@@ -157,6 +166,22 @@ else:
     QWEN_MODELS = makers(Qwen3VitClassifier, QWENS)
     QWEN_MODELS["qwen3, merged"] = lambda: tiny(Qwen3VitClassifier, **MERGED)
     QWEN_MODELS["qwen3 encoder"] = lambda: tiny(_encoder, pos_embed_grid_size=4, global_pool="avg")
+
+
+def _relpos(name: str) -> nn.Module:
+    model = tiny(VisionTransformerRelPos, **RELPOS[name])
+    if name.endswith("places"):
+        for parameter in (p for n, p in model.named_parameters() if "rel_pos" in n):
+            nn.init.zeros_(parameter)
+    return model
+
+
 NAFLEX_MODELS = makers(naflex, NAFLEX)
-FAMILIES: dict[str, Callable[[], nn.Module]] = {**makers(Beit, BEITS), **makers(Eva, EVAS), **NAFLEX_MODELS}
+RELPOS_MODELS: dict[str, Callable[[], nn.Module]] = {name: lambda n=name: _relpos(n) for name in RELPOS}
+FAMILIES: dict[str, Callable[[], nn.Module]] = {
+    **makers(Beit, BEITS),
+    **makers(Eva, EVAS),
+    **NAFLEX_MODELS,
+    **RELPOS_MODELS,
+}
 every_family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())

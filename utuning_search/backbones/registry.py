@@ -17,6 +17,7 @@ from utuning_search.backbones.metaformer import MetaFormerAdapter
 from utuning_search.backbones.mvitv2 import MultiScaleVitAdapter
 from utuning_search.backbones.naflexvit import NaFlexVitAdapter
 from utuning_search.backbones.qwen3 import Qwen3Adapter
+from utuning_search.backbones.relpos import RelPosAdapter
 from utuning_search.backbones.swin import SwinAdapter
 from utuning_search.backbones.swin_v2 import SwinV2Adapter
 from utuning_search.backbones.swin_v2_cr import SwinV2CrAdapter
@@ -40,6 +41,7 @@ OURS: tuple[type[BackboneAdapter], ...] = (
     SwinV2CrAdapter,
     HieraAdapter,
     MultiScaleVitAdapter,
+    RelPosAdapter,
 )
 FAMILIES: Mapping[str, type[BackboneAdapter]] = Registry(
     "utuning_search.backbones",

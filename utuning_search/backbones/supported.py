@@ -16,6 +16,7 @@ from utuning_search.common.errors import BackboneError, InputError, UTuningError
 # Of timm, whose models are of our own families, nearly all.
 MODULES: tuple[str, ...] = ("vision_transformer", "deit", "eva", "beit", "swin_transformer", "swin_transformer_v2")
 MODULES += ("convnext", "metaformer", "xcit", "qwen3_vit", "naflexvit", "swin_transformer_v2_cr", "hiera", "mvitv2")
+MODULES += ("vision_transformer_relpos",)
 SHOWN, LOOKED_AT = 3, 8
 
 
