@@ -17,6 +17,7 @@ import timm
 import torch
 from torch import nn
 
+from utuning_search.backbones.loading import without_weights
 from utuning_search.backbones.registry import adapter_of, supported
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.common.errors import UTuningError
@@ -38,6 +39,7 @@ from utuning_search.tuners import (
 MODULES = (
     "vision_transformer",
     "vision_transformer_hybrid",
+    "vision_transformer_relpos",
     "deit",
     "eva",
     "beit",
@@ -90,7 +92,7 @@ def architectures(module: str) -> dict[str, tuple[str, ...]]:
 def row(name: str, tags: tuple[str, ...]) -> Row:
     """Of one architecture, which is made."""
     try:
-        model = made(name)
+        model = without_weights(name)
         shape = adapter_of(model, name).shape
         check_size(model, shape)
     except UTuningError as error:
@@ -98,15 +100,6 @@ def row(name: str, tags: tuple[str, ...]) -> Row:
         said = f"of no family: {error.got}" if none else f"{error.rule}; got {error.got}"
         return Row(name, tags, carries=False, said=said.replace("|", "or"))
     return Row(name, tags, carries=True, said=told(shape))
-
-
-def made(name: str) -> nn.Module:
-    """The model on the meta device; in memory where it cannot be made there."""
-    try:
-        with torch.device("meta"):
-            return timm.create_model(name, pretrained=False, num_classes=0)
-    except RuntimeError:
-        return timm.create_model(name, pretrained=False, num_classes=0)
 
 
 def check_size(model: nn.Module, shape: BackboneShape) -> None:

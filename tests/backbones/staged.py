@@ -8,9 +8,12 @@ import torch
 from packaging.version import Version
 from timm.layers import GroupNorm1, LayerNorm2d
 from timm.models.convnext import ConvNeXt
+from timm.models.hiera import Hiera
 from timm.models.metaformer import Attention, LayerNorm2dNoBias, LayerNormNoBias, MetaFormer, Pooling, SepConv
+from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.swin_transformer_v2_cr import SwinTransformerV2Cr
 from timm.models.xcit import Xcit
 from torch import nn
 
@@ -39,7 +42,7 @@ def staged(kind: Callable[..., nn.Module], **settings: Any) -> nn.Module:
 def without_places(model: nn.Module) -> nn.Module:
     """With biases by relative position that are all equal."""
     for name, parameter in model.named_parameters():
-        if "relative_position_bias_table" in name or "cpb_mlp" in name:
+        if "relative_position_bias_table" in name or "cpb_mlp" in name or "meta_mlp" in name:
             nn.init.zeros_(parameter)
     return model
 
@@ -102,8 +105,55 @@ XCIT_MODELS: dict[str, Maker] = {
     name: lambda more=more: staged(Xcit, **{**XCIT, **more})  # type: ignore[misc]  # mypy knows no such default
     for name, more in XCITS.items()
 }
+HIERA: dict[str, Any] = {"img_size": 32, "embed_dim": 4, "stages": (1, 2, 1), "q_pool": 2, "mask_unit_size": (4, 4)}
+HIERAS: dict[str, dict[str, Any]] = {
+    "hiera": {"mask_unit_attn": (True, False, False)},
+    "hiera, absolute windows": {"abs_win_pos_embed": True, "global_pos_size": (3, 3), "init_values": 0.1}
+    | {"use_expand_proj": False, "drop_path_rate": 0.2, "num_heads": 2, "mask_unit_attn": (True, True, False)},
+    "hiera, strides left": {"q_pool": 1, "mask_unit_attn": (True, True, True), "in_chans": 1},
+}
+HIERA_MODELS: dict[str, Maker] = {
+    name: lambda more=more: staged(Hiera, **{**HIERA, **more})  # type: ignore[misc]  # mypy knows no such default
+    for name, more in HIERAS.items()
+}
+MVITS: dict[str, dict[str, Any]] = {
+    "mvitv2": {"depths": (1, 2, 1), "stride_q": ((1, 1), (2, 2), (2, 2))},
+    "mvitv2, class token": {"depths": (1, 2), "stride_q": ((1, 1), (2, 2)), "use_cls_token": True, "use_abs_pos": True}
+    | {"residual_pooling": False, "stride_kv_adaptive": (2, 2), "qkv_bias": False},
+    "mvitv2, one kernel": {"depths": (1, 1), "stride_q": ((1, 1), (2, 2)), "kernel_qkv": (1, 1), "rel_pos_type": ""}
+    | {"stride_kv_adaptive": (1, 1)},
+}
+
+
+def _mvit(name: str) -> nn.Module:
+    return staged(MultiScaleVit, cfg=MultiScaleVitCfg(embed_dim=4, **MVITS[name]), img_size=32, drop_path_rate=0.1)
+
+
+MVIT_MODELS: dict[str, Maker] = {
+    name: lambda name=name: _mvit(name)  # type: ignore[misc]  # likewise
+    for name in MVITS
+}
 SWIN_MODELS = _swins(SwinTransformer, "swin")
 SWIN_V2_MODELS = _swins(SwinTransformerV2, "swin v2")
+CR = {"embed_dim": 8, "depths": (2, 1), "num_heads": (2, 4), "patch_size": 2, "init_values": None}
+CRS: dict[str, dict[str, Any]] = {
+    "swin v2 cr without places": {"img_size": 8, "window_size": 4},
+    "swin v2 cr, shifted windows": {"img_size": 8, "window_size": 2, "extra_norm_stage": True, "in_chans": 1},
+    "swin v2 cr, windows to fill up": {"img_size": 12, "window_size": 4, "extra_norm_period": 2, "drop_path_rate": 0.2},
+}
+
+
+def _cr(name: str) -> nn.Module:
+    model = staged(SwinTransformerV2Cr, **{**CR, **CRS[name]})
+    return without_places(model) if name.endswith("places") else model
+
+
+SWIN_V2_CR_MODELS: dict[str, Maker] = {
+    name: lambda name=name: _cr(name)  # type: ignore[misc]  # mypy knows no such default
+    for name in CRS
+}
 if Version(timm.__version__) < Version("1.0.31"):  # it cannot make masks for windows that are filled up
     del SWIN_V2_MODELS["swin v2, windows to fill up"]
-STAGED: dict[str, Maker] = {**SWIN_MODELS, **SWIN_V2_MODELS, **NEXT_MODELS, **FORMER_MODELS, **XCIT_MODELS}
+WINDOWED = {**SWIN_MODELS, **SWIN_V2_MODELS, **SWIN_V2_CR_MODELS}
+STAGED: dict[str, Maker] = {**WINDOWED, **NEXT_MODELS, **FORMER_MODELS, **XCIT_MODELS}
+STAGED |= {**HIERA_MODELS, **MVIT_MODELS}

@@ -22,6 +22,14 @@ def test_the_numbers_are_those_of_the_loaded_model() -> None:
     assert found.architecture == ""
 
 
+def test_operations_that_a_family_lacks_have_a_reason() -> None:
+    found = describe("hiera_tiny_224")
+    why = "in some blocks they give wider or fewer tokens than they read"
+    assert found.family.lacks == {"block": why, "mhsa": why}
+    assert {"attention", "qkv", "norm1", "mlp"} <= set(found.family.operations)
+    assert describe("glyph_vit").family.lacks == {}
+
+
 def test_nothing_of_a_large_model_is_made() -> None:
     found = describe("vit_giant_patch14_dinov2", 224)
     assert found.shape.parameters > 1e9

@@ -10,11 +10,16 @@ from utuning_search.backbones import registry
 from utuning_search.backbones.beit import BeitAdapter
 from utuning_search.backbones.convnext import ConvNextAdapter
 from utuning_search.backbones.eva import EvaAdapter
+from utuning_search.backbones.hiera import HieraAdapter
 from utuning_search.backbones.metaformer import MetaFormerAdapter
+from utuning_search.backbones.mvitv2 import MultiScaleVitAdapter
+from utuning_search.backbones.naflexvit import NaFlexVitAdapter
 from utuning_search.backbones.qwen3 import Qwen3Adapter
 from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.relpos import RelPosAdapter
 from utuning_search.backbones.swin import SwinAdapter
 from utuning_search.backbones.swin_v2 import SwinV2Adapter
+from utuning_search.backbones.swin_v2_cr import SwinV2CrAdapter
 from utuning_search.backbones.vit import VisionTransformerAdapter
 from utuning_search.backbones.xcit import XcitAdapter
 from utuning_search.common.errors import BackboneError
@@ -23,9 +28,18 @@ from utuning_search.testing import BackboneContract
 from utuning_search.tuners import LoraConfig
 
 from ..helpers import CLASSES, randomise, tiny_vit, tuned
-from .staged import FORMER_MODELS, NEXT_MODELS, SWIN_MODELS, SWIN_V2_MODELS, XCIT_MODELS
+from .staged import (
+    FORMER_MODELS,
+    HIERA_MODELS,
+    MVIT_MODELS,
+    NEXT_MODELS,
+    SWIN_MODELS,
+    SWIN_V2_CR_MODELS,
+    SWIN_V2_MODELS,
+    XCIT_MODELS,
+)
 from .toy_family import Toy, ToyAdapter, ToyLayer
-from .variants import BEITS, EVAS, QWEN_MODELS, VARIANTS, makers
+from .variants import BEITS, EVAS, NAFLEX_MODELS, QWEN_MODELS, RELPOS_MODELS, VARIANTS, makers
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +74,13 @@ class TestSwinV2(BackboneContract):
     reorders = True
 
 
+class TestSwinV2Cr(BackboneContract):
+    adapter = SwinV2CrAdapter
+    models = SWIN_V2_CR_MODELS
+    reorders = True
+    plain_residuals = False
+
+
 class TestConvNext(BackboneContract):
     adapter = ConvNextAdapter
     models = NEXT_MODELS
@@ -86,6 +107,29 @@ class TestQwen3(BackboneContract):
     adapter = Qwen3Adapter
     placeless = False
     models = QWEN_MODELS or {"none": nn.Identity}
+
+
+class TestNaFlexVit(BackboneContract):
+    adapter = NaFlexVitAdapter
+    models = NAFLEX_MODELS
+
+
+class TestRelPos(BackboneContract):
+    adapter = RelPosAdapter
+    models = RELPOS_MODELS
+
+
+class TestHiera(BackboneContract):
+    adapter = HieraAdapter
+    models = HIERA_MODELS
+    reorders = True
+    overlaps = True
+
+
+class TestMultiScaleVit(BackboneContract):
+    adapter = MultiScaleVitAdapter
+    models = MVIT_MODELS
+    overlaps = True
 
 
 class TestToy(BackboneContract):

@@ -41,6 +41,12 @@ EACH = [
     "convnext v2, convolutions",
     "caformer",
     "xcit",
+    "eva, norms last",
+    "naflex, another grid",
+    "swin v2 cr, windows to fill up",
+    "hiera",
+    "relpos, norms last",
+    "mvitv2, class token",
 ]
 LINEAR: tuple[Operation, ...] = ("qkv", "q", "v", "proj", "fc1", "fc2")
 HALVES: tuple[Operation, ...] = ("attention", "mlp")

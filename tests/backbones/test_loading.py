@@ -424,8 +424,8 @@ def test_unknown_weights_of_a_known_model_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("swinv2_cr_tiny_224", "got SwinTransformerV2Cr. Did you mean"),
-        ("vit_base_patch16_rpn_224", "Block with Attention and Mlp; got ResPostBlock"),
+        ("samvit_base_patch16_224", "got VisionTransformerSAM. Did you mean"),
+        ("vit_pwee_patch16_reg1_gap_256", "Block with Attention and Mlp; got ParallelScalingBlock"),
         ("resnet50", "got ResNet. List others: timm.list_models"),
     ],
 )

@@ -19,7 +19,7 @@ from utuning_search.backbones.plain import as_timm, load_plain
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.spec import BackboneSpec
 from utuning_search.common.errors import BackboneError
-from utuning_search.designs.design import Placement
+from utuning_search.designs.design import Design, Placement
 from utuning_search.results.exports.tuner import export_trial
 from utuning_search.results.load import load_tuned
 from utuning_search.search.budget import Budget
@@ -39,6 +39,15 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "swinv2_tiny_window8_256",
         {"img_size": 8, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2},
     ),
+    "hiera": (
+        "hiera_tiny_224",
+        {"img_size": 8, "embed_dim": 8, "stages": [1, 1], "q_pool": 1, "mask_unit_size": [2, 2]}
+        | {"patch_kernel": [3, 3], "patch_stride": [2, 2], "patch_padding": [1, 1], "mask_unit_attn": [True, False]},
+    ),
+    "naflex": (
+        "naflexvit_base_patch16_gap",
+        {"patch_size": 2, "embed_dim": 8, "depth": 2, "num_heads": 2, "pos_embed_grid_size": [3, 3]},
+    ),
     "convnext": ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [4, 4, 8, 8], "patch_size": 1, "kernel_sizes": 3}),
 }
 TASK: dict[str, Any] = {
@@ -46,15 +55,15 @@ TASK: dict[str, Any] = {
     "data": {"source": "digits", "proxy": 60, "validation": 40},
     "training": {"epochs": 2, "batch_size": 30, "rungs": [1]},
 }
-# A new process loads an export, and prints logits of noise.
+# A new process loads exports, and prints logits of a ramp.
 LOADING = """
 import sys, numpy as np, torch
 from utuning_search.results.load import load_tuned
 torch.set_num_threads(1)
-model = load_tuned(sys.argv[1], checkpoint=sys.argv[2])
 images = torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
-with torch.no_grad():
-    print(*model.model(images)[0].tolist())
+for export, checkpoint in zip(sys.argv[1::2], sys.argv[2::2]):
+    with torch.no_grad():
+        print(*load_tuned(export, checkpoint=checkpoint).model(images)[0].tolist())
 """
 
 
@@ -72,8 +81,9 @@ def folder_of(label: str, place: Path) -> Path:
     return place
 
 
+@pytest.mark.usefixtures("warm_processes")
 def test_a_study_of_a_whole_space_runs_and_goes_on(tmp_path: Path) -> None:
-    """What the backbone cannot carry is never proposed, so no trial fails; and an export is loaded in a new process."""
+    """What the backbone cannot carry is never proposed, so no trial fails; and exports are loaded in a new process."""
     folder = folder_of("swin", tmp_path / "swin")
     path = tmp_path / "task.toml"
     path.write_text(tomli_w.dumps({**TASK, "backbone": {"name": f"local-dir:{folder}"}}))
@@ -90,12 +100,34 @@ def test_a_study_of_a_whole_space_runs_and_goes_on(tmp_path: Path) -> None:
     assert [r.parameters for r in records] == [r.design.num_parameters(study.shape, 10) for r in records if r.design]
     best = max(records, key=lambda r: r.parameters)
     export_trial(study, best, tmp_path / "out")
-    loaded = load_tuned(tmp_path / "out", checkpoint=folder)
+    others = {label: exported(label, tmp_path) for label in ("convnext", "hiera")}
+    check_loaded_in_a_new_process({tmp_path / "out": folder, **dict(others.values())})
+
+
+def exported(label: str, place: Path) -> tuple[Path, Path]:
+    """The export of a known method, after a linear probe, on a small model, and the model's folder."""
+    folder, path = folder_of(label, place / label), place / f"{label}.toml"
+    path.write_text(tomli_w.dumps({**TASK, "backbone": {"name": f"local-dir:{folder}"}}))
+    made: dict[str, Any] = {"studies_dir": place / "studies", "device": "cpu", "precision": "fp32", "pruner": None}
+    study = Study.create("smoke", Task.load(str(path)), name=label, sampler="random", presets=("adaptformer",), **made)
+    study.run(Budget(trials=2), workers=1)
+    _, record = study.trials()
+    assert record.design is not None
+    assert record.design.placements == Design.preset("adaptformer").resolve(study.shape.depth).placements
+    export_trial(study, record, place / f"{label}-out")
+    return place / f"{label}-out", folder
+
+
+def check_loaded_in_a_new_process(places: dict[Path, Path]) -> None:
+    """One process for all exports, as it takes seconds to start."""
+    images = torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
     with torch.no_grad():
-        expected = loaded.model(torch.linspace(-1, 1, 64).view(1, 1, 8, 8))[0]
-    command = [sys.executable, "-c", LOADING, str(tmp_path / "out"), str(folder)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert torch.allclose(torch.tensor([float(x) for x in printed.split()]), expected, atol=1e-5)
+        expected = [load_tuned(out, checkpoint=folder).model(images)[0] for out, folder in places.items()]
+    command = [sys.executable, "-c", LOADING, *(str(p) for pair in places.items() for p in pair)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert len(printed) == len(places)
+    for line, logits in zip(printed, expected, strict=True):
+        assert torch.allclose(torch.tensor([float(x) for x in line.split()]), logits, atol=1e-5)
 
 
 def test_a_known_method_that_the_backbone_cannot_carry_is_refused_by_name(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import pytest
 import timm
 import torch
 from timm.layers import GluMlp, Mlp
-from timm.models.vision_transformer import Block, ParallelScalingBlock, ResPostBlock, VisionTransformer
+from timm.models.vision_transformer import Block, ParallelScalingBlock, VisionTransformer
 from torch import Tensor, nn
 
 from utuning_search.backbones.loading import freeze
 from utuning_search.backbones.registry import adapter_of
+from utuning_search.backbones.supported import check_supported
 from utuning_search.backbones.tuned_model import TunedModel
-from utuning_search.common.errors import BackboneError
+from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.tuners import AdapterConfig
 
@@ -45,6 +46,14 @@ def test_unfusing_one_model_leaves_others(make_vit: Maker) -> None:
     assert [b.attn.fused_attn for b in second.blocks] == before
 
 
+def test_a_published_size_of_no_whole_patches_is_taken() -> None:
+    """It was trained so, and cuts off what is left; another such size is refused."""
+    name = "vit_so400m_patch14_siglip_384"
+    assert check_supported(name, None) == {}
+    with pytest.raises(InputError, match=r"image_size is a multiple of its patches, 14; got 226\. Take 224 or 238"):
+        check_supported(name, 226)
+
+
 @pytest.mark.parametrize(
     ("model", "got"),
     [
@@ -52,11 +61,10 @@ def test_unfusing_one_model_leaves_others(make_vit: Maker) -> None:
         (lambda: nn.Linear(2, 2), "Linear"),
         (lambda: timm.create_model("test_mambaout", pretrained=False), "MambaOut"),
         (lambda: tiny_vit(block_fn=ParallelScalingBlock), "ParallelScalingBlock"),
-        (lambda: tiny_vit(block_fn=ResPostBlock), "ResPostBlock"),
         (lambda: tiny_vit(attn_layer="diff"), "DiffAttention"),
         (lambda: tiny_vit(mlp_layer=_OtherMlp), "_OtherMlp"),
     ],
-    ids=["resnet", "linear", "mambaout", "parallel block", "post-norm", "differential attention", "other mlp"],
+    ids=["resnet", "linear", "mambaout", "parallel block", "differential attention", "other mlp"],
 )
 def test_unsupported_models_are_refused(model: Callable[[], nn.Module], got: str) -> None:
     built = model()

@@ -2,14 +2,16 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from timm.layers import Attention, GluMlp, SwiGLU, SwiGLUPacked, get_mixed_freqs
 from timm.models.beit import Beit
 from timm.models.eva import Eva
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.naflexvit import NaFlexVit
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from timm.models.vision_transformer_relpos import ResPostRelPosBlock, VisionTransformerRelPos
 from torch import Tensor, nn
 
 from ..helpers import DIM, HEADS, IMAGE, PATCH, randomise
@@ -63,6 +65,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dynamic size": {"dynamic_img_size": True},
     "grey": {"in_chans": 1},
 }
+VARIANTS["norms last"] = {"block_fn": ResPostBlock, "drop_path_rate": 0.2}
 if "gated" not in inspect.signature(Attention).parameters:  # timm has it from 1.0.28 on
     del VARIANTS["gated attention"]
 
@@ -99,6 +102,7 @@ EVAS: dict[str, dict[str, Any]] = {
     | {"attn_type": "rope", "rope_type": "mixed", "rope_grid_indexing": "xy", "qk_norm": True}
     | {"no_embed_class": True, "class_token": True, "attn_only_layer_scale": True, "init_values": 1.0},
 }
+EVAS["eva, norms last"] = ROPE | {"use_post_norm": True, "swiglu_mlp": True, "scale_mlp": True}
 KNOWN = inspect.signature(Eva).parameters
 # The oldest timm has no norms of queries in Eva, and no layer scale of the attention alone.
 EVAS = {name: {k: v for k, v in settings.items() if k in KNOWN} for name, settings in EVAS.items()}
@@ -108,6 +112,22 @@ if "dtype" not in inspect.signature(get_mixed_freqs).parameters:  # it turns by 
 QWENS: dict[str, dict[str, Any]] = {
     "qwen3": {"pos_embed_grid_size": 4},
     "qwen3, another grid": {"pos_embed_grid_size": 3, "final_norm": False, "drop_path_rate": 0.2, "in_chans": 1},
+}
+MERGED = {"pos_embed_grid_size": 4, "encoder_pool": "merge", "out_features": 10}
+NAFLEX: dict[str, dict[str, Any]] = {
+    "naflex": {"global_pool": "avg", "reg_tokens": 2},
+    "naflex, another grid": {"pos_embed_grid_size": (3, 3), "pos_embed_ar_preserving": True, "class_token": True}
+    | {"reg_tokens": 1, "global_pool": "token", "final_norm": False, "init_values": 0.1},
+    "naflex, sides by themselves": {"pos_embed": "factorized", "global_pool": "map", "in_chans": 1},
+    "naflex, convolution": {"embed_proj_type": "conv", "pre_norm": True, "pos_embed": "none", "class_token": True},
+}
+RELPOS: dict[str, dict[str, Any]] = {
+    # Its biases are zeros, see `relpos`.
+    "relpos without places": {"rel_pos_type": "bias", "init_values": None},
+    "relpos": {"class_token": True, "init_values": 0.1, "drop_path_rate": 0.2, "qk_norm": True},
+    "relpos, one for all": {"shared_rel_pos": True, "rel_pos_type": "mlp-swin", "fc_norm": True, "init_values": None},
+    "relpos, norms last": {"block_fn": ResPostRelPosBlock, "rel_pos_type": "bias", "class_token": True}
+    | {"global_pool": "token", "qkv_bias": False},
 }
 
 
@@ -125,11 +145,43 @@ def makers(kind: Callable[..., nn.Module], variants: dict[str, dict[str, Any]]) 
     return {name: lambda s=s: tiny(kind, **s) for name, s in variants.items()}
 
 
+def _encoder(num_classes: int, **settings: Any) -> nn.Module:
+    """Encoders have no head."""
+    assert not num_classes
+    return Qwen3VitEncoder(**settings)
+
+
+def naflex(**settings: Any) -> nn.Module:
+    """Of the size that its configuration says."""
+    model: Any = NaFlexVit(**{"pos_embed_grid_size": None, **settings})
+    model.pretrained_cfg = {"input_size": (settings.get("in_chans", 3), IMAGE, IMAGE)}
+    return cast(nn.Module, model)
+
+
 try:
-    from timm.models.qwen3_vit import Qwen3VitClassifier
+    from timm.models.qwen3_vit import Qwen3VitClassifier, Qwen3VitEncoder
 except ImportError:  # the oldest timm has none
     QWEN_MODELS: dict[str, Callable[[], nn.Module]] = {}
 else:
     QWEN_MODELS = makers(Qwen3VitClassifier, QWENS)
-FAMILIES: dict[str, Callable[[], nn.Module]] = {**makers(Beit, BEITS), **makers(Eva, EVAS)}
+    QWEN_MODELS["qwen3, merged"] = lambda: tiny(Qwen3VitClassifier, **MERGED)
+    QWEN_MODELS["qwen3 encoder"] = lambda: tiny(_encoder, pos_embed_grid_size=4, global_pool="avg")
+
+
+def _relpos(name: str) -> nn.Module:
+    model = tiny(VisionTransformerRelPos, **RELPOS[name])
+    if name.endswith("places"):
+        for parameter in (p for n, p in model.named_parameters() if "rel_pos" in n):
+            nn.init.zeros_(parameter)
+    return model
+
+
+NAFLEX_MODELS = makers(naflex, NAFLEX)
+RELPOS_MODELS: dict[str, Callable[[], nn.Module]] = {name: lambda n=name: _relpos(n) for name in RELPOS}
+FAMILIES: dict[str, Callable[[], nn.Module]] = {
+    **makers(Beit, BEITS),
+    **makers(Eva, EVAS),
+    **NAFLEX_MODELS,
+    **RELPOS_MODELS,
+}
 every_family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())

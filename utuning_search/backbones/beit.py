@@ -7,19 +7,12 @@ from timm.layers import Mlp, SwiGLU
 from timm.models.beit import Attention, Beit, Block, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from utuning_search.backbones.timm_block import TimmBlock
+from utuning_search.backbones.biased_block import BiasedBlock
 from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
 
 
-class BeitBlock(TimmBlock):
-    """A Block of a model, with the bias that all its blocks share, if it has one.
-
-    Its biases are between the class token and the patches. Prompts and prefixes get none, as queries or as keys.
-    """
-
-    def __init__(self, model: nn.Module, index: int) -> None:
-        self._model = cast(Any, model)
-        super().__init__(self._model.blocks[index])
+class BeitBlock(BiasedBlock):
+    """A Block of a model, with the bias that all its blocks share, if it has one."""
 
     def _bare(self, x: Tensor) -> Tensor:
         return cast(Tensor, self._block(x, shared_rel_pos_bias=self._shared()))
@@ -32,34 +25,15 @@ class BeitBlock(TimmBlock):
         return None if shared is None else cast(Tensor, shared())
 
     def _own(self) -> list[Tensor]:
-        """Of the model's own tokens, (1, heads, tokens, tokens) of this block and (heads, tokens, tokens) of all."""
+        """(1, heads, tokens, tokens) of this block and (heads, tokens, tokens) of all."""
         attention, shared = self._block.attn, self._shared()
         table, index = attention.relative_position_bias_table, attention.relative_position_index
         own = [] if table is None else [table[index].permute(2, 0, 1).contiguous()[None]]
         return own if shared is None else [*own, shared]
 
-    def _is_longer(self, x: Tensor) -> bool:
-        known: int = self._model.patch_embed.num_patches + self._model.num_prefix_tokens
-        biased = self._block.attn.relative_position_bias_table is not None or self._model.rel_pos_bias is not None
-        return biased and x.shape[1] != known
-
-    def _biases(self, tokens: int, keys: int) -> list[Tensor]:
-        at: int = self._model.num_prefix_tokens
-        # Rows that join the softmax are the first keys, tokens that join the sequence come after the prefix.
-        return [
-            _with_zeros(_with_zeros(_with_zeros(b, tokens, at, -2), tokens, at, -1), keys, 0, -1) for b in self._own()
-        ]
-
-
-def _with_zeros(x: Tensor, length: int, position: int, dim: int) -> Tensor:
-    """x with as many zeros before index `position` of a dimension as make it `length` long."""
-    count = length - x.shape[dim]
-    if not count:
-        return x
-    shape = list(x.shape)
-    shape[dim] = count
-    before, after = x.narrow(dim, 0, position), x.narrow(dim, position, x.shape[dim] - position)
-    return torch.cat([before, x.new_zeros(shape), after], dim=dim)
+    @property
+    def _biased(self) -> bool:
+        return self._block.attn.relative_position_bias_table is not None or self._model.rel_pos_bias is not None
 
 
 class BeitAdapter(TimmAdapter):

@@ -92,6 +92,7 @@ class ConvNextAdapter(ConvolvedAdapter):
 
     named: ClassVar[str] = "a timm ConvNeXt"
     lacks: ClassVar[tuple[Operation, ...]] = LACKS
+    lacks_because: ClassVar[str] = "its blocks have no attention"
     operations: ClassVar[tuple[Operation, ...]] = tuple(o for o in OPERATIONS if o not in LACKS)
 
     @classmethod

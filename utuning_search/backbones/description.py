@@ -23,12 +23,14 @@ class Family:
     Attributes:
         named: What its models are called, with an article.
         operations: Those that its blocks have.
+        lacks: The others, and why.
         tuners: Operations at which each kind of tuner can be placed.
         left_out: Kinds of tuners, or readings and forms of them, that can be placed nowhere, and why.
     """
 
     named: str
     operations: tuple[Operation, ...]
+    lacks: Mapping[Operation, str]
     tuners: Mapping[str, tuple[Operation, ...]]
     left_out: Mapping[str, str]
 
@@ -112,7 +114,8 @@ def _family(family: type[BackboneAdapter], shape: BackboneShape) -> Family:
     bypass = hindrance(AdapterConfig(1), "bypass", shape)
     if bypass:
         left_out["bypass"] = bypass
-    return Family(family.named, family.operations, tuners, left_out)
+    lacks = {o: family.lacks_because for o in OPERATIONS if o not in family.operations}
+    return Family(family.named, family.operations, lacks, tuners, left_out)
 
 
 def _stands(config: TunerConfig, operation: Operation, shape: BackboneShape) -> bool:

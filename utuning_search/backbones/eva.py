@@ -12,11 +12,11 @@ from timm.layers import (
     apply_rot_embed_cat,
     get_mixed_freqs,
 )
-from timm.models.eva import Eva, EvaAttention, EvaBlock, checkpoint_filter_fn
+from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from utuning_search.backbones.family import BlockTuners
-from utuning_search.backbones.timm_block import TimmBlock
+from utuning_search.backbones.timm_block import PostNormBlock, TimmBlock
 from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools, check_square
 from utuning_search.common.errors import BackboneError
 
@@ -64,8 +64,12 @@ class EvaBlockAdapter(TimmBlock):
         return [torch.cat([t[:, :, :-count], own], dim=2).type_as(like) for t, own in zip(x, turned, strict=True)]
 
 
+class EvaBlockPostNormAdapter(PostNormBlock, EvaBlockAdapter):
+    """An EvaBlockPostNorm: norms come after attention and MLP."""
+
+
 class EvaAdapter(TimmAdapter):
-    """Whatever timm builds of its Eva with pre-norm blocks, and pools."""
+    """Whatever timm builds of its Eva, and pools."""
 
     named: ClassVar[str] = "a timm Eva"
     attentions: ClassVar[Kinds] = (EvaAttention, AttentionRope)
@@ -78,8 +82,8 @@ class EvaAdapter(TimmAdapter):
     def check(cls, model: nn.Module, where: str) -> None:
         eva = cast(Any, model)
         check_pools(eva, 'Create it with global_pool="token", "avg" or "map".', where)
-        rule = "a pre-norm EvaBlock with its attention and MLP"
-        check_blocks(eva.blocks, ((EvaBlock,), cls.attentions, (Mlp, GluMlp, SwiGLU)), rule, where)
+        rule = "an EvaBlock or EvaBlockPostNorm with its attention and MLP"
+        check_blocks(eva.blocks, ((EvaBlock, EvaBlockPostNorm), cls.attentions, (Mlp, GluMlp, SwiGLU)), rule, where)
         for i, block in enumerate(eva.blocks):
             groups = getattr(block.attn, "num_kv_groups", 1)
             if groups > 1:
@@ -94,7 +98,8 @@ class EvaAdapter(TimmAdapter):
         check_square(eva.patch_embed.img_size, where)
 
     def _block(self, index: int) -> EvaBlockAdapter:
-        return EvaBlockAdapter(self.model, index)
+        norm_last = isinstance(self._timm.blocks[index], EvaBlockPostNorm)
+        return (EvaBlockPostNormAdapter if norm_last else EvaBlockAdapter)(self.model, index)
 
     def _tokens(self, patches: Tensor) -> Tensor:
         tokens, _ = self._timm._pos_embed(patches)

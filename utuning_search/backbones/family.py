@@ -147,6 +147,7 @@ class BackboneAdapter(ABC):
         named: What models of the family are called in errors, with an article.
         head: How names of tensors of a head begin; backbones have none.
         operations: Those that its blocks have.
+        lacks_because: Why they have no others.
         attends: Whether the queries and projections of every block can be borrowed; see `FrozenBlock.attend`.
         joins: Whether tokens, keys and values of tuners can join the attention of every block.
         any_size: Whether a model takes images of any size, and its timm configuration says which.
@@ -158,6 +159,7 @@ class BackboneAdapter(ABC):
     named: ClassVar[str]
     head: ClassVar[tuple[str, ...]]
     operations: ClassVar[tuple[Operation, ...]]
+    lacks_because: ClassVar[str] = "its blocks have none"
     attends: ClassVar[bool] = True
     joins: ClassVar[bool] = True
     any_size: ClassVar[bool] = False
@@ -182,6 +184,13 @@ class BackboneAdapter(ABC):
         Raises:
             BackboneError: From `where`; names the part that is in the way.
         """
+
+    @classmethod
+    def defaults(cls, model: nn.Module) -> dict[str, Any]:
+        """What timm is told instead of its own defaults, which make a model of this family that `check` refuses; such
+        as to pool its tokens. The weights are the same. Nothing, unless a family says so."""
+        del model
+        return {}
 
     @property
     @abstractmethod

@@ -54,7 +54,8 @@ def load_digested(name: str, checkpoint: Path | None = None, image_size: int | N
     """
     model, read = _load(name, checkpoint, image_size)
     if checkpoint is None and name != GLYPH_VIT and image_size is not None and not parse_name(name).source:
-        plain = _fetched(name)  # timm tells nobody what it read before it resampled
+        # timm tells nobody what it read before it resampled
+        plain = _fetched(name, **check_supported(name, None))
         read = without_head(adapter_of(plain, name), plain.state_dict())
     return model, weights_digest(read)
 

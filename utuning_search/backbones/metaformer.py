@@ -116,6 +116,7 @@ class MetaFormerAdapter(ConvolvedAdapter):
 
     named: ClassVar[str] = "a timm MetaFormer"
     lacks: ClassVar[tuple[Operation, ...]] = LACKS
+    lacks_because: ClassVar[str] = "what mixes tokens is another thing from stage to stage"
     operations: ClassVar[tuple[Operation, ...]] = tuple(o for o in OPERATIONS if o not in LACKS)
     head_arguments: ClassVar[Mapping[str, Any]] = {"use_mlp_head": False}
 

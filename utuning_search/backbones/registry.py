@@ -4,6 +4,7 @@ With it the adapter of a model.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -11,10 +12,15 @@ from utuning_search.backbones.beit import BeitAdapter
 from utuning_search.backbones.convnext import ConvNextAdapter
 from utuning_search.backbones.eva import EvaAdapter
 from utuning_search.backbones.family import BackboneAdapter
+from utuning_search.backbones.hiera import HieraAdapter
 from utuning_search.backbones.metaformer import MetaFormerAdapter
+from utuning_search.backbones.mvitv2 import MultiScaleVitAdapter
+from utuning_search.backbones.naflexvit import NaFlexVitAdapter
 from utuning_search.backbones.qwen3 import Qwen3Adapter
+from utuning_search.backbones.relpos import RelPosAdapter
 from utuning_search.backbones.swin import SwinAdapter
 from utuning_search.backbones.swin_v2 import SwinV2Adapter
+from utuning_search.backbones.swin_v2_cr import SwinV2CrAdapter
 from utuning_search.backbones.vit import VisionTransformerAdapter
 from utuning_search.backbones.xcit import XcitAdapter
 from utuning_search.common.errors import BackboneError
@@ -31,6 +37,11 @@ OURS: tuple[type[BackboneAdapter], ...] = (
     MetaFormerAdapter,
     XcitAdapter,
     Qwen3Adapter,
+    NaFlexVitAdapter,
+    SwinV2CrAdapter,
+    HieraAdapter,
+    MultiScaleVitAdapter,
+    RelPosAdapter,
 )
 FAMILIES: Mapping[str, type[BackboneAdapter]] = Registry(
     "utuning_search.backbones",
@@ -43,6 +54,11 @@ FAMILIES: Mapping[str, type[BackboneAdapter]] = Registry(
 def supported() -> str:
     """The rule of errors about models of no family."""
     return f"the model is {' or '.join(FAMILIES)}"
+
+
+def defaults_of(model: nn.Module) -> dict[str, Any]:
+    """What timm is told to make this model again so that it carries tuners; see `BackboneAdapter.defaults`."""
+    return next((family.defaults(model) for family in FAMILIES.values() if family.recognises(model)), {})
 
 
 def adapter_of(model: nn.Module, name: str | None = None) -> BackboneAdapter:

@@ -99,7 +99,7 @@ class StagedAdapter(BackboneAdapter):
             hidden_in=last.hidden_in,
             parameters=sum(p.numel() for n, p in self.model.named_parameters() if not n.startswith(self.head)),
             grid=last.grid,
-            prefix_tokens=0,
+            prefix_tokens=self.num_prefix_tokens,
             flops_outside=self._flops_outside(),
             scaled_ends=not all(b.ends_in_linear(o) for b in self.blocks for o in ("attention", "mlp") if self._has(o)),
             plain_norms=all(is_layer_norm(m) for b in self.blocks for m in b.norms()),

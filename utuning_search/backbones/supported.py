@@ -10,12 +10,13 @@ from torch import nn
 
 from utuning_search.backbones.embedded.architecture import GLYPH_VIT
 from utuning_search.backbones.names import HUB
-from utuning_search.backbones.registry import adapter_of, supported
+from utuning_search.backbones.registry import adapter_of, defaults_of, supported
 from utuning_search.common.errors import BackboneError, InputError, UTuningError
 
 # Of timm, whose models are of our own families, nearly all.
 MODULES: tuple[str, ...] = ("vision_transformer", "deit", "eva", "beit", "swin_transformer", "swin_transformer_v2")
-MODULES += ("convnext", "metaformer", "xcit", "qwen3_vit")
+MODULES += ("convnext", "metaformer", "xcit", "qwen3_vit", "naflexvit", "swin_transformer_v2_cr", "hiera", "mvitv2")
+MODULES += ("vision_transformer_relpos",)
 SHOWN, LOOKED_AT = 3, 8
 
 
@@ -27,7 +28,7 @@ def check_supported(name: str, image_size: int | None) -> dict[str, Any]:
         image_size: Pixels; None takes its own.
 
     Returns:
-        What timm is told of its size; may be empty.
+        What timm is told besides: its size, and what a family wants otherwise than timm's defaults; may be empty.
 
     Raises:
         InputError: No such model, or its image size does not fall into patches.
@@ -56,27 +57,37 @@ def check_carries(
         image_size: Pixels; None takes its own.
 
     Returns:
-        What timm is told of its size; may be empty.
+        What timm is told besides: its size, and what a family wants otherwise than timm's defaults; may be empty.
 
     Raises:
         InputError: It cannot be made with these arguments, or its image size does not fall into patches.
         BackboneError: Of no family that can carry tuners.
     """
     where = f"backbone '{name}'"
-    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+    told: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     try:
         try:
-            model = _empty(create, size)
+            model = _empty(create, told)
         except RuntimeError:  # it cannot be built without memory, or has no such weights: building it in earnest tells
-            return size
+            return told
         except TypeError as error:  # the architecture does not know img_size, or what a config.json says
-            adapter = adapter_of(_without_size(create, where), name)
-            if not adapter.any_size or image_size is None:
+            model = _without_size(create, where)
+            if image_size is None or not adapter_of(model, name).any_size:
                 raise BackboneError(where, "image_size can be set", error, "Leave image_size out.") from None
-            size = {"pretrained_cfg_overlay": {"input_size": (adapter.channels, image_size, image_size)}}
-            model = _empty(create, size)
-        adapter_of(model, name).check_image_size(where)
-        return size
+        if others := defaults_of(model):
+            told |= others
+            model = _empty(create, told)
+        adapter = adapter_of(model, name)
+        if adapter.any_size and image_size is not None:  # its size is what its configuration says
+            del told["img_size"]
+            told["pretrained_cfg_overlay"] = {"input_size": (adapter.channels, image_size, image_size)}
+            adapter = adapter_of(_empty(create, told), name)
+        adapter.check_image_size(where)
+        if image_size not in (None, adapter.image_size):  # timm has rounded it to whole patches
+            raise InputError(
+                where, "image_size is a whole number of patches", image_size, f"Take {adapter.image_size}."
+            )
+        return told
     except BackboneError as error:
         if error.rule != supported():
             raise

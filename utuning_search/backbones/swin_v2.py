@@ -1,8 +1,4 @@
-"""timm's SwinTransformerV2: norms come after attention and MLP, and the attention is one of cosines.
-
-x + norm1(attention x), then x + norm2(mlp x). So `mhsa` and `ffn` read the residual stream, what is added there is
-normalised, and `norm1` and `norm2` come last.
-"""
+"""timm's SwinTransformerV2: norms come after attention and MLP, and the attention is one of cosines."""
 
 import math
 from typing import ClassVar, cast
@@ -18,16 +14,15 @@ from timm.models.swin_transformer_v2 import (
 )
 from torch import Tensor, nn
 
-from utuning_search.backbones.family import BlockTuners
 from utuning_search.backbones.staged_model import all_blocks
+from utuning_search.backbones.timm_block import PostNormBlock
 from utuning_search.backbones.timm_model import with_split_biases
 from utuning_search.backbones.windows import WindowAdapter, WindowBlock, check_windows, masked_softmax, renamed
-from utuning_search.tuners import Operation
 
 HOTTEST = math.log(100)  # of the logarithm of the scale of cosines
 
 
-class SwinV2Block(WindowBlock):
+class SwinV2Block(PostNormBlock, WindowBlock):
     """A SwinTransformerV2Block."""
 
     @property
@@ -51,18 +46,6 @@ class SwinV2Block(WindowBlock):
         places = math.prod(2 * side - 1 for side in attention.window_size)
         maps = [m for m in attention.cpb_mlp if isinstance(m, nn.Linear)]
         return int(2 * places * sum(m.weight.numel() for m in maps))
-
-    def ends_in_linear(self, operation: Operation) -> bool:
-        return operation not in ("attention", "mlp")
-
-    def _attention(self, x: Tensor, tuners: BlockTuners) -> Tensor:
-        whole = not tuners.touches("qkv", "q", "k", "v", "proj")
-        y = tuners.add("mhsa", self, x, self._bare_attention(x) if whole else self._attend(x, [], tuners))
-        return self._end(1, tuners.add("norm1", self, y, tuners.normalise("attention", self._block.norm1, y)))
-
-    def _mlp(self, x: Tensor, tuners: BlockTuners) -> Tensor:
-        y = tuners.add("ffn", self, x, self._hidden(x, tuners))
-        return self._end(2, tuners.add("norm2", self, y, tuners.normalise("mlp", self._block.norm2, y)))
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         attn = self._block.attn

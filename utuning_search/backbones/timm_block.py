@@ -91,9 +91,13 @@ class TimmBlock(BackboneBlock):
         return scale
 
     def queries(self, x: Tensor) -> Tensor:
-        q = self._split(_apply(self.linear("q"), self._block.norm1(x)))
+        q = self._split(_apply(self.linear("q"), self._normalised(x)))
         (placed,) = self._placed([_through(self._block.attn, "q_norm", q)], q)
         return placed
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """What the attention reads of the residual stream."""
+        return cast(Tensor, self._block.norm1(x))
 
     def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         k, v = (self._split(_apply(self.linear(part), tokens)) for part in QKV_PARTS[1:])
@@ -147,10 +151,13 @@ class TimmBlock(BackboneBlock):
 
     def _attention(self, x: Tensor, tuners: BlockTuners) -> Tensor:
         h = tuners.add("norm1", self, x, tuners.normalise("attention", self._block.norm1, x))
+        return tuners.add("mhsa", self, h, self._end(1, self._through_attention(h, tuners)))
+
+    def _through_attention(self, h: Tensor, tuners: BlockTuners) -> Tensor:
+        """The attention of what it reads, as a whole where nothing stands inside."""
         rows = tuners.rows(h)
-        whole = not rows and not self._is_longer(x) and not tuners.touches("qkv", *QKV_PARTS, "proj")
-        out = self._bare_attention(h) if whole else self._attend(h, rows, tuners)
-        return tuners.add("mhsa", self, h, self._end(1, out))
+        whole = not rows and not self._is_longer(h) and not tuners.touches("qkv", *QKV_PARTS, "proj")
+        return self._bare_attention(h) if whole else self._attend(h, rows, tuners)
 
     def _attend(self, x: Tensor, rows: list[tuple[Tensor, Tensor]], tuners: BlockTuners) -> Tensor:
         """timm's own forward pass step by step, with tuners at its linear maps and rows in its softmax."""
@@ -216,6 +223,31 @@ class TimmBlock(BackboneBlock):
         """(..., tokens, heads * head_dim) to (..., heads, tokens, head_dim)."""
         split: Tensor = x.unflatten(-1, (self._block.attn.num_heads, -1)).transpose(-3, -2)
         return split
+
+
+class PostNormBlock(TimmBlock):
+    """x + norm1(attention x), then x + norm2(mlp x).
+
+    So `mhsa` and `ffn` read the residual stream, what is added there is normalised, and `norm1` and `norm2` come last.
+    """
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        return x
+
+    def ends_in_linear(self, operation: Operation) -> bool:
+        return operation not in ("attention", "mlp")
+
+    def _end(self, number: Literal[1, 2], x: Tensor) -> Tensor:
+        drop = self._block.drop_path1 if number == 1 else self._block.drop_path2
+        return cast(Tensor, drop(x))
+
+    def _attention(self, x: Tensor, tuners: BlockTuners) -> Tensor:
+        y = tuners.add("mhsa", self, x, self._through_attention(x, tuners))
+        return self._end(1, tuners.add("norm1", self, y, tuners.normalise("attention", self._block.norm1, y)))
+
+    def _mlp(self, x: Tensor, tuners: BlockTuners) -> Tensor:
+        y = tuners.add("ffn", self, x, self._hidden(x, tuners))
+        return self._end(2, tuners.add("norm2", self, y, tuners.normalise("mlp", self._block.norm2, y)))
 
 
 def _apply(linear: LinearMap, x: Tensor) -> Tensor:

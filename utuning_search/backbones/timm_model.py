@@ -9,7 +9,7 @@ from timm.layers import AttentionPoolLatent, AttentionPoolPrr, PatchEmbed
 from torch import Tensor, nn
 
 from utuning_search.backbones.family import BackboneAdapter, BlockTuners
-from utuning_search.backbones.timm_block import TimmBlock
+from utuning_search.backbones.timm_block import PostNormBlock, TimmBlock
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.tuners import (
     OPERATIONS,
@@ -56,9 +56,9 @@ class TimmAdapter(BackboneAdapter):
             hidden=first.widths("fc1")[1],
             hidden_in=first.widths("fc2")[0],
             parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith(self.head)),
-            grid=tuple(model.patch_embed.grid_size),
+            grid=self._grid,
             prefix_tokens=model.num_prefix_tokens,
-            flops_outside=flops_outside(model, self._pooled_tokens()),
+            flops_outside=self._flops_outside(),
             gated_attention=getattr(attention, "gate", None) is not None,
             scaled_ends=not all(b.ends_in_linear(o) for b in self.blocks for o in ("attention", "mlp")),
             plain_norms=all(
@@ -68,12 +68,24 @@ class TimmAdapter(BackboneAdapter):
             ),
             plain_patches=self.ends()[0] is not None,
             plain_final=self.ends()[1] is not None,
+            post_norm=isinstance(first, PostNormBlock),
+            features=None if self.num_features == model.embed_dim else self.num_features,
         )
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        """Patches along the height and the width of an image."""
+        rows, columns = self._timm.patch_embed.grid_size
+        return rows, columns
+
+    def _flops_outside(self) -> int | None:
+        """FLOPs of one image before the first block and after the last; None where they have no closed form here."""
+        embedding, pooling = flops_of_patches(self._timm.patch_embed), flops_of_pool(self._timm, self._pooled_tokens())
+        return None if embedding is None or pooling is None else embedding + pooling
 
     def _pooled_tokens(self) -> int:
         """How many tokens attention pooling sees, where the model has one."""
-        tokens: int = math.prod(self._timm.patch_embed.grid_size) + self._timm.num_prefix_tokens
-        return tokens
+        return math.prod(self._grid) + self.num_prefix_tokens
 
     @property
     def num_features(self) -> int:
@@ -124,11 +136,15 @@ class TimmAdapter(BackboneAdapter):
         return not isinstance(self._timm.fc_norm, nn.Identity)
 
     def ends(self) -> tuple[nn.Module | None, nn.Module | None]:
-        embed, norm = self._timm.patch_embed, self._timm.fc_norm if self._norm_after_pooling else self._timm.norm
+        embed = self._timm.patch_embed
         unnormed = isinstance(getattr(embed, "norm", None), nn.Identity)  # hybrids have none, and end in another module
         plain = unnormed and isinstance(embed.proj, nn.Conv2d)
-        layer_norm = isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None
-        return embed.proj if plain and embed.proj.bias is not None else None, norm if layer_norm else None
+        return embed.proj if plain and embed.proj.bias is not None else None, self._plain_final()
+
+    def _plain_final(self) -> nn.Module | None:
+        """The last norm, if it is a LayerNorm with weight and bias."""
+        norm = self._timm.fc_norm if self._norm_after_pooling else self._timm.norm
+        return norm if isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None else None
 
     def unfuse_attention(self) -> None:
         for module in self.model.modules():
@@ -137,7 +153,9 @@ class TimmAdapter(BackboneAdapter):
                 setattr(module, "fused_attn", False)  # noqa: B010
 
     def check_image_size(self, where: str) -> None:
-        check_patches(self._timm.patch_embed, where)
+        published = (getattr(self.model, "pretrained_cfg", None) or {}).get("input_size", ())
+        if tuple(published[1:]) != tuple(self._timm.patch_embed.img_size or ()):  # it was trained on what it cuts off
+            check_patches(self._timm.patch_embed, where)
 
     def plain_state(self) -> dict[str, Tensor]:
         """As `BackboneAdapter.plain_state`; keys have no bias in these models, whatever a merge gave them."""
@@ -197,34 +215,39 @@ def check_square(size: Sequence[int], where: str) -> None:
         raise BackboneError(where, "images are square", f"{height}x{width}", "Set image_size.")
 
 
-def check_patches(patches: Any, where: str) -> None:
-    """Raise InputError, from `where`, where a patch embedding's image size does not fall into patches."""
-    for size, patch in zip(patches.img_size or (), patches.patch_size, strict=False):
-        if size % patch and not patches.dynamic_img_pad:  # timm finds that out at the first image only
+def check_patches(patches: Any, where: str, img_size: Sequence[int] | None = None) -> None:
+    """Raise InputError, from `where`, where a size, by default a patch embedding's own, does not fall into patches."""
+    padded = getattr(patches, "dynamic_img_pad", False)
+    for size, patch in zip(img_size or patches.img_size or (), patches.patch_size, strict=False):
+        if size % patch and not padded:  # timm finds that out at the first image only
             below = size - size % patch
             todo = f"Take {below} or {below + patch}." if below else f"Take {patch}."
             raise InputError(where, f"image_size is a multiple of its patches, {patch}", size, todo)
 
 
-def flops_outside(model: Any, pooled_tokens: int) -> int | None:
-    """FLOPs of one image in patch embedding and pooling; None where either is not one that we know.
-
-    Args:
-        model: Of timm.
-        pooled_tokens: That attention pooling sees.
-    """
-    embed, pooled = model.patch_embed, getattr(model, "attn_pool", None)
+def flops_of_patches(embed: Any) -> int | None:
+    """FLOPs of the patch embedding on one image; None where it is not one that we know."""
     plain = type(embed).forward is PatchEmbed.forward and isinstance(embed.proj, nn.Conv2d)
     if not plain or any(size % patch for size, patch in zip(embed.img_size, embed.patch_size, strict=True)):
         return None
-    flops: int = 2 * math.prod(embed.grid_size) * embed.proj.weight.numel()
+    return int(2 * math.prod(embed.grid_size) * embed.proj.weight.numel())
+
+
+def flops_of_pool(model: Any, pooled_tokens: int) -> int | None:
+    """FLOPs of attention pooling, 0 where there is none; None where it is not one that we know.
+
+    Args:
+        model: Of timm.
+        pooled_tokens: That it sees.
+    """
+    pooled = getattr(model, "attn_pool", None)
+    if pooled is None:
+        return 0
     if type(pooled) is AttentionPoolLatent:
         # All its linear maps see the latent queries but `kv`, which sees the tokens.
         maps = {n: m.weight.numel() for n, m in pooled.named_modules() if isinstance(m, nn.Linear)}
-        flops += sum(2 * count * (pooled_tokens if n == "kv" else pooled.latent_len) for n, count in maps.items())
-        flops += 4 * pooled.latent_len * pooled_tokens * model.embed_dim
-    elif type(pooled) is AttentionPoolPrr:
-        flops += 4 * pooled_tokens**2 * model.embed_dim
-    elif pooled is not None:
-        return None
-    return flops
+        flops = sum(2 * count * (pooled_tokens if n == "kv" else pooled.latent_len) for n, count in maps.items())
+        return int(flops + 4 * pooled.latent_len * pooled_tokens * model.embed_dim)
+    if type(pooled) is AttentionPoolPrr:
+        return int(4 * pooled_tokens**2 * model.embed_dim)
+    return None

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 from timm.layers import Attention, GluMlp, Mlp, SwiGLU
-from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from utuning_search.backbones.timm_block import TimmBlock
+from utuning_search.backbones.timm_block import PostNormBlock, TimmBlock
 from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
 from utuning_search.tuners import QKV_PARTS, Operation
 
@@ -48,8 +48,12 @@ class VisionTransformerBlock(TimmBlock):
         return (block.ls1, block.drop_path1) if number == 1 else (block.ls2, block.drop_path2)
 
 
+class ResPostBlockAdapter(PostNormBlock, VisionTransformerBlock):
+    """A ResPostBlock: norms come after attention and MLP."""
+
+
 class VisionTransformerAdapter(TimmAdapter):
-    """Whatever timm builds of its VisionTransformer with pre-norm blocks, and pools."""
+    """Whatever timm builds of its VisionTransformer with norms before or after attention and MLP, and pools."""
 
     named: ClassVar[str] = "a timm VisionTransformer"
     head: ClassVar[tuple[str, ...]] = ("head.", "head_dist.")
@@ -63,11 +67,12 @@ class VisionTransformerAdapter(TimmAdapter):
     def check(cls, model: nn.Module, where: str) -> None:
         vit = cast(VisionTransformer, model)
         check_pools(vit, 'Create it with global_pool="token" or "avg".', where)
-        rule = "a pre-norm Block with Attention and Mlp"
-        check_blocks(vit.blocks.children(), ((Block,), (Attention,), (Mlp, GluMlp, SwiGLU)), rule, where)
+        rule = "a Block or ResPostBlock with Attention and Mlp"
+        check_blocks(vit.blocks.children(), ((Block, ResPostBlock), (Attention,), (Mlp, GluMlp, SwiGLU)), rule, where)
 
     def _block(self, index: int) -> VisionTransformerBlock:
-        return VisionTransformerBlock(self._timm.blocks[index])
+        block = self._timm.blocks[index]
+        return ResPostBlockAdapter(block) if isinstance(block, ResPostBlock) else VisionTransformerBlock(block)
 
     def _pooled_tokens(self) -> int:
         left_out: int = 0 if self._timm.pool_include_prefix else self._timm.num_prefix_tokens

@@ -78,6 +78,8 @@ def _rows(spec: BackboneSpec, found: Description, origin: Origin) -> Iterator[tu
     yield "mean, std", f"{_numbers(how.mean)}; {_numbers(how.std)}"
     yield "crop", f"{how.crop:g} is its own, which crop = 0 in a task takes; by default the whole picture"
     yield "operations", ", ".join(family.operations)
+    if family.lacks:
+        yield "no operations", f"{', '.join(family.lacks)}: {'; '.join(dict.fromkeys(family.lacks.values()))}"
     yield "tuners", "; ".join(f"{kind} at {', '.join(places)}" for kind, places in family.tuners.items())
     yield "left out", "; ".join(f"{kind}: {why}" for kind, why in family.left_out.items()) or "no tuner"
 
@@ -88,11 +90,12 @@ def _stages(shape: BackboneShape) -> Iterator[tuple[str, str]]:
     for number, stage in enumerate(shape.stages, start=1):
         last = first + stage.blocks - 1
         blocks = f"block {first}" if first == last else f"blocks {first}-{last}"
-        heads = f", {stage.num_heads} heads of {stage.head_dim}" if stage.num_heads else ""
+        heads = f", {stage.num_heads} head{'s' * (stage.num_heads > 1)} of {stage.head_dim}" if stage.num_heads else ""
+        wide = f"{stage.dim_in:,} to {stage.dim:,}" if stage.dim_in else f"{stage.dim:,}"
         rows, columns = stage.grid
         yield (
             f"stage {number}",
-            f"{blocks}, {stage.dim:,} wide{heads}; MLP {stage.hidden:,}; {rows} x {columns} patches",
+            f"{blocks}, {wide} wide{heads}; MLP {stage.hidden:,}; {rows} x {columns} patches",
         )
         first = last + 1
 
@@ -105,6 +108,7 @@ def _family(family: Family) -> dict[str, object]:
     return {
         "family": family.named,
         "operations": family.operations,
+        "lacks": family.lacks,
         "tuners": family.tuners,
         "left_out": family.left_out,
     }

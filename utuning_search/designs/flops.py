@@ -16,6 +16,7 @@ from utuning_search.tuners import QKV_PARTS, BackboneShape, Operation
 
 MAPS: tuple[Operation, ...] = ("qkv", "proj", "fc1", "fc2")
 ATTENDED: tuple[Operation, ...] = ("qkv", *QKV_PARTS, "proj")  # what sees the tokens that fill up windows
+READ: tuple[Operation, ...] = ("norm1", "qkv", *QKV_PARTS)  # what sees the tokens of which attention makes fewer
 
 
 def num_flops(design: Design, shape: BackboneShape, num_classes: int) -> int:
@@ -56,7 +57,8 @@ def _staged(placements: Sequence[Placement], shape: BackboneShape) -> int:
         tokens = (shape.prefix_tokens or 0) + math.prod(stage.grid)
         total += stage.flops
         for p in unmerged([p for p in placements if block in p.block_numbers()], shape):
-            total += _placed(p, p.at(shape, block), stage.attended or tokens if p.operation in ATTENDED else tokens)
+            seen = (p.operation in READ and stage.read) or (p.operation in ATTENDED and stage.attended) or tokens
+            total += _placed(p, p.at(shape, block), seen)
     return total
 
 

@@ -92,7 +92,7 @@ def _folds_behind_norm(rest: list[Placement], operation: Operation, shape: Backb
     asked = any(p.tuner.reads_normed for p in rest if p.form == "inside" and p.operation == around)
     if asked or shape.post_norm or any(o in shape.lacks for o in BEHIND_NORM[operation]):
         return False
-    if operation == "norm1" and (shape.gated_attention or shape.fills_up):
+    if operation == "norm1" and (shape.gated_attention or shape.fills_up or shape.widens):
         return False
     reading = [p for o in READING_NORM[operation] for p in _added(rest, o) if p.form in ("parallel", "mixed")]
     return not reading and all(_is_affine(p) for p in _added(rest, operation))

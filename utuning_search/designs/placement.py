@@ -28,6 +28,7 @@ from utuning_search.tuners.references import ADAPTER_PLUS, U_TUNING, UNIPELT
 
 PLACEMENT_KEYS = ("operation", "tuner", "form", "scale", "blocks")
 SKIP = "skip"
+NORM_BEFORE: Mapping[Operation, Operation] = {"attention": "norm1", "mlp": "norm2"}
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,16 @@ class Placement:
         Args:
             shape: Of that block; see `at`.
         """
-        in_dim, out_dim = shape.widths(self.operation)
+        in_dim, out_dim = shape.widths(self._sized)
         first = out_dim if self.form == "sequential" else in_dim
         inputs = (in_dim, out_dim) if self.form in ("mixed", "bypass") else (first,)
         heads = shape.num_heads, shape.head_dim
         return tuple(Site(width, out_dim, *heads, shape.grid, self.operation, shape.stage) for width in inputs)
+
+    @property
+    def _sized(self) -> Operation:
+        """The operation whose widths its tuner has: where it changes the norm before its own, that norm's."""
+        return NORM_BEFORE.get(self.operation, self.operation) if self.tuner.changes_norm else self.operation
 
     def num_parameters(self, shape: BackboneShape) -> int:
         """Closed-form number of trainable parameters over all its blocks, without what is shared with others."""

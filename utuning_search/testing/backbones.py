@@ -1,6 +1,7 @@
 """The contract of backbone families: an adapter does what it claims, step by step as the model itself does."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utuning_search.backbones import registry
-from utuning_search.backbones.family import BackboneAdapter, BackboneBlock, BlockTuners
+from utuning_search.backbones.family import BackboneAdapter, BackboneBlock
 from utuning_search.backbones.merge import merge
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.common.errors import BackboneError
@@ -18,12 +19,13 @@ from utuning_search.designs.design import Design
 from utuning_search.designs.legality import misplaced
 from utuning_search.designs.placement import Placement
 from utuning_search.testing.models import parts, same_snapshot, snapshot, tuned
+from utuning_search.testing.recorder import Recorder
 from utuning_search.tuners import (
     LINEAR_OPERATIONS,
     OPERATIONS,
     OUTSIDE_OPERATIONS,
     AdapterConfig,
-    FrozenBlock,
+    BackboneShape,
     LoraConfig,
     Operation,
     PrefixConfig,
@@ -32,6 +34,7 @@ from utuning_search.tuners import (
 
 Maker = Callable[[], nn.Module]
 WITHIN = ("qkv", "q", "k", "v", "proj")  # operations that see what fills up windows
+READ = ("norm1", "qkv", "q", "k", "v")  # and those that see the tokens of which an attention makes fewer
 # Whole operations with their norm, without it, and what they are made of.
 HALVES: tuple[tuple[Operation, Operation, Operation, tuple[str, ...]], ...] = (
     ("attention", "norm1", "mhsa", ("q", "k", "v", "proj")),
@@ -100,8 +103,9 @@ class BackboneContract:
         adapter = adapter_of(model)
         assert not any(isinstance(part, nn.Module) for part in (adapter, *adapter.blocks))
         assert adapter.model is model
-        tokens = adapter.run(adapter.embed(pictures(adapter)), 0, len(adapter.blocks))
-        adapter.pool(adapter.blocks[-1].run(tokens, Recorder(steps=True)))
+        last = len(adapter.blocks) - 1
+        tokens = adapter.enter(last, adapter.run(adapter.embed(pictures(adapter)), 0, last))
+        adapter.pool(adapter.blocks[last].run(tokens, Recorder(steps=True)))
         assert same_snapshot(snapshot(model), before)
         assert parts(model) == modules
 
@@ -131,8 +135,8 @@ class BackboneContract:
         assert features.shape == (3, adapter.num_features)
         for i, block in enumerate(adapter.blocks):
             tokens = adapter.enter(i, tokens)
-            bare = block(tokens)
-            assert bare.shape == tokens.shape
+            bare, shape = block(tokens), adapter.shape.at(i + 1)
+            assert bare.shape == (3, adapter.num_prefix_tokens + math.prod(shape.grid), shape.dim)
             for steps in (False, True):
                 assert torch.equal(block.run(tokens, Recorder(steps=steps)), bare)
             tokens = bare
@@ -198,16 +202,25 @@ class BackboneContract:
             assert recorder.blocks == {id(block)}
             for operation, (x, y) in recorder.seen.items():
                 assert (x.shape[-1], y.shape[-1]) == block.widths(operation) == shape.widths(operation)
-                attended = shape.stages[0].attended if shape.stages and operation in WITHIN else 0
-                assert x.shape[:-1] == y.shape[:-1] == (tokens.shape[0], attended or tokens.shape[1])
-            assert block.widths("block") == (tokens.shape[-1],) * 2
+                assert x.shape[:-1] == y.shape[:-1] == (tokens.shape[0], self._count(adapter, shape, operation))
+            if "block" in adapter.operations:
+                assert block.widths("block") == (tokens.shape[-1],) * 2
             for whole, norm, core, inner in HALVES:
                 if whole in recorder.seen:
                     self._check_order(recorder.order, whole, norm, core, inner, post_norm=shape.post_norm)
-                    self._check_half(block, recorder, whole, norm, core, post_norm=shape.post_norm)
+                    self._check_half(block, recorder, whole, norm, core, shape)
                     assert block.norm(norm) is block.norm(whole)
-            self._check_residuals(recorder, tokens, block(tokens))
+            self._check_residuals(recorder, tokens, block(tokens), shape)
             tokens = block(tokens)
+
+    def _count(self, adapter: BackboneAdapter, shape: BackboneShape, operation: Operation) -> int:
+        """How many tokens pass an operation of a block whose shape is given."""
+        stage = shape.stages[0] if shape.stages else None
+        if stage and stage.read and operation in READ:
+            return stage.read
+        if stage and stage.attended and operation in WITHIN:
+            return stage.attended
+        return adapter.num_prefix_tokens + math.prod(shape.grid)
 
     def _check_order(
         self, order: list[str], whole: str, norm: str, core: str, inner: tuple[str, ...], *, post_norm: bool
@@ -220,26 +233,30 @@ class BackboneContract:
     def _check_half(
         self,
         block: BackboneBlock,
-        recorder: "Recorder",
+        recorder: Recorder,
         whole: Operation,
         norm: Operation,
         core: Operation,
-        *,
-        post_norm: bool,
+        shape: BackboneShape,
     ) -> None:
         """A norm before attention or MLP reads what the whole reads; one after gives what the whole gives."""
-        (x, y), (read, given) = recorder.seen[whole], recorder.seen[core]
-        (before, after) = recorder.seen[norm]
-        assert torch.equal(after, block.normed(whole, before))
+        (x, y), (before, after) = recorder.seen[whole], recorder.seen[norm]
+        assert torch.equal(after, block.normed(norm, before))
+        if core not in recorder.seen:  # it may give other tokens than it reads
+            assert torch.equal(before, x) is not shape.widens
+            return
+        read, given = recorder.seen[core]
         read_first, given_first, read_last, given_last = (
-            (read, given, before, after) if post_norm else (before, after, read, given)
+            (read, given, before, after) if shape.post_norm else (before, after, read, given)
         )
         assert torch.equal(read_first, x)
         assert torch.equal(read_last, given_first)
         assert torch.equal(given_last, y)
 
-    def _check_residuals(self, recorder: "Recorder", tokens: Tensor, out: Tensor) -> None:
+    def _check_residuals(self, recorder: Recorder, tokens: Tensor, out: Tensor, shape: BackboneShape) -> None:
         """What a block gives is its residual stream with the outputs of attention and MLP added."""
+        if shape.widens:  # the stream is what its shortcut gives
+            tokens = recorder.seen["attention"][0]
         if "attention" in recorder.seen:
             assert torch.equal(recorder.seen["attention"][0], tokens)
         if self.plain_residuals:
@@ -355,32 +372,9 @@ class BackboneContract:
                 assert torch.allclose(merged(images), logits, rtol=0, atol=1e-9)
 
 
-class Recorder(BlockTuners):
-    """Adds nothing, and keeps what passed each operation; `steps` asks for no operation to be run as a whole."""
-
-    def __init__(self, *, steps: bool) -> None:
-        self.steps = steps
-        self.seen: dict[Operation, tuple[Tensor, Tensor]] = {}
-        self.order: list[str] = []
-        self.blocks: set[int] = set()
-
-    def touches(self, *operations: Operation) -> bool:
-        return self.steps and bool(operations)
-
-    def add(self, operation: Operation, block: FrozenBlock, x: Tensor, y: Tensor) -> Tensor:
-        self.seen[operation] = x, y
-        self.order.append(operation)
-        self.blocks.add(id(block))
-        return y
-
-    def normalise(self, operation: Operation, norm: nn.Module, x: Tensor) -> Tensor:
-        self.order.append(f"norm of {operation}")
-        normalised: Tensor = norm(x)
-        return normalised
-
-    def rows(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        del x
-        return []
+def _changes_tokens(shape: BackboneShape) -> bool:
+    """Whether a block, whose shape is given, gives wider or fewer tokens than it reads."""
+    return any(stage.dim_in or stage.read for stage in shape.stages)
 
 
 def pictures(adapter: BackboneAdapter, count: int = 3) -> Tensor:

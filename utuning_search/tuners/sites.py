@@ -22,6 +22,9 @@ class Stage:
         grid: Patches along the height and the width of an image.
         attended: Tokens that the attention sees, with what fills up its windows; 0 where it is the grid's.
         flops: Of one frozen block on one image; None where they have no closed form here.
+        dim_in: Width of the tokens that `norm1` and the maps to queries, keys and values read, in a block whose
+            attention gives wider ones; 0 where it is `dim`.
+        read: How many these are, where the attention gives fewer; 0 where they are as many.
     """
 
     blocks: int
@@ -33,6 +36,8 @@ class Stage:
     grid: tuple[int, int]
     attended: int = 0
     flops: int | None = None
+    dim_in: int = 0
+    read: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))
@@ -113,6 +118,11 @@ class BackboneShape:
         """Whether zeros that fill up windows come between norm1 and the attention, in some block."""
         return any(stage.attended > stage.grid[0] * stage.grid[1] for stage in self.stages)
 
+    @property
+    def widens(self) -> bool:
+        """Whether the attention of some block gives wider or fewer tokens than it reads, and a shortcut reads norm1."""
+        return any(stage.dim_in or stage.read for stage in self.stages)
+
     def at(self, block: int) -> "BackboneShape":
         """As if all its blocks were like one of them (from 1)."""
         return _at(self, block) if self.stages and not self.stage else self
@@ -131,10 +141,13 @@ class BackboneShape:
 
     def widths(self, operation: Operation) -> tuple[int, int]:
         """(input width, output width) of an operation."""
-        heads = self.num_heads * self.head_dim
+        heads, read = self.num_heads * self.head_dim, self.dim
+        if self.stage:  # of one of its blocks
+            read = self.stages[0].dim_in or read
         linear = {
-            "qkv": (self.dim, 3 * heads),
-            **dict.fromkeys(QKV_PARTS, (self.dim, heads)),
+            "norm1": (read, read),
+            "qkv": (read, 3 * heads),
+            **dict.fromkeys(QKV_PARTS, (read, heads)),
             "proj": (heads, self.dim),
             "fc1": (self.dim, self.hidden),
             "fc2": (self.hidden_in, self.dim),
@@ -170,7 +183,10 @@ def _at(shape: BackboneShape, block: int) -> BackboneShape:
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(inner) for inner in value]
-    return asdict(value) | {"grid": list(value.grid)} if isinstance(value, Stage) else value
+    if not isinstance(value, Stage):
+        return value
+    said = {k: v for k, v in asdict(value).items() if v or k not in ("dim_in", "read")}  # these came later
+    return said | {"grid": list(value.grid)}
 
 
 @dataclass(frozen=True)
