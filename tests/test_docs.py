@@ -194,3 +194,10 @@ def test_links_out_of_docs_lead_to_pages_of_the_site() -> None:
     assert moved("how-to/trouble.md", "[a](../../README.md)") == "[a](../index.md)"
     assert moved("benchmarks/README.md", "[a](tunerbench/README.md)") == "[a](tunerbench/README.md)"
     assert moved("tutorial.md", "[a](https://x.org) [b](gone.md)") == "[a](https://x.org) [b](gone.md)"
+
+
+def test_the_tests_that_pages_name_are_there() -> None:
+    named = {found for text in TEXTS.values() for found in re.findall(r"`([a-z_/]+\.py)::(test_\w+)`", text)}
+    assert len(named) > 50
+    for file, test in sorted(named):
+        assert re.search(rf"^ *def {test}\(", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.M), (file, test)
