@@ -153,7 +153,7 @@ SWIN_V2_CR_MODELS: dict[str, Maker] = {
     for name in CRS
 }
 if Version(timm.__version__) < Version("1.0.31"):  # it cannot make masks for windows that are filled up
-    del SWIN_V2_MODELS["swin v2, windows to fill up"]
+    del SWIN_V2_MODELS["swin v2, windows to fill up"], SWIN_V2_CR_MODELS["swin v2 cr, windows to fill up"]
 WINDOWED = {**SWIN_MODELS, **SWIN_V2_MODELS, **SWIN_V2_CR_MODELS}
 STAGED: dict[str, Maker] = {**WINDOWED, **NEXT_MODELS, **FORMER_MODELS, **XCIT_MODELS}
 STAGED |= {**HIERA_MODELS, **MVIT_MODELS}

@@ -33,7 +33,7 @@ FAMILIES: dict[str, Maker] = {**PLAIN, **QWEN_MODELS, **STAGED}
 every_family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())
 PARTS = ("beit, both biases", "eva-02", "dinov3", "mixed rope")  # blocks of the most parts
 RICHEST = [name for name in PARTS if name in FAMILIES]
-FILLED = "swin v2, windows to fill up"
+FILLED, FILLED_CR = "swin v2, windows to fill up", "swin v2 cr, windows to fill up"
 EACH = [
     *RICHEST,
     "swin, windows to fill up",
@@ -43,7 +43,7 @@ EACH = [
     "xcit",
     "eva, norms last",
     "naflex, another grid",
-    "swin v2 cr, windows to fill up",
+    FILLED_CR if FILLED_CR in FAMILIES else "swin v2 cr, shifted windows",
     "hiera",
     "relpos, norms last",
     "mvitv2, class token",

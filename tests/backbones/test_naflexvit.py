@@ -26,7 +26,7 @@ def test_what_is_refused(settings: dict[str, Any], rule: str) -> None:
 
 def test_published_names_at_other_sizes() -> None:
     """timm ignores an img_size there."""
-    name = "naflexvit_base_patch16_radio_v3"
+    name = "naflexvit_base_patch16_gap"
     assert check_supported(name, None) == {}
     assert check_supported(name, 96) == {"pretrained_cfg_overlay": {"input_size": (3, 96, 96)}}
     with pytest.raises(InputError, match=r"image_size is a multiple of its patches, 16; got 100\. Take 96 or 112"):

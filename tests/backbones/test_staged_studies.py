@@ -11,6 +11,7 @@ import safetensors.torch
 import timm
 import tomli_w
 import torch
+from packaging.version import Version
 
 from utuning_search.backbones.loading import load_backbone, preprocessing_of
 from utuning_search.backbones.merge import merge
@@ -50,6 +51,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "convnext": ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [4, 4, 8, 8], "patch_size": 1, "kernel_sizes": 3}),
 }
+if Version(timm.__version__) < Version("1.0.31"):  # it takes the linear map of patches for a convolution of colours
+    del MODELS["naflex"]
 TASK: dict[str, Any] = {
     "name": "tiny",
     "data": {"source": "digits", "proxy": 60, "validation": 40},

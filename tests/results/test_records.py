@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import safetensors.torch
+import timm
 
 from utuning_search.backbones import loading
 from utuning_search.backbones.embedded.architecture import glyph_vit
@@ -46,7 +48,8 @@ def tuner_of(folder: Path) -> dict[str, Any]:
 def shape_of(spec: StudySpec) -> BackboneShape:
     if spec.task.backbone.name == loading.GLYPH_VIT:
         return adapter_of(glyph_vit()).shape
-    return SHAPES[spec.task.backbone.name]
+    known = SHAPES.get(spec.task.backbone.name)
+    return known or adapter_of(loading.without_weights(spec.task.backbone.name, spec.task.backbone.image_size)).shape
 
 
 def test_there_are_recorded_studies() -> None:
@@ -105,8 +108,9 @@ def test_presets_of_the_space_were_tried_first(folder: Path) -> None:
     """Under the names they had; what a name stands for may be put right in a later version, a record may not."""
     spec, trials = spec_of(folder), read_table(folder / TRIALS_CSV)
     trials = trials[trials["state"] != "interrupted"]  # given back, and begun again
-    count = len(spec.space.presets)
-    assert list(trials["preset"][:count]) == [p.name for p in spec.space.presets]
+    carried = spec.space.on(shape_of(spec)).presets
+    count = len(carried)
+    assert list(trials["preset"][:count]) == [p.name for p in carried]
     assert set(trials["state"][:count]) == {"complete"}
 
 
@@ -238,7 +242,12 @@ def test_finals_are_of_its_trials_and_judged_as_they_stand(folder: Path) -> None
 
 
 @recorded
-def test_embedded_data_are_the_ones_it_ran_on(folder: Path) -> None:
+def test_embedded_data_are_the_ones_it_ran_on(folder: Path, tmp_path: Path) -> None:
     spec = spec_of(folder)
-    if spec.task.data.source == "digits":
-        assert load_search(spec.task, None).data.digest == spec.data
+    if spec.task.data.source != "digits":
+        return
+    backbone = spec.task.backbone
+    if backbone.checkpoint:  # of random weights, on which no image hangs
+        model = timm.create_model(backbone.name, pretrained=False, num_classes=0)
+        safetensors.torch.save_file(model.state_dict(), tmp_path / backbone.checkpoint)
+    assert load_search(spec.task, tmp_path).data.digest == spec.data

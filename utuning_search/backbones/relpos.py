@@ -5,12 +5,12 @@ from typing import Any, ClassVar, Literal, cast
 
 import torch
 from timm.layers import Mlp
+from timm.models import vision_transformer_relpos as timms
 from timm.models.vision_transformer_relpos import (
     RelPosAttention,
     RelPosBlock,
     ResPostRelPosBlock,
     VisionTransformerRelPos,
-    checkpoint_filter_fn,
 )
 from torch import Tensor, nn
 
@@ -93,4 +93,5 @@ class RelPosAdapter(TimmAdapter):
         return tokens[:, self.num_prefix_tokens :].mean(dim=1) if averaged else tokens[:, 0]
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return cast(dict[str, Tensor], checkpoint_filter_fn(state, self.model))
+        resampled = getattr(timms, "checkpoint_filter_fn", None)  # older versions of timm take no other size
+        return state if resampled is None else cast(dict[str, Tensor], resampled(state, self.model))
