@@ -151,8 +151,8 @@ class SharedSoak:
             code = None
             process.kill()
             process.wait()
-        young = -signal.SIGTERM  # Python itself was still starting
-        if code not in (0, 130, young):  # 130: before the command knew that it is a worker
+        young = (-signal.SIGTERM, -signal.SIGINT, 130)  # Python, its libraries or the command were still starting
+        if code not in (0, *young):
             self.counts["errors"] += 1
             print(f"After SIGTERM it ended with {code}:\n{self._output(host)}", file=sys.stderr)
 
