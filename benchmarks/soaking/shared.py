@@ -191,8 +191,9 @@ class SharedSoak:
                     self._await_end(host, process)
                 self._buried(process)
                 self.workers[host] = None
-        settled = sum(r.settled for r in self._loaded().trials())
-        self._start(0, f"--trials={settled + LAST}")
+        # What was given back comes first: of fewer trials some indices would be left without an outcome.
+        indices = (t.user_attrs.get("index", -1) for t in self._loaded().optuna.get_trials(deepcopy=False))
+        self._start(0, f"--trials={max(indices, default=-1) + 1 + LAST}")
         last = self.workers[0]
         if last is not None and last.wait(GUARD) != 0:
             self._ended(0, last)
