@@ -55,7 +55,14 @@ def turned(model: Any, index: int, x: Tensor) -> Tensor:
 
 def biased(model: Any, attn: Any, logits: Tensor, prompts: int, rows: int) -> Tensor:
     """Products of queries and keys, with relative biases between the model's own tokens only."""
-    own = [i for i in range(logits.shape[2]) if not 1 <= i < 1 + prompts]
+    at = model.num_prefix_tokens
+    own = [i for i in range(logits.shape[2]) if not at <= i < at + prompts]
+    for holder in (getattr(attn, "rel_pos", None), getattr(model, "shared_rel_pos", None)):
+        if holder is not None:
+            (bias,) = holder.get_bias()
+            for a, i in enumerate(own):
+                for b, j in enumerate(own):
+                    logits[:, :, i, rows + j] += bias[:, a, b]
     for holder in (attn, getattr(model, "rel_pos_bias", None)):
         table = getattr(holder, "relative_position_bias_table", None)
         if table is not None:
@@ -88,12 +95,20 @@ def by_hand(
         count = len(prompts[i]) if prompts else 0
         if count:
             x = torch.cat([x[:, :at], prompts[i].expand(len(x), -1, -1), x[:, at:]], dim=1)
-        out = attend(model, i, block.norm1(x), count, *(rows[i] if rows else (None, None)))
-        x = x + (out if block.gamma_1 is None else block.gamma_1 * out)
-        out = block.mlp(block.norm2(x))
-        x = x + (out if block.gamma_2 is None else block.gamma_2 * out)
+        last = "Post" in type(block).__name__  # norms
+        out = attend(model, i, x if last else block.norm1(x), count, *(rows[i] if rows else (None, None)))
+        x = x + (block.norm1(out) if last else scaled(block, 1, out))
+        x = x + (block.norm2(block.mlp(x)) if last else scaled(block, 2, block.mlp(block.norm2(x))))
         x = torch.cat([x[:, :at], x[:, at + count :]], dim=1)
     return tuned_model.head(model.forward_head(model.norm(x), pre_logits=True))
+
+
+def scaled(block: Any, number: int, x: Tensor) -> Tensor:
+    """Through the layer scale, if there is one, under either of timm's names for it."""
+    if hasattr(block, f"ls{number}"):
+        return getattr(block, f"ls{number}")(x)
+    gamma = getattr(block, f"gamma_{number}")
+    return x if gamma is None else gamma * x
 
 
 def named(model: TunedModel, name: str) -> list[Tensor]:
@@ -140,7 +155,7 @@ def test_parallel_prefixes_see_the_queries_of_the_exact_ones(make: Maker) -> Non
     (keys,), (values,) = named(model, "keys"), named(model, "values")
     x = adapter_of(backbone).embed(pictures(model.adapter).double())
     block = backbone.blocks[0]
-    q, _, _ = projections(block.attn, block.norm1(x))
+    q, _, _ = projections(block.attn, x if "Post" in type(block).__name__ else block.norm1(x))
     weights = torch.einsum("bhqd,hkd->bhqk", turned(backbone, 0, q), keys) / q.shape[-1] ** 0.5
     mixed = torch.einsum("bhqk,hkd->bhqd", weights.softmax(-1), values).transpose(1, 2).flatten(2)
     found = model.adapter.blocks[0].attend(x, keys, values)

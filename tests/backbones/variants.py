@@ -124,8 +124,14 @@ NAFLEX: dict[str, dict[str, Any]] = {
 RELPOS: dict[str, dict[str, Any]] = {
     # Its biases are zeros, see `relpos`.
     "relpos without places": {"rel_pos_type": "bias", "init_values": None},
-    "relpos": {"class_token": True, "init_values": 0.1, "drop_path_rate": 0.2, "qk_norm": True},
-    "relpos, one for all": {"shared_rel_pos": True, "rel_pos_type": "mlp-swin", "fc_norm": True, "init_values": None},
+    "relpos": {
+        "class_token": True,
+        "rel_pos_type": "mlp-swin",
+        "init_values": 0.1,
+        "drop_path_rate": 0.2,
+        "qk_norm": True,
+    },
+    "relpos, one for all": {"shared_rel_pos": True, "rel_pos_type": "bias", "fc_norm": True, "init_values": None},
     "relpos, norms last": {"block_fn": ResPostRelPosBlock, "rel_pos_type": "bias", "class_token": True}
     | {"global_pool": "token", "qkv_bias": False},
 }

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from utuning_search.backbones.biased_block import BiasedBlock
 from utuning_search.backbones.timm_block import PostNormBlock
 from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
+from utuning_search.common.errors import BackboneError
 
 
 class RelPosBlockAdapter(BiasedBlock):
@@ -69,6 +70,10 @@ class RelPosAdapter(TimmAdapter):
         kinds = ((RelPosBlock, ResPostRelPosBlock), (RelPosAttention,), (Mlp,))
         rule = "a RelPosBlock or ResPostRelPosBlock with its attention and Mlp"
         check_blocks(cast(Any, model).blocks, kinds, rule, where)
+        if getattr(cast(Any, model).shared_rel_pos, "mlp", None) is not None:
+            # timm drops some of its units, once a batch for all blocks: those that run from cached tokens cannot know.
+            rule = "patches keep their places in training"
+            raise BackboneError(where, rule, "a dropout that changes those of all blocks together")
 
     def _block(self, index: int) -> RelPosBlockAdapter:
         norm_last = isinstance(self._timm.blocks[index], ResPostRelPosBlock)
@@ -78,7 +83,7 @@ class RelPosAdapter(TimmAdapter):
         """With those of the maps that make each block its biases, of which `BackboneShape` knows nothing."""
         flops, places = super()._flops_outside(), 0
         for block in self._timm.blocks:
-            maker = getattr(block.attn.rel_pos or self._timm.shared_rel_pos, "mlp", None)
+            maker = getattr(block.attn.rel_pos, "mlp", None)
             if maker is not None:
                 pairs = math.prod(2 * side - 1 for side in self._grid)
                 places += 2 * pairs * (maker.fc1.weight.numel() + maker.fc2.weight.numel())
