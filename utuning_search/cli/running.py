@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from utuning_search.cli.asked import ended_well
 from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.display import Display, front_lines
 from utuning_search.cli.options import image_size, positive, seconds, workers
@@ -67,9 +68,22 @@ def go(
 ) -> int:
     """Run a study until its budget is spent, and show what came of it; `notes` are on its images, besides its own.
 
+    After SIGTERM the exit code is 0.
+
     Raises:
         Stopped: By Ctrl-C.
     """
+    return ended_well(lambda: _go(study, budget, arguments, notes, retry_failed, loggers))
+
+
+def _go(
+    study: Study,
+    budget: Budget,
+    arguments: argparse.Namespace,
+    notes: Sequence[str],
+    retry_failed: bool,
+    loggers: Sequence[Logger],
+) -> int:
     warn_of_skipped(study)
     if not arguments.quiet:
         say_notes((*study.notes(), *notes))

@@ -19,6 +19,7 @@ from utuning_search.search.pareto import Archive
 from utuning_search.search.trials import TrialRecord, read_trial, standing
 
 UNPROVEN = "unproven"  # user attribute of a lost trial: its worker had trained nothing before
+CHECKPOINT = "checkpoint"  # user attribute of a trial: the last epoch of which there is one
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class History:
         self._firsts: dict[str, int] = {}  # number of the first trial of a key
         self._losses: Counter[str] = Counter()
         self._lost: set[str] = set()  # keys at which any worker was lost
-        self._again: dict[int, int] = {}  # number of the last trial by its index that was given back
+        self._again: dict[int, int] = {}  # number of the last trial by its index that is to be tried again as it was
+        self._saved: set[str] = set()  # keys of which there were checkpoints
         self._peers: dict[int, tuple[_Table, _Table]] = {}
         self._archive = Archive()
 
@@ -164,9 +166,13 @@ class History:
         return next((r.design for r in trained if r.key != but), None)
 
     def given_back(self, index: int) -> TrialRecord | None:
-        """The failed trial that is to be tried again at an index."""
+        """The trial that is to be tried again at an index as it was: it had failed, or it left a checkpoint."""
         number = self._again.get(index)
         return None if number is None else self._records[number]
+
+    def saved(self, key: str) -> bool:
+        """Whether there was a checkpoint of a design."""
+        return key in self._saved
 
     def peers(self, epoch: int, but: int) -> Peers:
         """Every other trial that was trained to a rung; `but` is the number of the one that asks, which still runs."""
@@ -210,6 +216,8 @@ class History:
                 del self._firsts[record.key]
         elif record.key:
             self._firsts[record.key] = min(self._firsts.get(record.key, number), number)
+        if CHECKPOINT in trial.user_attrs:
+            self._saved.add(record.key)
         if number == len(self._records):
             self._records.append(record)
             self._attributes.append(trial.user_attrs)
@@ -228,6 +236,8 @@ class History:
         elif record.state == "interrupted" and record.reason:
             self._lost.add(record.key)
             self._losses[record.key] += UNPROVEN not in self._attributes[record.number]
+        if record.state == "interrupted" and CHECKPOINT in self._attributes[record.number]:
+            self._try_again(record.number)
         index = self._index(record.number)
         if index is not None:
             self._indices.add(index)
@@ -246,9 +256,12 @@ class History:
         """A user says that a design was not to blame: nothing is held against it any more."""
         self._losses[record.key] = 0
         self._lost.discard(record.key)
-        index = self._attributes[record.number].get("index")
+        self._try_again(record.number)
+
+    def _try_again(self, number: int) -> None:
+        index = self._attributes[number].get("index")
         if isinstance(index, int):
-            self._again[index] = record.number
+            self._again[index] = number
 
     def _is_peer(self, record: TrialRecord, epoch: int) -> bool:
         return epoch in record.measured and record.reused is None and record.state != "interrupted"

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from utuning_search.designs.spaces.space import Space
 
 DRAFT = -1  # the id of a trial that is not written yet; Optuna's own for a trial outside of any storage
+ARTIFACT = "artifacts:"  # begins Optuna's system attributes of files that were sent of a trial
 FIXED = "fixed_params"  # Optuna's system attribute of a trial that is enqueued: values that no sampler chooses
 
 
@@ -48,6 +49,7 @@ class SampledStorage:
         number: int,
         fixed: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        noted: Mapping[str, Any] | None = None,
     ) -> Trial:
         """The next trial: one that was enqueued, or else a draft, which `write` writes.
 
@@ -56,13 +58,19 @@ class SampledStorage:
             number: How many trials there are.
             fixed: Values of a draft that its sampler does not choose.
             attributes: User attributes of a draft.
+            noted: System attributes of a draft.
         """
-        system = {} if fixed is None else {FIXED: dict(fixed)}
+        system = {**(noted or {}), **({} if fixed is None else {FIXED: dict(fixed)})}
         self._draft = optuna.trial.create_trial(
             state=TrialState.RUNNING, user_attrs=dict(attributes or {}), system_attrs=system
         )
         self._draft.number = number
         return study.ask()
+
+    def noted(self, study: optuna.Study, number: int) -> dict[str, Any]:
+        """What a sampler noted of a trial, such as its generation."""
+        trial = self._storage.get_trial(self._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
+        return {name: value for name, value in trial.system_attrs.items() if not name.startswith((FIXED, ARTIFACT))}
 
     def write(self, trial: Trial) -> Trial:
         """A trial of `ask` as it is in the storage, written as a whole if it was a draft."""

@@ -3,7 +3,7 @@
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from utuning_search.search.artifacts import Artifacts, place_of_artifacts
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.callbacks.base import Callback, FinalRecord, Started
 from utuning_search.search.callbacks.telling import Telling, warn
+from utuning_search.search.checkpoints import Checkpoints
 from utuning_search.search.creation import check_name, check_new, write_study
 from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, PRUNER, SAMPLER, TASK
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.joining import join, refuse_others
 from utuning_search.search.kept_spec import refuse_another, settings
-from utuning_search.search.layout import LOCAL, SPEC, SPLITS, WEIGHTS, images_in, removed, sweep
+from utuning_search.search.layout import LOCAL, SPEC, SPLITS, WEIGHTS, images_in, removed, sweep_study
 from utuning_search.search.leases import Heart, home
 from utuning_search.search.local import read_local
 from utuning_search.search.needs import Needs, needs_of
@@ -83,8 +84,9 @@ class Study:
         self.artifacts = Artifacts(place, self._optuna, self._storage) if place else None
         self.setting = Setting(self.shape, len(self.classes))
         self.spec = spec.on(self.shape)
+        checkpoints = Checkpoints(folder, f"{folder.name}-{spec.digest}", self.artifacts)
         self.scheduler = Scheduler(
-            self._optuna, self._storage, self.spec, self.setting, local["owner"], self._keep_weights
+            self._optuna, self._storage, self.spec, self.setting, local["owner"], self._keep_weights, checkpoints
         )
 
     @property
@@ -303,8 +305,11 @@ class Study:
             on_trouble: Called with one line where a callback raises.
             on_loaded: Called with what the run takes, once the images are decoded and before any training.
 
+        After SIGTERM, if that has a handler in Python, each trial is trained to the end of its epoch and given back
+        with a checkpoint, from which whoever tries it next goes on; a second one ends it at once, as Ctrl-C does.
+
         Returns:
-            Whether it ran to its end; False after Ctrl-C.
+            Whether it ran to its end; False after Ctrl-C or SIGTERM.
 
         Raises:
             StudyError: Another process runs it, its data changed, the disk is full, or workers are lost one after
@@ -314,9 +319,9 @@ class Study:
             loaded, self._loaded = self._loaded, None
             if alone:
                 self._own()
-                for folder in (self.folder, self.folder / WEIGHTS):
-                    sweep(folder, loaded[1] if loaded else None)
+                sweep_study(self.folder, loaded[1] if loaded else None)
                 self.scheduler.reap()
+                self.scheduler.sweep()
             else:  # the folder's owner is another process, or the last one to be that
                 self.scheduler.leases.owner = uuid.uuid4().hex
             self.scheduler.wait_by(interrupts.sleep, on_trouble)
@@ -340,15 +345,12 @@ class Study:
                             if on_loaded is not None:
                                 on_loaded(needs_of(self.spec.task, context))
                             kind = device or self.local.get("device", "auto")
-                            pool = pool_for(self.spec, workers, kind, place, context, store)
+                            pool = pool_for(self.spec, workers, kind, place, context, store, lambda: interrupts.ending)
                             del context
                     except KeyboardInterrupt:
                         return False
-                    try:
-                        with Heart(self.scheduler.leases.beat):
-                            return Runner(self.scheduler, pool, budget, interrupts, on_change, telling).loop()
-                    finally:
-                        pool.close()
+                    with closing(pool), Heart(self.scheduler.leases.beat):
+                        return Runner(self.scheduler, pool, budget, interrupts, on_change, telling).loop()
             finally:
                 telling.end()
 

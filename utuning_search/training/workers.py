@@ -1,4 +1,4 @@
-"""Processes of our own: none outlives its parent, none is struck by Ctrl-C, none falls silent unnoticed.
+"""Processes of our own: none outlives its parent, none is struck by Ctrl-C or SIGTERM, none falls silent unnoticed.
 
 How each ended is known. Silence is counted by this process's clock, and only while it listens: a machine that slept,
 or a run that was stopped and continued, is no worker's silence.
@@ -27,6 +27,7 @@ SILENCE = 30.0  # seconds without one, after which it is given up
 STARTING = 600.0  # the same until the first one: libraries may come from a slow disk
 LOOK = 1.0  # seconds of silence that one look can add
 START: Literal["spawn"] = "spawn"  # a fresh interpreter, into which nothing of this process is copied
+SPARED = (signal.SIGINT, signal.SIGTERM)
 GUARD = 'call it under `if __name__ == "__main__":`'
 
 
@@ -102,6 +103,11 @@ class Channel:
         """The parent's next message, as soon as there is one."""
         with self._parent():
             return self._pipe.recv()
+
+    def pending(self) -> bool:
+        """Whether the parent has said something that was not received yet."""
+        with self._parent():
+            return bool(self._pipe.poll())
 
     @contextlib.contextmanager
     def _parent(self) -> Iterator[None]:
@@ -216,17 +222,17 @@ class Workers(Generic[Message]):
 
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
-    """A process started in here never gets SIGINT; the terminal sends Ctrl-C to it too, but it is the parent's.
+    """A process started in here never gets SIGINT or SIGTERM, which are the parent's to heed.
 
-    From its first moment on: it takes seconds to import torch before it could ask to be spared. This process
-    gets what came meanwhile when this ends.
+    A terminal sends Ctrl-C to all processes, and so do some schedulers with SIGTERM. From its first moment on: it takes
+    seconds to import torch before it could ask to be spared. This process gets what came meanwhile when this ends.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     # The first process brings it along, and as it starts it lets SIGINT in again, for itself and that process.
     multiprocessing.resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SPARED)
     try:
         yield
     finally:
@@ -235,7 +241,8 @@ def signals_blocked() -> Iterator[None]:
 
 def _live(pipe: Any, beat: float, target: Callable[..., None], args: tuple[Any, ...]) -> None:
     """A process's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
+    for number in SPARED:  # where they could not be blocked
+        signal.signal(number, signal.SIG_IGN)
     channel = Channel(pipe)
     channel.beat()
     threading.Thread(target=_attend, args=(channel, beat), daemon=True).start()
