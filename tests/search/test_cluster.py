@@ -218,6 +218,8 @@ def test_the_commands_of_the_page_do_what_it_says(hosts: tuple[Host, Host], tmp_
         "--space full --task digits": "--space mini.toml --task tiny.toml --workers 0 -q",
         "--trials 200": "--trials 2",
         "--device cuda:1": "--device cpu",
+        " --launcher ray --workers 8": "",
+        " --launcher submitit:slurm_partition=gpu,gpus_per_node=1 --workers 8": "",
         "/mnt/studies": f"{tmp_path}/store",
         "/Volumes/studies": f"{tmp_path}/store",
         "confirm kept": "confirm kept --top 1 --seeds 1 --epochs 1 --workers 0 -q",

@@ -27,7 +27,8 @@ SILENCE = 30.0  # seconds without one, after which it is given up
 STARTING = 600.0  # the same until the first one: libraries may come from a slow disk
 LOOK = 1.0  # seconds of silence that one look can add
 START: Literal["spawn"] = "spawn"  # a fresh interpreter, into which nothing of this process is copied
-SPARED = (signal.SIGINT, signal.SIGTERM)
+# SIGUSR1 and SIGUSR2 too, by which schedulers tell that time is over.
+SPARED = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, n))
 GUARD = 'call it under `if __name__ == "__main__":`'
 
 
