@@ -7,6 +7,7 @@ Only trials that are still on their way are read again, so that a question costs
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,6 +65,8 @@ class History:
         batch: Images a step of the task.
         objectives: Of the study.
         given_back: Numbers of failed trials that are tried again: they count as interrupted.
+        one_by_one: Whether, once all were read, new trials are asked for by their number, for which `read_one` raises
+            KeyError where there is none: a list of all takes the longer the more there are.
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class History:
         batch: int,
         objectives: Objectives,
         given_back: Collection[int] = (),
+        *,
+        one_by_one: bool = False,
     ) -> None:
-        self._given_back = frozenset(given_back)
+        self._given_back, self._one_by_one = frozenset(given_back), one_by_one
         self._read_all, self._read_one, self._batch, self._objectives = read_all, read_one, batch, objectives
         self._records: list[TrialRecord] = []
         self._attributes: list[dict[str, object]] = []
@@ -92,6 +97,15 @@ class History:
 
     def refresh(self) -> "History":
         """Read what is new, of any process; the same object."""
+        if self._one_by_one and self._records:
+            self.look()
+            with suppress(KeyError):
+                while True:
+                    number = len(self._records)
+                    trial = self._read_one(number)
+                    self._open.add(number)
+                    self._take(number, trial)
+            return self
         trials = self._read_all()
         self._open.update(range(len(self._records), len(trials)))
         for number in sorted(self._open):

@@ -114,7 +114,8 @@ class Proposals:
         """A trial of what a sampler chooses, or of a design, as far as the space's variables have its values."""
         self._study.sampler = sampler
         fixed = None if design is None else self.spec.space.params_of(design, self._depth) or {}
-        return self._storage.ask(self._study, len(history.records), fixed, attributes, noted)
+        waiting = any(r.state == "waiting" for r in history.unfinished)
+        return self._storage.ask(self._study, len(history.records), fixed, attributes, noted, waiting=waiting)
 
     def _suggest(self, trial: Trial) -> Design:
         rate = self.spec.task.recipe.learning_rate

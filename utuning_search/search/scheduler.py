@@ -75,6 +75,8 @@ class Scheduler:
             self.spec.task.recipe.batch_size,
             self.spec.objectives,
             self._study.user_attrs.get(RETRIED, ()),
+            # In a database each trial is a question of its own, and one question has all that is new.
+            one_by_one=self._served is None,
         )
 
     @property
