@@ -13,7 +13,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.to_end = False
-        signal.signal(signal.SIGTERM, self._asked)  # `main` puts back what was there
+        signal.signal(signal.SIGTERM, self._asked)
 
     def _asked(self, number: int, frame: object) -> NoReturn:
         del number, frame
@@ -23,6 +23,7 @@ class Asked:
 
 def ended_well(work: Callable[[], int]) -> int:
     """The exit code of a command's work: 0 too where SIGTERM ended it."""
+    before = signal.getsignal(signal.SIGTERM)
     asked = Asked()
     try:
         return work()
@@ -34,3 +35,5 @@ def ended_well(work: Callable[[], int]) -> int:
         if again:
             console.print(f"Go on with:\n  utuning-search {again}", **PLAIN)
         return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)

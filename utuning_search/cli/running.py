@@ -75,17 +75,18 @@ def go(
     Raises:
         Stopped: By Ctrl-C.
     """
-    return ended_well(lambda: _go(study, budget, arguments, notes, retry_failed, loggers))
+    return ended_well(lambda: carry_out(study, budget, arguments, notes, retry_failed, loggers))
 
 
-def _go(
+def carry_out(
     study: Study,
     budget: Budget,
     arguments: argparse.Namespace,
-    notes: Sequence[str],
-    retry_failed: bool,
-    loggers: Sequence[Logger],
+    notes: Sequence[str] = (),
+    retry_failed: bool = False,
+    loggers: Sequence[Logger] = (),
 ) -> int:
+    """The same, but after SIGTERM it raises Stopped, as after Ctrl-C."""
     warn_of_skipped(study)
     if not arguments.quiet:
         say_notes((*study.notes(), *notes))

@@ -4,12 +4,14 @@ import argparse
 from pathlib import Path
 
 from utuning_search.cli.asked import ended_well
-from utuning_search.cli.console import console
+from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.options import STORAGE, seconds
-from utuning_search.cli.running import budget_of, go, loggers_of
+from utuning_search.cli.running import budget_of, carry_out, loggers_of
 from utuning_search.cli.studies import load_study
 from utuning_search.common.errors import InputError
 from utuning_search.common.files import is_there
+from utuning_search.common.wording import counted
+from utuning_search.results.spread import help_confirm
 from utuning_search.search.creation import check_name
 from utuning_search.search.defaults import TRIALS
 from utuning_search.search.joining import join
@@ -38,4 +40,12 @@ def _work(arguments: argparse.Namespace) -> int:
     budget = budget_of(arguments, study.budget or {"trials": TRIALS})
     if arguments.data_dir and not study.local.get("data_dir"):  # for exports from here
         study.remember(data_dir=str(Path(arguments.data_dir).resolve()))
-    return go(study, budget, arguments, loggers=loggers)
+    code = carry_out(study, budget, arguments, loggers=loggers)
+    helped = (
+        help_confirm(study, workers=arguments.workers, device=arguments.device, data_dir=arguments.data_dir)
+        if not arguments.launcher
+        else 0
+    )
+    if helped:
+        console.print(f"Helped to confirm: {counted(helped, 'training')}.", **PLAIN)
+    return code
