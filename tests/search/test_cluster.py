@@ -235,3 +235,21 @@ def test_the_commands_of_the_page_do_what_it_says(hosts: tuple[Host, Host], tmp_
         arguments += ["--workers=0", "-q"] if arguments[0] == "worker" else []
         code, out, err = hosts[number % 2].here(*arguments)
         assert code == 0, (line, out, err)
+
+
+def test_who_joins_as_soon_as_a_study_is_there_knows_when_to_stop(
+    database: str, hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment after its creation, before whoever made it goes on."""
+    one, two = hosts
+    found: list[object] = []
+    real = Study.remember
+
+    def remember(self: Study, **settings: Any) -> None:
+        joined = Study.load(NAME, studies_dir=two.folder / "studies", storage=database)
+        found.append(joined.budget)
+        real(self, **settings)
+
+    monkeypatch.setattr(Study, "remember", remember)
+    assert one.here(*NEW, *QUIET, "--trials=1")[0] == 0
+    assert found[0] == {"trials": 1}

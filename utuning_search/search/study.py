@@ -28,7 +28,7 @@ from utuning_search.search.budget import Budget, spent
 from utuning_search.search.callbacks.base import Callback, FinalRecord, Started
 from utuning_search.search.callbacks.telling import Telling, warn
 from utuning_search.search.checkpoints import Checkpoints
-from utuning_search.search.creation import check_name, check_new, write_study
+from utuning_search.search.creation import BUDGET, check_name, check_new, write_study
 from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, PRUNER, SAMPLER, TASK
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.joining import join, refuse_others
@@ -55,8 +55,6 @@ from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_backbone, load_search, pinned
 from utuning_search.training.runtime import resolve_device, resolve_precision
 from utuning_search.training.task import Task
-
-BUDGET = "budget"  # user attribute of a study in a database, and table of run.toml
 
 
 class Study:
@@ -129,6 +127,7 @@ class Study:
         presets: Sequence[str] = (),
         max_parameters: int | None = None,
         limits: Mapping[str, float] | None = None,
+        budget: Mapping[str, float] | None = None,
         examine: Callable[[SearchContext], object] | None = None,
     ) -> "Study":
         """A new study; nothing is written before backbone and data have been loaded and fit.
@@ -145,6 +144,7 @@ class Study:
                 they need not lie in the space.
             max_parameters: Larger designs, head included, are proposed but never trained.
             limits: The same for any exact objective by name, such as {"flops": 3e9}.
+            budget: Fields of a Budget, for machines that join a study in a database as soon as it is there.
             examine: Called with the loaded task before anything is written; what it raises is raised.
             Others: As the options of `utuning-search run`.
 
@@ -165,8 +165,7 @@ class Study:
         check_name(name)
         folder = Path(studies_dir) / name
         check_new(folder)
-        resolved = resolve_device(device)
-        task = pinned(task)
+        resolved, task = resolve_device(device), pinned(task)
         store = images_in(folder, task)
         kept = None if given is None else Store(folder / task.data.root)
         with removed(kept, only_after_errors=True), removed(store, only_after_errors=True):
@@ -187,7 +186,7 @@ class Study:
                 limits=tuple(most.items()),
                 objectives=weighed,
             )
-            local = write_study(folder, spec, context, storage, device, data_dir, store, artifacts)
+            local = write_study(folder, spec, context, storage, device, data_dir, store, artifacts, budget)
             study = cls(folder, spec, storage, local)
         study._loaded = context, store
         if store is not None:  # nobody may ever run it
