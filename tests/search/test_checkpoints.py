@@ -256,6 +256,12 @@ def test_a_second_signal_ends_at_once() -> None:
                     interrupts.strike()
         with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts, interrupts.let_in():
             signal.raise_signal(signal.SIGTERM)
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGTERM)  # while something is written, and before anything is trained
+            with interrupts.gently():
+                for _ in range(2):
+                    with interrupts.let_in():
+                        assert interrupts.ending
     finally:
         for number, old in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
             signal.signal(number, old)

@@ -44,7 +44,8 @@ class Interrupts:
         self._open = True
         try:
             if self._pending:
-                self._arrived(self._pending, None)
+                number, self._pending = self._pending, 0
+                self._arrived(number, None)
             yield
         finally:
             self._open = False
