@@ -69,6 +69,9 @@ class NoOp(Pool):
         if not go_on:
             self._run = None
 
+    def pause(self) -> None:
+        pass  # nobody is asked to end
+
     def close(self) -> None:
         self._run = None
 

@@ -27,7 +27,7 @@ PARTS = ("attn", "ls1", "ls2", "drop_path1", "drop_path2", "q_norm", "k_norm", "
 PARTS += ("norm_pre", "num_prefix_tokens", "embed_dim", "in_chans", "global_pool", "forward_head", "forward_features")
 NAMED_LIKE_OPERATIONS = ("norm1", "norm2", "qkv", "fc1", "fc2")
 # Who may ask it for them: what measures finalists, and what looks ahead whether there are any.
-MEASURING = ("confirm", "final_training", "reopened", "ood.detect", "resilience")
+MEASURING = ("prepared", "final_training", "reopened", "ood.detect", "resilience")
 MEASURES_FINALS = tuple(f"{PACKAGE}.results.{name}" for name in MEASURING)
 HANDS_ON = f"{PACKAGE}.results.reopened"  # it gives the test images of finals to what measures them
 LOOKS_AHEAD = (f"{PACKAGE}.cli.run", f"{PACKAGE}.results.recommend.prepare")
@@ -373,7 +373,7 @@ def test_each_floor_has_its_package(modules: Modules) -> None:
 def test_each_heavy_library_has_a_door() -> None:
     known = {"timm", "torchvision", "optuna", "matplotlib", "textalloc", "plotly", "sklearn", "scipy", "pandas", "rich"}
     known |= {"onnxruntime", "huggingface_hub"}
-    known |= {"mlflow", "optuna_dashboard", "pyarrow"}  # of extras
+    known |= {"mlflow", "optuna_dashboard", "pyarrow", "ray", "submitit"}  # of extras
     assert set(DOORS) == known
 
 
@@ -444,10 +444,10 @@ def test_rule_names_file_and_line(rule: str, files: dict[str, str], where: str, 
 def test_what_is_allowed_passes(tmp_path: Path) -> None:
     files = {
         "cli/__init__.py": f"{OPENING}\nimport rich\nfrom ..backbones import vit\nprint(vit)\n",
-        "results/confirm.py": "from .permitted import final_data\n",
+        "results/prepared.py": "from .permitted import final_data\n",
         "results/permitted.py": "from ..data import TestPermit, load_final_data\n\nx = TestPermit()\n",
         "backbones/vit.py": "import timm\n\n\ndef f(model):\n    import math\n    return model.blocks[0].attn.qkv\n",
-        "backbones/cnn.py": "'''See `vit.py`, and `results/confirm.py`.'''",
+        "backbones/cnn.py": "'''See `vit.py`, and `results/prepared.py`.'''",
         "designs/design.py": "def f(shape, p):\n    return shape.widths('qkv'), p.blocks, f'{p}.blocks', 'norm1'\n",
     }
     for name, text in files.items():

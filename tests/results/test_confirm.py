@@ -220,7 +220,7 @@ def test_finals_are_trained_on_all_training_images_and_tested_on_the_test_split(
     study = Study.create(str(own / "space.toml"), str(own / "digits.toml"), name="d", studies_dir=own / "studies")
     assert study.run(Budget(trials=1), workers=0)
     seen: list[int] = []
-    real = trainer.train
+    real = trainer.Training
 
     def train(
         forward: object, parameters: object, views: list[torch.Tensor], *rest: object, **options: object
@@ -229,7 +229,7 @@ def test_finals_are_trained_on_all_training_images_and_tested_on_the_test_split(
         return real(forward, parameters, views, *rest, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "train", train)
+        patch.setattr(trainer, "Training", train)
         found = confirm(study, top=1, seeds=1, epochs=1, workers=0)
     assert (found.test_images, found.epochs, seen) == (DIGITS_TEST, 1, [1797 - DIGITS_TEST])
     assert found.finals[0].mean is not None
@@ -359,7 +359,7 @@ def test_no_outcome_is_kept_without_its_predictions(own: Path, monkeypatch: pyte
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(importlib.import_module("utuning_search.results.confirm"), "keep_outcome", killed)
+    monkeypatch.setattr(importlib.import_module("utuning_search.results.prepared"), "keep_outcome", killed)
     with pytest.raises(KeyboardInterrupt):
         confirm(study, top=1, seeds=1, workers=0)
     finals = study.folder / "finals"

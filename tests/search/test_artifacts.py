@@ -132,7 +132,7 @@ def test_what_one_machine_trained_another_exports(
     here = one.folder / "studies" / NAME / "finals"
     assert {name: (here / name).read_bytes() for name in kept} == kept
     sent = len(list((tmp_path / "mounted").iterdir()))
-    monkeypatch.setattr("utuning_search.results.confirm.run_each", lambda *_: iter(()))  # nothing is left to train
+    monkeypatch.setattr("utuning_search.results.spread.run_each", lambda *_: iter(()))  # nothing is left to train
     assert one.here(*confirm)[0] == 0
     assert len(list((tmp_path / "mounted").iterdir())) == sent, "files were sent again"
     assert isinstance(study.artifacts and study.artifacts._opened(), FileSystemArtifactStore)

@@ -218,6 +218,8 @@ def test_the_commands_of_the_page_do_what_it_says(hosts: tuple[Host, Host], tmp_
         "--space full --task digits": "--space mini.toml --task tiny.toml --workers 0 -q",
         "--trials 200": "--trials 2",
         "--device cuda:1": "--device cpu",
+        " --launcher ray --workers 8": "",
+        " --launcher submitit:slurm_partition=gpu,gpus_per_node=1 --workers 8": "",
         "/mnt/studies": f"{tmp_path}/store",
         "/Volumes/studies": f"{tmp_path}/store",
         "confirm kept": "confirm kept --top 1 --seeds 1 --epochs 1 --workers 0 -q",
@@ -233,3 +235,21 @@ def test_the_commands_of_the_page_do_what_it_says(hosts: tuple[Host, Host], tmp_
         arguments += ["--workers=0", "-q"] if arguments[0] == "worker" else []
         code, out, err = hosts[number % 2].here(*arguments)
         assert code == 0, (line, out, err)
+
+
+def test_who_joins_as_soon_as_a_study_is_there_knows_when_to_stop(
+    database: str, hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment after its creation, before whoever made it goes on."""
+    one, two = hosts
+    found: list[object] = []
+    real = Study.remember
+
+    def remember(self: Study, **settings: Any) -> None:
+        joined = Study.load(NAME, studies_dir=two.folder / "studies", storage=database)
+        found.append(joined.budget)
+        real(self, **settings)
+
+    monkeypatch.setattr(Study, "remember", remember)
+    assert one.here(*NEW, *QUIET, "--trials=1")[0] == 0
+    assert found[0] == {"trials": 1}

@@ -67,6 +67,9 @@ class PretendPool(Pool):
         if not go_on:
             del self._busy[worker]
 
+    def pause(self) -> None:
+        pass
+
     def close(self) -> None:
         self._busy.clear()
 

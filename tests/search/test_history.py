@@ -1,6 +1,8 @@
 """The history of a study, kept up to date trial by trial, is what its trials say when all are read at once."""
 
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from utuning_search.search.history import History
 from utuning_search.search.objectives.registry import Objectives
 from utuning_search.search.running import Next, Running
 from utuning_search.search.scheduler import MOST_LOSSES
+from utuning_search.search.storage import open_storage
 from utuning_search.search.trials import front_of, read_trial
 from utuning_search.testing.pretend import PretendStudy
 from utuning_search.training.proxy import Report, Result
@@ -170,3 +173,31 @@ def test_only_trials_on_their_way_are_read_again(monkeypatch: pytest.MonkeyPatch
     )
     study.scheduler.recent.records  # noqa: B018  # reading is what is tested
     assert read == [10]
+
+
+@pytest.mark.parametrize("kind", ["memory", "journal"])
+def test_no_trial_asks_for_all_of_them(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes the longer the more there are; and yet what others enqueue or finish is seen."""
+    storage = open_storage(None, tmp_path) if kind == "journal" else None
+    study = PretendStudy(storage=storage)
+    study.play(3)
+    asked: list[object] = []
+    real = study.storage.get_all_trials
+
+    def get_all_trials(*given: Any, **named: Any) -> Any:
+        asked.append(given)
+        return real(*given, **named)
+
+    monkeypatch.setattr(study.storage, "get_all_trials", get_all_trials)
+    study.play(5)
+    assert not asked
+    other = PretendStudy(storage=storage or study.storage)
+    for design in (3, 4):
+        other.optuna.enqueue_trial(dict(study.optuna.get_trials()[design].params))
+    assert [r.state for r in study.scheduler.records()[-2:]] == ["waiting"] * 2
+    study.play(2)
+    assert [r.reused for r in study.scheduler.records()[-2:]] == [3, 4]
+    theirs, _ = other.scheduler.ask()
+    assert study.scheduler.records()[-1].state == "running"
+    other.train(theirs)
+    assert study.scheduler.records()[-1].settled

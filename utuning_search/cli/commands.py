@@ -273,8 +273,9 @@ COMMANDS = {
         "join a study in a PostgreSQL database, from any machine",
         _worker,
         "Join a study in a PostgreSQL database, from any machine that has its images. What is searched, on what and "
-        "how long is the study's; images that are others are refused. After SIGTERM its trials are given back, and its "
-        "exit code is 0.",
+        "how long is the study's; images that are others are refused. After SIGTERM its trials are trained to the end "
+        "of their epoch and given back with a checkpoint, and its exit code is 0. Once the study is done it helps to "
+        "confirm it, if somebody does.",
     ),
     "confirm": Command(CONFIRM, _confirm, f"{CONFIRM[0].upper()}{CONFIRM[1:]}. {CHOSEN}"),
     "recommend": Command(RECOMMEND, _recommend, f"{RECOMMEND[0].upper()}{RECOMMEND[1:]}."),

@@ -14,6 +14,7 @@ STORAGE = "OPTUNA_STORAGE"
 ARTIFACTS = "UTUNING_ARTIFACTS"
 WORKERS = "processes; 0 trains in this one (default: one a CPU core, or one a GPU)"
 JSON = "json"  # a format of which nothing else is on standard output
+LAUNCHERS = ("ray", "submitit")
 FORMATS = ("table", JSON, "csv")  # of a front; the first is the default
 LISTED = ("table", JSON)  # likewise, of spaces, tasks and presets
 COMPARED = ("table", JSON)  # likewise, of finals
@@ -48,6 +49,11 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help=WORKERS)
     parser.add_argument("--device", default=None, metavar="D", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--data-dir", metavar="DIR", help="where a task's relative paths start")
+    text = (
+        f"start --workers elsewhere and wait for them: {' or '.join(LAUNCHERS)} (extras of these names), with options "
+        "such as submitit:slurm_partition=gpu,gpus_per_node=1; for a study in a PostgreSQL database"
+    )
+    parser.add_argument("--launcher", metavar="L", help=text)
     parser.add_argument("-q", "--quiet", action="store_true", help="no live display")
     add_log(parser)
 

@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     quiet_optuna()
     objectives = _objectives(arguments)
     budget = budget_of(arguments, {"trials": TRIALS} if not (arguments.epochs or arguments.time) else {})
+    remembered = {k: v for k, v in asdict(budget).items() if v is not None}
     loggers = loggers_of(arguments)
     notes: list[str] = []
     with console.status("Loading backbone and data ..."):
@@ -59,11 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
             presets=arguments.preset,
             max_parameters=None if arguments.max_params is None else parse_count(arguments.max_params, "--max-params"),
             limits=_limits(arguments.limit),
+            budget=remembered,
             examine=lambda context: notes.extend(_look_ahead(task, context, data_dir)),
         )
     if task.data.source in OWN and not arguments.data and not arguments.quiet:
         console.print(f"{counted(len(study.classes), 'class')}: {listed(study.classes)}", **PLAIN)
-    study.remember(budget={k: v for k, v in asdict(budget).items() if v is not None})
+    study.remember(budget=remembered)
     return go(study, budget, arguments, notes, loggers=loggers)
 
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from utuning_search.cli.asked import ended_well
 from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.display import Display, front_lines
+from utuning_search.cli.launching import check_launcher, launch
 from utuning_search.cli.options import image_size, positive, seconds, workers
 from utuning_search.cli.stopped import Stopped
 from utuning_search.cli.studies import FRONT_PNG, place_of, say_notes, warn_of_skipped, write_results
@@ -50,6 +52,7 @@ def budget_of(arguments: argparse.Namespace, remembered: dict[str, Any]) -> Budg
         "seconds": seconds(arguments.time),
     }
     workers(arguments.workers)
+    check_launcher(arguments)
     given = {k: v for k, v in given.items() if v is not None}
     known = {f.name for f in fields(Budget)}  # what another version remembers beside them says nothing here
     wanted: dict[str, Any] = given or remembered
@@ -67,24 +70,43 @@ def go(
 ) -> int:
     """Run a study until its budget is spent, and show what came of it; `notes` are on its images, besides its own.
 
+    After SIGTERM the exit code is 0.
+
     Raises:
         Stopped: By Ctrl-C.
     """
+    return ended_well(lambda: carry_out(study, budget, arguments, notes, retry_failed, loggers))
+
+
+def carry_out(
+    study: Study,
+    budget: Budget,
+    arguments: argparse.Namespace,
+    notes: Sequence[str] = (),
+    retry_failed: bool = False,
+    loggers: Sequence[Logger] = (),
+) -> int:
+    """The same, but after SIGTERM it raises Stopped, as after Ctrl-C."""
     warn_of_skipped(study)
     if not arguments.quiet:
         say_notes((*study.notes(), *notes))
-    with Display(study, quiet=arguments.quiet) as display:
-        finished = study.run(
-            budget,
-            workers=arguments.workers,
-            device=arguments.device,
-            data_dir=arguments.data_dir,
-            retry_failed=retry_failed,
-            on_change=display.show,
-            callbacks=loggers,
-            on_trouble=say_trouble,
-            on_loaded=None if arguments.quiet else lambda needs: console.print(f"{needs}", **PLAIN),
-        )
+    if arguments.launcher:
+        if retry_failed:
+            study.scheduler.retry_failed()
+        finished = launch(study, arguments)
+    else:
+        with Display(study, quiet=arguments.quiet) as display:
+            finished = study.run(
+                budget,
+                workers=arguments.workers,
+                device=arguments.device,
+                data_dir=arguments.data_dir,
+                retry_failed=retry_failed,
+                on_change=display.show,
+                callbacks=loggers,
+                on_trouble=say_trouble,
+                on_loaded=None if arguments.quiet else lambda needs: console.print(f"{needs}", **PLAIN),
+            )
     records = study.trials()
     write_results(study, records)
     place = place_of(arguments)

@@ -1,17 +1,17 @@
 """`worker`: one more process for a study in a database, on this machine or another."""
 
 import argparse
-import signal
 from pathlib import Path
-from typing import NoReturn
 
+from utuning_search.cli.asked import ended_well
 from utuning_search.cli.console import PLAIN, console
 from utuning_search.cli.options import STORAGE, seconds
-from utuning_search.cli.running import budget_of, go, loggers_of
-from utuning_search.cli.stopped import Stopped
+from utuning_search.cli.running import budget_of, carry_out, loggers_of
 from utuning_search.cli.studies import load_study
 from utuning_search.common.errors import InputError
 from utuning_search.common.files import is_there
+from utuning_search.common.wording import counted
+from utuning_search.results.spread import help_confirm
 from utuning_search.search.creation import check_name
 from utuning_search.search.defaults import TRIALS
 from utuning_search.search.joining import join, patiently
@@ -26,27 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("--storage", rule, "another" if arguments.storage else "none", todo)
     check_name(arguments.name)
     quiet_optuna()
-    asked = Asked()
-    try:
-        return _work(arguments)
-    except (KeyboardInterrupt, Stopped):
-        if not asked.to_end:
-            raise
-        console.print("Asked to end by SIGTERM; what was finished is kept, and its trials were given back.", **PLAIN)
-        return 0
-
-
-class Asked:
-    """Whether this process was asked to end by SIGTERM, as schedulers of clusters do; it then stops as by Ctrl-C."""
-
-    def __init__(self) -> None:
-        self.to_end = False
-        signal.signal(signal.SIGTERM, self._asked)  # whoever called puts back what was there
-
-    def _asked(self, number: int, frame: object) -> NoReturn:
-        del number, frame
-        self.to_end = True
-        raise KeyboardInterrupt
+    return ended_well(lambda: _work(arguments))
 
 
 def _work(arguments: argparse.Namespace) -> int:
@@ -60,4 +40,12 @@ def _work(arguments: argparse.Namespace) -> int:
     budget = budget_of(arguments, study.budget or {"trials": TRIALS})
     if arguments.data_dir and not study.local.get("data_dir"):  # for exports from here
         study.remember(data_dir=str(Path(arguments.data_dir).resolve()))
-    return go(study, budget, arguments, loggers=loggers)
+    code = carry_out(study, budget, arguments, loggers=loggers)
+    helped = (
+        help_confirm(study, workers=arguments.workers, device=arguments.device, data_dir=arguments.data_dir)
+        if not arguments.launcher
+        else 0
+    )
+    if helped:
+        console.print(f"Helped to confirm: {counted(helped, 'training')}.", **PLAIN)
+    return code

@@ -6,9 +6,8 @@ at any moment and run again ends with the same numbers.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.files import make_folder
@@ -16,23 +15,22 @@ from utuning_search.common.locks import locked
 from utuning_search.data.decoded import Store
 from utuning_search.results import metrics
 from utuning_search.results.defaults import SEEDS, TOP
-from utuning_search.results.final_training import Job, Trained, full_trainer, in_process, train
+from utuning_search.results.final_training import Job
 from utuning_search.results.finalists import Finalist, select
 from utuning_search.results.finals import Confirmation, judge
 from utuning_search.results.kept import check_data, finals_of, kept_outcomes
-from utuning_search.results.outcomes import FINALS, Outcome, keep_outcome
-from utuning_search.results.permitted import final_data
-from utuning_search.results.predictions import keep_confidences, keep_labels, keep_predictions
+from utuning_search.results.outcomes import FINALS, Outcome
+from utuning_search.results.predictions import keep_labels
+from utuning_search.results.prepared import Prepared, keep, prepare, recipe_of
 from utuning_search.results.rounds import Rounds
-from utuning_search.results.shared_finals import fetch_finals, send_finals
-from utuning_search.results.study_data import checked_backbone
+from utuning_search.results.shared_finals import fetch_finals
+from utuning_search.results.spread import Piece, Trainings, is_spread, spread
 from utuning_search.search.callbacks.base import Callback, FinalRecord
 from utuning_search.search.callbacks.telling import Telling, warn
 from utuning_search.search.layout import IMAGES, named, removed, sweep
 from utuning_search.search.study import Study
-from utuning_search.training.recipe import Recipe
 from utuning_search.training.run_each import run_each
-from utuning_search.training.runtime import Runtime, default_workers, resolve_device, runtimes
+from utuning_search.training.runtime import Runtime, default_workers, resolve_device
 from utuning_search.training.workers import Lost
 
 
@@ -113,66 +111,59 @@ def confirm(
         trials=trials,
         metric=metric,
     )
-    recipe = _recipe(study.spec.task.recipe, epochs)
+    recipe = recipe_of(study.spec.task.recipe, epochs)
     kind = resolve_device(device or study.local.get("device", "auto"))
     data_dir = data_dir or study.local.get("data_dir")
     runtime = Runtime(kind, study.spec.precision, data_dir)
     store = Store.beside(study.folder / FINALS / IMAGES)
     with removed(store), ExitStack() as alone:
-        backbone, preprocessing = checked_backbone(study, data_dir)
-        data = final_data(study, preprocessing, data_dir, store)
+        count = default_workers(kind) if workers is None else workers
+        wanted = metrics.measured(study.objectives, metric)
+        prepared = prepare(study, runtime, count, store, wanted)
         make_folder(study.folder / FINALS)
         alone.enter_context(locked(study.folder / FINALS, study.name, "confirms"))
         sweep(study.folder / FINALS, store)
         fetch_finals(study)
-        kept = kept_outcomes(study, finalists, recipe.epochs, augment, seeds, data.digest)
-        keep_labels(study.folder, data.test.labels.numpy())
-        count = default_workers(kind) if workers is None else workers
+        kept = kept_outcomes(study, finalists, recipe.epochs, augment, seeds, prepared.digest)
+        keep_labels(study.folder, prepared.labels)
         by_key = {f.design.key: f for f in finalists}
-        wanted = metrics.measured(study.objectives, metric)
-        each = runtimes(runtime, count)
 
         def job(key: str, *missing: int) -> Job:
-            design = by_key[key].design
-            return Job(study.spec.task, recipe, design, missing, augment, study.spec.seed, each, store.folder, wanted)
+            return prepared.job(study, recipe, by_key[key].design, missing, augment)
 
         missing = {key: tuple(s for s in range(seeds) if (key, s) not in kept) for key in by_key}
-        jobs: Iterator[Job] = (job(key, *found) for key, found in missing.items() if found)
-        if rounds is not None:
-            jobs = (job(key, seed) for key, seed in rounds.turns(kept, seeds))
-        work: Callable[[int, Job], Iterator[Trained]] = in_process
-        if count == 0:
-            trainer = full_trainer(study.spec.task, backbone, preprocessing, data, runtime, wanted)
-            work = partial(train, trainer, data.digest, len(data.test.labels), data.decoding)
-        else:  # not every process decodes them again
-            data.save(store.folder)
-        images, digest, notes = len(data.test.labels), data.digest, data.notes
-        del backbone, data
+        trainings: Trainings
+        if rounds is None and is_spread(study):
+            pieces = [
+                Piece(by_key[key].design, seed, recipe.epochs, augment, metric, prepared.digest)
+                for key, found in missing.items()
+                for seed in found
+            ]
+            trainings = spread(study, pieces, prepared)
+        else:
+            jobs: Iterator[Job] = (job(key, *found) for key, found in missing.items() if found)
+            if rounds is not None:
+                jobs = (job(key, seed) for key, seed in rounds.turns(kept, seeds))
+            trainings = _timed(prepared, jobs)
         total = len(finalists) * seeds if rounds is None else None
         lost: dict[str, str] = {}
         telling = Telling(callbacks, on_trouble)
         telling.start(study.started([_final(by_key[o.key], o) for o in kept.values()]))
-        begun: list[tuple[Job, float]] = []
         try:
-            for index, found in run_each(work, _timed(jobs, begun), count):
-                begun_job, since = begun[index]
-                if isinstance(found, Lost):
-                    lost[str(begun_job.design)] = found.reason
-                    continue
-                outcome = found.outcome
-                check_data(study, outcome, digest)
-                if found.predictions is not None:
-                    keep_predictions(study.folder, outcome, found.predictions)
-                if found.confidences is not None:
-                    keep_confidences(study.folder, outcome, found.confidences)
-                keep_outcome(study.folder, outcome, found.weights)
-                send_finals(study)
-                kept[outcome.key, outcome.seed] = outcome
-                if rounds is not None:
-                    rounds.took(outcome.key, time.monotonic() - since)
-                telling.final(_final(by_key[outcome.key], outcome))
-                if on_progress is not None:
-                    on_progress(Progress(by_key[outcome.key], outcome, len(kept), total))
+            with closing(trainings):  # what is claimed is given back
+                for begun, since, found in trainings:
+                    if isinstance(found, Lost):
+                        lost[str(begun.design)] = found.reason
+                        continue
+                    outcome = found.outcome
+                    check_data(study, outcome, prepared.digest)
+                    keep(study, found)
+                    kept[outcome.key, outcome.seed] = outcome
+                    if rounds is not None:
+                        rounds.took(outcome.key, time.monotonic() - since)
+                    telling.final(_final(by_key[outcome.key], outcome))
+                    if on_progress is not None:
+                        on_progress(Progress(by_key[outcome.key], outcome, len(kept), total))
         finally:
             telling.end()
     if lost:
@@ -180,6 +171,7 @@ def confirm(
         todo = "What was finished is kept; try again, with fewer --workers if memory was short."
         raise StudyError("finalists", "each one is trained to its end", f"{len(lost)} not; {design}: {reason}", todo)
     finals, comparisons = judge(finals_of(study, finalists, kept), metric)
+    images, notes = len(prepared.labels), prepared.notes
     return Confirmation(finals, recipe.epochs, augment, images, tuple(study.classes), comparisons, notes, metric)
 
 
@@ -199,11 +191,17 @@ def _final(finalist: Finalist, outcome: Outcome) -> FinalRecord:
     )
 
 
-def _timed(jobs: Iterator[Job], begun: list[tuple[Job, float]]) -> Iterator[Job]:
-    """The jobs, each noted with the time when it was asked for."""
-    for job in jobs:
-        begun.append((job, time.monotonic()))
-        yield job
+def _timed(prepared: Prepared, jobs: Iterator[Job]) -> Trainings:
+    """What each job gives, with the time when it was asked for."""
+    begun: list[tuple[Job, float]] = []
+
+    def noted() -> Iterator[Job]:
+        for job in jobs:
+            begun.append((job, time.monotonic()))
+            yield job
+
+    for index, found in run_each(prepared.work, noted(), prepared.count):
+        yield *begun[index], found
 
 
 def _check(*, top: int, seeds: int, epochs: int | None, workers: int | None) -> None:
@@ -212,11 +210,3 @@ def _check(*, top: int, seeds: int, epochs: int | None, workers: int | None) -> 
             raise InputError(option, "it is at least 1", value)
     if workers is not None and workers < 0:
         raise InputError("--workers", "it is at least 1, or 0 to train in this process", workers)
-
-
-def _recipe(recipe: Recipe, epochs: int | None) -> Recipe:
-    """The task's recipe over so many epochs; a warm-up that does not fit takes half of them."""
-    if epochs is None:
-        return replace(recipe, rungs=())
-    warmup = recipe.warmup_epochs if recipe.warmup_epochs < epochs else epochs / 2
-    return replace(recipe, epochs=epochs, rungs=(), warmup_epochs=warmup)

@@ -4,9 +4,10 @@ Not in the storage itself: whoever runs a study reads all attributes of its tria
 hundred kB each would be most of that. The storage holds the name and the place of each file only.
 """
 
+import io
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -119,6 +120,34 @@ class Artifacts:
                     continue
                 return True
         return False
+
+    def put(self, name: str, content: bytes) -> None:
+        """Put bytes there under a name that nothing in the storage tells, in the place of earlier ones.
+
+        For what is written again and again: of each file that is sent the storage keeps a line for ever.
+
+        Raises:
+            StudyError: They cannot be put there.
+        """
+        with self._errors():
+            self._opened().write(name, io.BytesIO(content))
+
+    def get(self, name: str) -> bytes | None:
+        """What was put under a name, if there is something.
+
+        Raises:
+            StudyError: The store cannot be read.
+        """
+        with self._errors(), suppress(ArtifactNotFound):
+            with self._opened().open_reader(name) as file:
+                content: bytes = file.read()
+            return content
+        return None
+
+    def remove(self, name: str) -> None:
+        """Remove what was put under a name, if there is something and it can be removed."""
+        with suppress(Exception):
+            self._opened().remove(name)
 
     def names(self) -> set[str]:
         """Files of the study itself that were sent."""

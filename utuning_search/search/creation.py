@@ -3,7 +3,7 @@
 import platform
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from utuning_search.search.stored import ARTIFACTS
 from utuning_search.training.context import SearchContext
 
 LONGEST = 200  # bytes of a name; files beside the study have longer ones
+BUDGET = "budget"  # user attribute of a study in a database, and table of run.toml
 CREATING = "creating"  # where a study in a database is being created; empty once it is
 
 
@@ -45,10 +46,11 @@ def write_study(
     data_dir: str | None,
     images: Store | None = None,
     artifacts: str | None = None,
+    budget: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Write a study's folder and its storage; `images` are decoded ones that lie in the folder already.
 
-    Where it is given, `artifacts` is the place of an artifact store for files of the study.
+    Where they are given, `artifacts` is the place of a store for files of the study, and `budget` says when it ends.
 
     Returns:
         Its settings of this machine, as in run.toml.
@@ -81,6 +83,8 @@ def write_study(
                 place = place_of_artifacts(artifacts)
                 Artifacts(place, created, created._storage).check()
                 created.set_user_attr(ARTIFACTS, place)
+            if budget and is_shared(storage):  # who joins at the next moment would not know when to stop
+                created.set_user_attr(BUDGET, dict(budget))
             write_splits(folder, context.data)
             write_atomically(folder / LOCAL, tomli_w.dumps(local))
             write_atomically(folder / SPEC, spec.to_toml())  # last: from here on there is a study

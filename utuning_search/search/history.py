@@ -7,6 +7,7 @@ Only trials that are still on their way are read again, so that a question costs
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from utuning_search.search.pareto import Archive
 from utuning_search.search.trials import TrialRecord, read_trial, standing
 
 UNPROVEN = "unproven"  # user attribute of a lost trial: its worker had trained nothing before
+CHECKPOINT = "checkpoint"  # user attribute of a trial: the last epoch of which there is one
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class History:
         batch: Images a step of the task.
         objectives: Of the study.
         given_back: Numbers of failed trials that are tried again: they count as interrupted.
+        one_by_one: Whether, once all were read, new trials are asked for by their number, for which `read_one` raises
+            KeyError where there is none: a list of all takes the longer the more there are.
     """
 
     def __init__(
@@ -72,8 +76,10 @@ class History:
         batch: int,
         objectives: Objectives,
         given_back: Collection[int] = (),
+        *,
+        one_by_one: bool = False,
     ) -> None:
-        self._given_back = frozenset(given_back)
+        self._given_back, self._one_by_one = frozenset(given_back), one_by_one
         self._read_all, self._read_one, self._batch, self._objectives = read_all, read_one, batch, objectives
         self._records: list[TrialRecord] = []
         self._attributes: list[dict[str, object]] = []
@@ -84,12 +90,22 @@ class History:
         self._firsts: dict[str, int] = {}  # number of the first trial of a key
         self._losses: Counter[str] = Counter()
         self._lost: set[str] = set()  # keys at which any worker was lost
-        self._again: dict[int, int] = {}  # number of the last trial by its index that was given back
+        self._again: dict[int, int] = {}  # number of the last trial by its index that is to be tried again as it was
+        self._saved: set[str] = set()  # keys of which there were checkpoints
         self._peers: dict[int, tuple[_Table, _Table]] = {}
         self._archive = Archive()
 
     def refresh(self) -> "History":
         """Read what is new, of any process; the same object."""
+        if self._one_by_one and self._records:
+            self.look()
+            with suppress(KeyError):
+                while True:
+                    number = len(self._records)
+                    trial = self._read_one(number)
+                    self._open.add(number)
+                    self._take(number, trial)
+            return self
         trials = self._read_all()
         self._open.update(range(len(self._records), len(trials)))
         for number in sorted(self._open):
@@ -164,9 +180,13 @@ class History:
         return next((r.design for r in trained if r.key != but), None)
 
     def given_back(self, index: int) -> TrialRecord | None:
-        """The failed trial that is to be tried again at an index."""
+        """The trial that is to be tried again at an index as it was: it had failed, or it left a checkpoint."""
         number = self._again.get(index)
         return None if number is None else self._records[number]
+
+    def saved(self, key: str) -> bool:
+        """Whether there was a checkpoint of a design."""
+        return key in self._saved
 
     def peers(self, epoch: int, but: int) -> Peers:
         """Every other trial that was trained to a rung; `but` is the number of the one that asks, which still runs."""
@@ -210,6 +230,8 @@ class History:
                 del self._firsts[record.key]
         elif record.key:
             self._firsts[record.key] = min(self._firsts.get(record.key, number), number)
+        if CHECKPOINT in trial.user_attrs:
+            self._saved.add(record.key)
         if number == len(self._records):
             self._records.append(record)
             self._attributes.append(trial.user_attrs)
@@ -228,6 +250,8 @@ class History:
         elif record.state == "interrupted" and record.reason:
             self._lost.add(record.key)
             self._losses[record.key] += UNPROVEN not in self._attributes[record.number]
+        if record.state == "interrupted" and CHECKPOINT in self._attributes[record.number]:
+            self._try_again(record.number)
         index = self._index(record.number)
         if index is not None:
             self._indices.add(index)
@@ -246,9 +270,12 @@ class History:
         """A user says that a design was not to blame: nothing is held against it any more."""
         self._losses[record.key] = 0
         self._lost.discard(record.key)
-        index = self._attributes[record.number].get("index")
+        self._try_again(record.number)
+
+    def _try_again(self, number: int) -> None:
+        index = self._attributes[number].get("index")
         if isinstance(index, int):
-            self._again[index] = record.number
+            self._again[index] = number
 
     def _is_peer(self, record: TrialRecord, epoch: int) -> bool:
         return epoch in record.measured and record.reused is None and record.state != "interrupted"

@@ -11,9 +11,15 @@ from utuning_search.common.locks import LOCK, Mark
 from utuning_search.data.decoded import Store
 from utuning_search.training.task import Task
 
-SPEC, LOCAL, WEIGHTS, SPLITS = "spec.toml", "run.toml", "weights", "splits.json"
+SPEC, LOCAL, SPLITS, WEIGHTS, CHECKPOINTS = "spec.toml", "run.toml", "splits.json", "weights", "checkpoints"
 USUAL = Path("studies")  # where studies lie unless told otherwise
 IMAGES = ".images"  # begins the names of folders of decoded ones, for the processes of one run
+
+
+def sweep_study(folder: Path, keep: Store | None = None) -> None:
+    """`sweep` each folder of a study that runs write to."""
+    for each in (folder, folder / WEIGHTS, folder / CHECKPOINTS):
+        sweep(each, keep)
 
 
 def sweep(folder: Path, keep: Store | None = None) -> None:

@@ -43,14 +43,20 @@ class Proposals:
         waiting = any(r.state == "waiting" for r in history.unfinished)
         earlier = None if waiting else history.given_back(index)
         if earlier is not None and earlier.design is not None:
-            return self._again(history, earlier.design, earlier.preset)
+            return self._again(history, earlier.design, earlier.preset, earlier.number)
         return self._known(index, history, waiting) or self._proposed(index, history)
 
-    def _again(self, history: History, design: Design, preset: str) -> tuple[Trial, Design, str]:
-        """A design that is decided, in a new trial, with values of the space's variables where it has them."""
+    def _again(
+        self, history: History, design: Design, preset: str, earlier: int | None = None
+    ) -> tuple[Trial, Design, str]:
+        """A design that is decided, in a new trial, with values of the space's variables where it has them.
+
+        Where an earlier trial is tried again, its number: what a sampler noted of it is the new one's too.
+        """
         # Every value is fixed.
         named = {"preset": preset} if preset else {}
-        trial = self._ask(history, optuna.samplers.RandomSampler(seed=0), design, named)
+        noted = {} if earlier is None else self._storage.noted(self._study, earlier)
+        trial = self._ask(history, optuna.samplers.RandomSampler(seed=0), design, named, noted)
         if self.spec.space.contains(design, self._depth):
             self._suggest(trial)
         return trial, design, preset
@@ -103,11 +109,13 @@ class Proposals:
         sampler: optuna.samplers.BaseSampler,
         design: Design | None = None,
         attributes: Mapping[str, Any] | None = None,
+        noted: Mapping[str, Any] | None = None,
     ) -> Trial:
         """A trial of what a sampler chooses, or of a design, as far as the space's variables have its values."""
         self._study.sampler = sampler
         fixed = None if design is None else self.spec.space.params_of(design, self._depth) or {}
-        return self._storage.ask(self._study, len(history.records), fixed, attributes)
+        waiting = any(r.state == "waiting" for r in history.unfinished)
+        return self._storage.ask(self._study, len(history.records), fixed, attributes, noted, waiting=waiting)
 
     def _suggest(self, trial: Trial) -> Design:
         rate = self.spec.task.recipe.learning_rate

@@ -11,7 +11,8 @@ from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.running import Next, Running
 from utuning_search.search.scheduler import Scheduler
 from utuning_search.search.trials import TrialRecord, volume_of
-from utuning_search.training.pool import Done, Event, Pool, Rung
+from utuning_search.training.pool import Done, Event, Pool, Rung, Saved
+from utuning_search.training.proxy import Paused
 from utuning_search.training.workers import Lost
 
 WAIT = 0.5  # seconds between looks at the clock while trials run
@@ -72,20 +73,42 @@ class Runner:
         self.proving: set[int] = set()  # workers that train a proof first, see `Scheduler.proof`
         self.began = time.monotonic()
         self.watched = -WATCH
+        self.ending = False
         self.settled = self.trained = 0
         # Since anything was trained: lost workers, and designs that count as failed because of them.
         self.lost = self.taken_down = 0
         self.said = ""  # of the last lost worker
 
     def loop(self) -> bool:
-        """Run; whether the budget was spent, rather than Ctrl-C pressed. No trial is left running in any case.
+        """Run; whether the budget was spent, rather than Ctrl-C pressed or SIGTERM sent.
+
+        No trial is left running in any case. After SIGTERM those on their way are trained to the end of their epoch.
 
         Raises:
             StudyError: Workers are lost one after the other, or were and nothing was trained.
         """
         ended = False
         try:
-            while True:
+            with self.interrupts.gently():
+                ended = self._loop()
+                return ended
+        except KeyboardInterrupt:
+            self.scheduler.hurry()
+            return False
+        finally:
+            if not ended:
+                self.scheduler.reap()
+
+    def _loop(self) -> bool:
+        """Run; whether the budget was spent, rather than SIGTERM sent."""
+        while True:
+            changed = False
+            if self.interrupts.ending:
+                self._pause()
+                if not self.busy:
+                    self.interrupts.strike()
+                    return False
+            else:
                 self._watch_others()
                 self._settle_held()
                 changed = self._fill()
@@ -95,27 +118,26 @@ class Runner:
                     # What others trained before may have settled trials of this run.
                     if self.said and not self.trained and self.settled == self.taken_down:
                         raise self._broken("nothing was trained, and workers were lost")
-                    ended = True
                     return True
-                with self.interrupts.let_in():
-                    events = self.pool.wait(WAIT)
-                for worker, event in events:
-                    self._handle(worker, event)
-                    changed = True
-                if changed:
-                    self._changed()
-        except KeyboardInterrupt:
-            self.scheduler.hurry()
-            return False
-        finally:
-            if not ended:
-                self.scheduler.reap()
+            with self.interrupts.let_in():
+                events = self.pool.wait(WAIT)
+            for worker, event in events:
+                self._handle(worker, event)
+                changed = True
+            if changed:
+                self._changed()
+
+    def _pause(self) -> None:
+        """Ask each worker once to stop after its epoch; trials that only wait are given back in the end."""
+        if not self.ending:
+            self.ending = True
+            self.pool.pause()
 
     def _fill(self) -> bool:
         """Start trials on idle workers; whether anything was asked for."""
         changed = False
         for worker in range(self.pool.size):
-            while worker not in self.busy and not self._spent():
+            while worker not in self.busy and not self._spent() and not self.interrupts.ending:
                 with self.scheduler.turn() as ours:
                     # What others began before our turn counts too.
                     if not ours or (self.scheduler.leases.shared and self._spent()):
@@ -148,7 +170,7 @@ class Runner:
             self.proving.add(worker)
             self.pool.start(worker, self.scheduler.proof(running))
         else:
-            self.pool.start(worker, running.job)
+            self.pool.start(worker, self.scheduler.job(running))
 
     def _watch_others(self) -> None:
         """Take over trials of owners that are gone."""
@@ -180,6 +202,13 @@ class Runner:
         if worker in self.proving:
             self._prove(worker, running, event)
             return
+        if isinstance(event, Saved):
+            self.scheduler.saved(running, event.checkpoint)
+            return
+        if isinstance(event, Paused):
+            del self.busy[worker]
+            self.scheduler.paused(running, event.checkpoint)
+            return
         seconds = time.monotonic() - self.started[worker]
         if isinstance(event, Rung):
             go_on = self.scheduler.rung(running, event.report)
@@ -205,11 +234,17 @@ class Runner:
         if isinstance(event, Rung):
             self.pool.answer(worker, True)
             return
+        if isinstance(event, Saved):
+            return
         self.proving.discard(worker)
         self.proven.add(worker)
         self.lost = 0
+        if self.interrupts.ending:
+            del self.busy[worker]
+            self.scheduler.paused(running, None)
+            return
         self.started[worker] = time.monotonic()
-        self.pool.start(worker, running.job)
+        self.pool.start(worker, self.scheduler.job(running))
 
     def _handle_loss(self, worker: int, running: Running | None, event: Lost) -> None:
         """Give the trial back, if there is one, and end the run where that happens again and again.

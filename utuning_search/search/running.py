@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 from optuna.trial import Trial
 
@@ -34,6 +35,8 @@ class Running:
         epoch, values: The last rung, and what was measured there by name.
         measured: The same of all rungs so far, by epoch.
         accumulation: In how many parts a batch was taken.
+        seconds: Trained by an earlier trial, of whose checkpoint it goes on.
+        begun: File of that checkpoint.
     """
 
     trial: Trial
@@ -46,6 +49,8 @@ class Running:
     values: Mapping[str, float] = field(default_factory=dict)
     measured: dict[int, Mapping[str, float]] = field(default_factory=dict)
     accumulation: int = 1
+    seconds: float = 0.0
+    begun: Path | None = None
 
     @property
     def number(self) -> int:
@@ -58,4 +63,4 @@ class Running:
 
     @property
     def job(self) -> Job:
-        return Job(self.design, self.seed)
+        return Job(self.design, self.seed, self.begun)

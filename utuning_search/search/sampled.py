@@ -19,7 +19,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from utuning_search.designs.spaces.space import Space
 
+ENQUEUED = (TrialState.WAITING,)  # what Optuna asks for before it makes a trial
 DRAFT = -1  # the id of a trial that is not written yet; Optuna's own for a trial outside of any storage
+ARTIFACT = "artifacts:"  # begins Optuna's system attributes of files that were sent of a trial
 FIXED = "fixed_params"  # Optuna's system attribute of a trial that is enqueued: values that no sampler chooses
 
 
@@ -38,6 +40,7 @@ class SampledStorage:
         self._storage, self._space = storage, space
         self._finished: dict[int, FrozenTrial] = {}  # without their rungs, by number: they change no more
         self._draft: FrozenTrial | None = None
+        self._waiting = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -48,6 +51,9 @@ class SampledStorage:
         number: int,
         fixed: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        noted: Mapping[str, Any] | None = None,
+        *,
+        waiting: bool = True,
     ) -> Trial:
         """The next trial: one that was enqueued, or else a draft, which `write` writes.
 
@@ -56,13 +62,23 @@ class SampledStorage:
             number: How many trials there are.
             fixed: Values of a draft that its sampler does not choose.
             attributes: User attributes of a draft.
+            noted: System attributes of a draft.
+            waiting: Whether any trial may be enqueued; else Optuna, which asks each time, is spared the look at all.
         """
-        system = {} if fixed is None else {FIXED: dict(fixed)}
+        system = {**(noted or {}), **({} if fixed is None else {FIXED: dict(fixed)})}
         self._draft = optuna.trial.create_trial(
             state=TrialState.RUNNING, user_attrs=dict(attributes or {}), system_attrs=system
         )
-        self._draft.number = number
-        return study.ask()
+        self._draft.number, self._waiting = number, waiting
+        try:
+            return study.ask()
+        finally:
+            self._waiting = True
+
+    def noted(self, study: optuna.Study, number: int) -> dict[str, Any]:
+        """What a sampler noted of a trial, such as its generation."""
+        trial = self._storage.get_trial(self._storage.get_trial_id_from_study_id_trial_number(study._study_id, number))
+        return {name: value for name, value in trial.system_attrs.items() if not name.startswith((FIXED, ARTIFACT))}
 
     def write(self, trial: Trial) -> Trial:
         """A trial of `ask` as it is in the storage, written as a whole if it was a draft."""
@@ -107,6 +123,8 @@ class SampledStorage:
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
+        if states == ENQUEUED and not self._waiting:
+            return []
         trials = self._storage.get_all_trials(study_id, deepcopy, states)
         return [_without_rungs(t) if deepcopy else self._shown(t) for t in trials]
 

@@ -10,9 +10,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from utuning_search.common.errors import StudyError
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
-from utuning_search.search.history import UNPROVEN, History, Peers
+from utuning_search.search.checkpoints import Checkpoints
+from utuning_search.search.history import CHECKPOINT, UNPROVEN, History, Peers
 from utuning_search.search.leases import Leases
 from utuning_search.search.ledger import Ledger
 from utuning_search.search.objectives.base import Setting
@@ -23,6 +25,7 @@ from utuning_search.search.running import Next, Running
 from utuning_search.search.sampled import SampledStorage
 from utuning_search.search.spec import StudySpec
 from utuning_search.search.trials import OVERSIZED, TrialRecord
+from utuning_search.training.checkpoint import Checkpoint
 from utuning_search.training.pool import Job
 from utuning_search.training.proxy import Report, Result
 
@@ -40,6 +43,7 @@ class Scheduler:
         setting: Of the backbone and the task.
         owner: Marks the trials that this study folder started.
         keep_weights: Called with a trial's number and its weights before it is told as complete.
+        checkpoints: Where those of its trials lie; None keeps none.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Scheduler:
         setting: Setting,
         owner: str,
         keep_weights: Callable[[int, bytes], None],
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._storage, self.spec, self.setting = storage, spec, setting
         self._served = patient(storage)
@@ -57,7 +62,7 @@ class Scheduler:
         self._study = optuna.load_study(
             study_name=study.study_name, storage=cast(BaseStorage, self._seen), sampler=study.sampler
         )
-        self._keep_weights = keep_weights
+        self._keep_weights, self._checkpoints = keep_weights, checkpoints
         self._proposals = Proposals(self._study, self._seen, spec, setting)
         self._ledger = Ledger(self._study, storage, spec.objectives)
         self.leases = Leases(study, storage, owner)
@@ -70,6 +75,8 @@ class Scheduler:
             self.spec.task.recipe.batch_size,
             self.spec.objectives,
             self._study.user_attrs.get(RETRIED, ()),
+            # In a database each trial is a question of its own, and one question has all that is new.
+            one_by_one=self._served is None,
         )
 
     @property
@@ -209,11 +216,65 @@ class Scheduler:
         )
         return not self.spec.pruner.prunes(rung)
 
+    def job(self, running: Running) -> Job:
+        """What is trained of a trial that begins: from the last checkpoint of its design, if there is one.
+
+        What was measured before is the trial's own then, and is not reported again.
+        """
+        key, found = running.design.key, None
+        if self._checkpoints is not None and self.recent.saved(key):
+            with suppress(StudyError):  # what cannot be read costs no more than a training from the start
+                found = self._checkpoints.find(key)
+            if found is not None:
+                running.begun = self._checkpoints.file(key)
+                with self._ledger.open(running) as ours:
+                    if ours:
+                        self._go_on(running, found)
+        return running.job
+
+    def _go_on(self, running: Running, found: Checkpoint) -> None:
+        running.seconds = found.seconds
+        for epoch, values in sorted(found.measured.items()):
+            running.epoch, running.values = epoch, values
+            running.measured[epoch] = values
+            self._ledger.rung(running.trial, epoch, values)
+        running.trial.set_user_attr(CHECKPOINT, found.epoch)
+
+    def saved(self, running: Running, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint: the file first, so that whatever is told of can be read."""
+        if self._checkpoints is None:
+            return
+        with self._ledger.open(running) as ours:
+            if ours:
+                try:
+                    self._checkpoints.keep(running.design.key, checkpoint)
+                except StudyError:  # a full disk is met, and told, by whoever keeps a result; until then it trains on
+                    return
+                running.trial.set_user_attr(CHECKPOINT, checkpoint.epoch)
+
+    def paused(self, running: Running, checkpoint: Checkpoint | None) -> None:
+        """Give a trial back that was asked to stop, with its checkpoint."""
+        if checkpoint is not None:
+            self.saved(running, checkpoint)
+        self._ledger.interrupt(running.number)
+
+    def _forget(self, running: Running) -> None:
+        """A trial has its outcome: nobody goes on from its checkpoint any more."""
+        if self._checkpoints is not None and self.recent.saved(running.design.key):
+            self._checkpoints.remove(running.design.key)
+
+    def sweep(self) -> None:
+        """Remove checkpoints in the study's folder of designs that are settled."""
+        if self._checkpoints is not None:
+            history = self.history
+            self._checkpoints.sweep(lambda key: history.outcome(key, len(history.records)) is not None)
+
     def pruned(self, running: Running, seconds: float) -> None:
         with self._ledger.open(running) as ours:
             if ours:
-                self._ledger.close(running, seconds)
+                self._ledger.close(running, running.seconds + seconds)
                 self._ledger.tell(running.number, None, TrialState.PRUNED)
+                self._forget(running)
 
     def done(self, running: Running, result: Result) -> None:
         """Keep a finished trial: weights first, so that whatever is told as complete can be exported."""
@@ -231,14 +292,16 @@ class Scheduler:
         if others:
             running.trial.set_user_attr("final", others)
         self._ledger.tell(running.number, [known[name] for name in self.spec.objectives.names], TrialState.COMPLETE)
+        self._forget(running)
 
     def failed(self, running: Running, reason: str, seconds: float) -> None:
         """Keep why a trial has no result; the study goes on."""
         with self._ledger.open(running) as ours:
             if ours:
                 running.trial.set_user_attr("reason", reason)
-                self._ledger.close(running, seconds)
+                self._ledger.close(running, running.seconds + seconds)
                 self._ledger.tell(running.number, None, TrialState.FAIL)
+                self._forget(running)
 
     def lost(self, running: Running, reason: str, seconds: float, *, proven: bool = True) -> bool:
         """A worker was lost at a trial: it is given back, unless its design took down too many that worked.

@@ -10,6 +10,7 @@ from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.toml import build
 from utuning_search.data.decoding import Decoding
 from utuning_search.search.layout import SPEC
+from utuning_search.search.queue import SUFFIX as QUEUE
 from utuning_search.search.spec import RESTORE, StudySpec
 from utuning_search.search.storage import open_storage, place_of, storage_errors
 from utuning_search.tuners import BackboneShape
@@ -79,7 +80,7 @@ def open_study(url: str | None, folder: Path) -> tuple[BaseStorage, optuna.Study
 def _another(folder: Path, url: str | None, storage: BaseStorage) -> StudyError:
     """What is said where a storage holds no study of a folder's name."""
     where, rule = place_of(url, folder), f"it holds the study '{folder.name}'"
-    names = optuna.get_all_study_names(storage)
+    names = [n for n in optuna.get_all_study_names(storage) if not n.endswith(QUEUE)]
     if url is not None and not (folder / SPEC).exists():
         got = f"{'others: ' + ', '.join(names[:SHOWN]) if names else 'none'}{', ...' if names[SHOWN:] else ''}"
         return StudyError(where, rule, got, f"Start one with: utuning-search run --name {folder.name} --storage URL")

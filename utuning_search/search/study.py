@@ -3,7 +3,7 @@
 import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from utuning_search.search.artifacts import Artifacts, place_of_artifacts
 from utuning_search.search.budget import Budget, spent
 from utuning_search.search.callbacks.base import Callback, FinalRecord, Started
 from utuning_search.search.callbacks.telling import Telling, warn
-from utuning_search.search.creation import check_name, check_new, write_study
+from utuning_search.search.checkpoints import Checkpoints
+from utuning_search.search.creation import BUDGET, check_name, check_new, write_study
 from utuning_search.search.defaults import OBJECTIVES, OWN_TASK, PRUNER, SAMPLER, TASK
 from utuning_search.search.interrupts import Interrupts
 from utuning_search.search.joining import join, refuse_others
 from utuning_search.search.kept_spec import refuse_another, settings
-from utuning_search.search.layout import LOCAL, SPEC, SPLITS, WEIGHTS, images_in, removed, sweep
+from utuning_search.search.layout import LOCAL, SPEC, SPLITS, WEIGHTS, images_in, removed, sweep_study
 from utuning_search.search.leases import Heart, home
 from utuning_search.search.local import read_local
 from utuning_search.search.needs import Needs, needs_of
@@ -54,8 +55,6 @@ from utuning_search.search.trials import TrialRecord, front_of, volume_of
 from utuning_search.training.context import SearchContext, load_backbone, load_search, pinned
 from utuning_search.training.runtime import resolve_device, resolve_precision
 from utuning_search.training.task import Task
-
-BUDGET = "budget"  # user attribute of a study in a database, and table of run.toml
 
 
 class Study:
@@ -83,8 +82,9 @@ class Study:
         self.artifacts = Artifacts(place, self._optuna, self._storage) if place else None
         self.setting = Setting(self.shape, len(self.classes))
         self.spec = spec.on(self.shape)
+        checkpoints = Checkpoints(folder, f"{folder.name}-{spec.digest}", self.artifacts)
         self.scheduler = Scheduler(
-            self._optuna, self._storage, self.spec, self.setting, local["owner"], self._keep_weights
+            self._optuna, self._storage, self.spec, self.setting, local["owner"], self._keep_weights, checkpoints
         )
 
     @property
@@ -127,6 +127,7 @@ class Study:
         presets: Sequence[str] = (),
         max_parameters: int | None = None,
         limits: Mapping[str, float] | None = None,
+        budget: Mapping[str, float] | None = None,
         examine: Callable[[SearchContext], object] | None = None,
     ) -> "Study":
         """A new study; nothing is written before backbone and data have been loaded and fit.
@@ -143,6 +144,7 @@ class Study:
                 they need not lie in the space.
             max_parameters: Larger designs, head included, are proposed but never trained.
             limits: The same for any exact objective by name, such as {"flops": 3e9}.
+            budget: Fields of a Budget, for machines that join a study in a database as soon as it is there.
             examine: Called with the loaded task before anything is written; what it raises is raised.
             Others: As the options of `utuning-search run`.
 
@@ -163,8 +165,7 @@ class Study:
         check_name(name)
         folder = Path(studies_dir) / name
         check_new(folder)
-        resolved = resolve_device(device)
-        task = pinned(task)
+        resolved, task = resolve_device(device), pinned(task)
         store = images_in(folder, task)
         kept = None if given is None else Store(folder / task.data.root)
         with removed(kept, only_after_errors=True), removed(store, only_after_errors=True):
@@ -185,7 +186,7 @@ class Study:
                 limits=tuple(most.items()),
                 objectives=weighed,
             )
-            local = write_study(folder, spec, context, storage, device, data_dir, store, artifacts)
+            local = write_study(folder, spec, context, storage, device, data_dir, store, artifacts, budget)
             study = cls(folder, spec, storage, local)
         study._loaded = context, store
         if store is not None:  # nobody may ever run it
@@ -303,8 +304,11 @@ class Study:
             on_trouble: Called with one line where a callback raises.
             on_loaded: Called with what the run takes, once the images are decoded and before any training.
 
+        After SIGTERM, if that has a handler in Python, each trial is trained to the end of its epoch and given back
+        with a checkpoint, from which whoever tries it next goes on; a second one ends it at once, as Ctrl-C does.
+
         Returns:
-            Whether it ran to its end; False after Ctrl-C.
+            Whether it ran to its end; False after Ctrl-C or SIGTERM.
 
         Raises:
             StudyError: Another process runs it, its data changed, the disk is full, or workers are lost one after
@@ -314,9 +318,9 @@ class Study:
             loaded, self._loaded = self._loaded, None
             if alone:
                 self._own()
-                for folder in (self.folder, self.folder / WEIGHTS):
-                    sweep(folder, loaded[1] if loaded else None)
+                sweep_study(self.folder, loaded[1] if loaded else None)
                 self.scheduler.reap()
+                self.scheduler.sweep()
             else:  # the folder's owner is another process, or the last one to be that
                 self.scheduler.leases.owner = uuid.uuid4().hex
             self.scheduler.wait_by(interrupts.sleep, on_trouble)
@@ -340,15 +344,12 @@ class Study:
                             if on_loaded is not None:
                                 on_loaded(needs_of(self.spec.task, context))
                             kind = device or self.local.get("device", "auto")
-                            pool = pool_for(self.spec, workers, kind, place, context, store)
+                            pool = pool_for(self.spec, workers, kind, place, context, store, lambda: interrupts.ending)
                             del context
                     except KeyboardInterrupt:
                         return False
-                    try:
-                        with Heart(self.scheduler.leases.beat):
-                            return Runner(self.scheduler, pool, budget, interrupts, on_change, telling).loop()
-                    finally:
-                        pool.close()
+                    with closing(pool), Heart(self.scheduler.leases.beat):
+                        return Runner(self.scheduler, pool, budget, interrupts, on_change, telling).loop()
             finally:
                 telling.end()
 

@@ -17,7 +17,7 @@ RUNG, MEASURED, OVERSIZED = "rung:", "measured:", "oversized"
 # What a trial's attributes hold, by name; besides them `exact` and `final`, numbers by name, and what rungs measured.
 TYPES: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("owner", "key", "preset", "reason"), str),
-    **dict.fromkeys(("parameters", "index", "epochs", "reused", "accumulation"), int),
+    **dict.fromkeys(("parameters", "index", "epochs", "reused", "accumulation", "checkpoint"), int),
     "seconds": (int, float),
     "design": dict,
     "interrupted": bool,

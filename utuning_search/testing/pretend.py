@@ -9,6 +9,7 @@ import optuna
 from utuning_search.common.seeds import derive_seed
 from utuning_search.designs.design import Design
 from utuning_search.designs.spaces.space import Space
+from utuning_search.search.checkpoints import Checkpoints
 from utuning_search.search.objectives.base import Setting
 from utuning_search.search.objectives.registry import USUAL, Objectives, objective
 from utuning_search.search.pruners.base import Pruner
@@ -66,6 +67,7 @@ class PretendStudy:
         seed: Of the study.
         storage: Of Optuna; None for a new one in memory.
         limits: See `StudySpec`.
+        checkpoints: Where those of its trials lie; None keeps none.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class PretendStudy:
         seed: int = 0,
         storage: optuna.storages.BaseStorage | None = None,
         limits: tuple[tuple[str, float], ...] = (),
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         task = Task.load("digits")
         self.spec = StudySpec(
@@ -88,9 +91,12 @@ class PretendStudy:
             study_name="pretend", storage=self.storage, directions=objectives.directions, load_if_exists=True
         )
         self.weights: list[int] = []
-        self.scheduler = Scheduler(
-            self.optuna, self.storage, self.spec, SETTING, "owner", lambda number, _: self.weights.append(number)
-        )
+
+        def keep_weights(number: int, weights: bytes) -> None:
+            del weights
+            self.weights.append(number)
+
+        self.scheduler = Scheduler(self.optuna, self.storage, self.spec, SETTING, "owner", keep_weights, checkpoints)
 
     def play(self, trials: int) -> list[TrialRecord]:
         """Settle so many more trials; all records."""

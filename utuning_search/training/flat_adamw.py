@@ -1,9 +1,11 @@
 """AdamW over a few long vectors instead of many small tensors: as much arithmetic, without the time between tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+TRAINED = "trained"
 
 
 class FlatAdamW:
@@ -26,16 +28,41 @@ class FlatAdamW:
     def step(self) -> None:
         """Change the parameters by their gradients."""
         if self._optimizer is None:
-            self._optimizer = self._begin()
+            self._optimizer = self._begin([p for p in self._parameters if p.grad is not None])
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
         for whole, parts in self._parts:
             whole.grad = _joined([torch.zeros_like(p) if p.grad is None else p.grad for p in parts])
         self._optimizer.step()
 
-    def _begin(self) -> torch.optim.Optimizer:
+    def state(self) -> dict[str, Tensor]:
+        """What the next step depends on besides parameters and gradients, on the CPU; nothing before the first one.
+
+        As `trained` the indices of the parameters that are changed, and of each of the longer vectors what torch keeps.
+        """
+        if self._optimizer is None:
+            return {}
+        indices = {id(p): i for i, p in enumerate(self._parameters)}
+        found = {TRAINED: torch.tensor(sorted(indices[id(p)] for _, parts in self._parts for p in parts))}
+        for i, (whole, _) in enumerate(self._parts):
+            found |= {f"{i}.{name}": value.detach().cpu() for name, value in self._optimizer.state[whole].items()}
+        return found
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where the optimizer stood that `state` was taken of; to be called before the first step."""
+        if TRAINED not in state:
+            return
+        self._optimizer = self._begin([self._parameters[i] for i in state[TRAINED].tolist()])
+        kept: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.items():
+            part, _, inner = name.partition(".")
+            if name != TRAINED:
+                kept.setdefault(int(part), {})[inner] = value
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": kept, "param_groups": groups})
+
+    def _begin(self, trained: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
         groups = []
-        trained = [p for p in self._parameters if p.grad is not None]
         for kind in dict.fromkeys((p.device, p.dtype, p.ndim > 1) for p in trained):
             parts = [p for p in trained if (p.device, p.dtype, p.ndim > 1) == kind]
             whole = nn.Parameter(_joined([p.detach() for p in parts]))

@@ -5,7 +5,7 @@ What it finds is a function of (task, design, seed) and the device; only times a
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -99,10 +99,10 @@ class FullTrainer(Trainer):
         with threads(self.runtime.threads):
             model = self._fresh(design, seed)
             memory, started = PeakMemory(device), time.monotonic()
-            whole = replace(recipe, rungs=())
             blocks, normalise = self._stand_ins(self._read(model)), self._preprocessing.normalise
             forward = partial(model.forward_from, start=IMAGES, blocks=blocks)
-            (last,) = self._epochs(model, lambda x: forward(normalise(x)), [self._train], whole, seed, augment)
+            training = self._training(model, lambda x: forward(normalise(x)), [self._train], recipe, seed, augment)
+            *_, last = training.epochs()
             wait_for(device)
             seconds, memory_mb = time.monotonic() - started, memory.grown()
             logits, weights = self._finished(model, self._held_out.inputs)

@@ -1,10 +1,11 @@
 """Train one design on a split held in memory, and predict with it."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,73 +42,128 @@ class Examples:
     labels: Tensor
 
 
-def train(
-    forward: Forward,
-    parameters: Sequence[nn.Parameter],
-    views: Sequence[Examples],
-    recipe: Recipe,
-    *,
-    learning_rate: float,
-    seed: int,
-    autocast: Callable[[], AbstractContextManager[None]],
-    augment: Callable[[Tensor], Tensor] | None = None,
-) -> Iterator[Epoch]:
-    """Train `parameters` with AdamW and yield at each rung and after the last epoch, for the caller to measure.
+class Training:
+    """Parameters under AdamW, an epoch after the other, on a split that is held in memory.
 
-    Stopping early is the caller's choice: it leaves the iterator. The order of examples is a function of `seed`.
-
-    A batch that does not fit into memory is taken in parts, and so are those after it: the optimizer sees the same
-    mean gradient.
+    The order of examples is a function of `seed`. A batch that does not fit into memory is taken in parts, and so are
+    those after it: the optimizer sees the same mean gradient.
 
     Args:
         forward: Inputs (batch, ...) to logits (batch, classes).
         parameters: What is trained.
         views: The same examples under each fixed augmentation; each example draws one view an epoch.
-        recipe: Epochs, batch size, schedule, rungs.
+        recipe: Epochs, batch size, schedule.
         learning_rate: Peak; stands in for the recipe's.
         seed: Of the order and the views.
         autocast: A fresh context for the forward pass.
         augment: Changes each batch of inputs before the forward pass of training; None leaves them.
-
-    Raises:
-        TrainingError: The loss is not finite.
-        torch.OutOfMemoryError: One example at a time does not fit.
     """
-    count = len(views[0].labels)
-    steps = math.ceil(count / recipe.batch_size)
-    device = views[0].labels.device
-    weights = class_weights(views[0].labels).to(device) if recipe.balance == WEIGHTS else None
-    proximal = Proximal(parameters, recipe.proximal) if recipe.proximal else None
-    optimizer = FlatAdamW(parameters, learning_rate, recipe.weight_decay)
-    generator = torch.Generator().manual_seed(seed)
-    told = {*recipe.rungs, recipe.epochs}
-    batch = at_once = min(recipe.batch_size, count)
-    for epoch in range(recipe.epochs):
+
+    def __init__(
+        self,
+        forward: Forward,
+        parameters: Sequence[nn.Parameter],
+        views: Sequence[Examples],
+        recipe: Recipe,
+        *,
+        learning_rate: float,
+        seed: int,
+        autocast: Callable[[], AbstractContextManager[None]],
+        augment: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self._forward, self._parameters, self._views, self._recipe = forward, parameters, views, recipe
+        self._peak, self._autocast, self._augment = learning_rate, autocast, augment
+        self._count, self._device = len(views[0].labels), views[0].labels.device
+        weighted = recipe.balance == WEIGHTS
+        self._weights = class_weights(views[0].labels).to(self._device) if weighted else None
+        self._proximal = Proximal(parameters, recipe.proximal) if recipe.proximal else None
+        self._optimizer = FlatAdamW(parameters, learning_rate, recipe.weight_decay)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._done, self._batch = 0, min(recipe.batch_size, self._count)
+        self._at_once = self._batch
+
+    def epochs(self) -> Iterator[Epoch]:
+        """Train to the last epoch from where this stands, and yield after each one; stop early by leaving.
+
+        Raises:
+            TrainingError: The loss is not finite.
+            torch.OutOfMemoryError: One example at a time does not fit.
+        """
+        while self._done < self._recipe.epochs:
+            mean = self._epoch(self._done)
+            if not math.isfinite(mean):
+                raise TrainingError(
+                    "training", "the loss is finite", f"{mean} in epoch {self._done + 1}", "Lower learning_rate."
+                )
+            self._done += 1
+            yield Epoch(self._done, mean, math.ceil(self._batch / self._at_once))
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the epochs after this one depend on, besides the parameters and what this was made with."""
+        found = {"at": torch.tensor([self._done, self._at_once]), "order": self._generator.get_state()}
+        found |= {f"optimizer.{name}": tensor for name, tensor in self._optimizer.state().items()}
+        if self._proximal is not None:
+            found |= {f"proximal.{i}": tensor for i, tensor in enumerate(self._proximal.state())}
+        return found
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Stand where the training stood that `state` was taken of; its parameters have been put back before.
+
+        Raises:
+            KeyError: Something is not there.
+        """
+        self._done, self._at_once = map(int, state["at"])
+        self._generator.set_state(state["order"])
+        prefix = "optimizer."
+        self._optimizer.load_state({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
+        if self._proximal is not None:
+            self._proximal.load_state([state[f"proximal.{i}"] for i in range(len(self._parameters))])
+
+    def _epoch(self, epoch: int) -> float:
+        """Train one epoch, from 0; returns its mean loss."""
+        recipe, views, count, device = self._recipe, self._views, self._count, self._device
+        steps = math.ceil(count / recipe.batch_size)
         if recipe.balance == SAMPLING:
-            order = drawn(views[0].labels, generator)
+            order = drawn(views[0].labels, self._generator)
         else:
-            order = torch.randperm(count, generator=generator)
-        view = torch.randint(len(views), (count,), generator=generator)
+            order = torch.randperm(count, generator=self._generator)
+        view = torch.randint(len(views), (count,), generator=self._generator)
         total = torch.zeros((), device=device)
         for step in range(steps):
-            optimizer.learning_rate = learning_rate * schedule((epoch * steps + step + 1) / steps, recipe)
+            self._optimizer.learning_rate = self._peak * schedule((epoch * steps + step + 1) / steps, recipe)
             rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             inputs, labels = _batch(views, view[rows], rows, device)
-            inputs = inputs if augment is None else augment(inputs)
-            smoothing = recipe.label_smoothing
-            backward = partial(_accumulate, forward, parameters, inputs, labels, autocast, smoothing, weights, proximal)
-            loss, at_once = halve_to_fit(backward, at_once, device)
-            optimizer.step()
-            if proximal is not None:
-                proximal.follow()
-            total += loss * len(rows)
-        mean = float(total) / count
-        if not math.isfinite(mean):
-            raise TrainingError(
-                "training", "the loss is finite", f"{mean} in epoch {epoch + 1}", "Lower learning_rate."
+            inputs = inputs if self._augment is None else self._augment(inputs)
+            backward = partial(
+                _accumulate,
+                self._forward,
+                self._parameters,
+                inputs,
+                labels,
+                self._autocast,
+                recipe.label_smoothing,
+                self._weights,
+                self._proximal,
             )
-        if epoch + 1 in told:
-            yield Epoch(epoch + 1, mean, math.ceil(batch / at_once))
+            loss, self._at_once = halve_to_fit(backward, self._at_once, device)
+            self._optimizer.step()
+            if self._proximal is not None:
+                self._proximal.follow()
+            total += loss * len(rows)
+        return float(total) / count
+
+
+def train(
+    forward: Forward, parameters: Sequence[nn.Parameter], views: Sequence[Examples], recipe: Recipe, **others: Any
+) -> Iterator[Epoch]:
+    """Train as `Training` does, and yield at each rung and after the last epoch only, for the caller to measure.
+
+    Args:
+        forward, parameters, views, recipe, others: As of `Training`.
+    """
+    told = {*recipe.rungs, recipe.epochs}
+    training = Training(forward, parameters, views, recipe, **others)
+    return (epoch for epoch in training.epochs() if epoch.number in told)
 
 
 @torch.no_grad()

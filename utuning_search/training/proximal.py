@@ -59,3 +59,13 @@ class Proximal:
         """Move θ̃ towards θ, after a step."""
         for average, parameter in zip(self._average, self._parameters, strict=True):
             average.lerp_(parameter.detach(), 1 - MOMENTUM)
+
+    def state(self) -> list[Tensor]:
+        """θ̃, a tensor a parameter."""
+        return [average.cpu() for average in self._average]
+
+    @torch.no_grad()
+    def load_state(self, averages: Sequence[Tensor]) -> None:
+        """Put θ̃ back."""
+        for own, average in zip(self._average, averages, strict=True):
+            own.copy_(average)

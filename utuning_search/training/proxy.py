@@ -1,5 +1,6 @@
 """Train and measure designs one after another on one frozen backbone and one proxy split."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.designs.design import Design
+from utuning_search.training.checkpoint import Checkpoint
 from utuning_search.training.context import SearchContext, load_search
 from utuning_search.training.feature_cache import FeatureCache, budget_on
 from utuning_search.training.loop import Examples, Forward, accuracy_of, predict
@@ -77,6 +79,18 @@ class Result:
         return {"accuracy": self.accuracy, **self.others}
 
 
+@dataclass(frozen=True)
+class Paused:
+    """A training stopped after an epoch because it was asked to; without a checkpoint it had not begun."""
+
+    checkpoint: Checkpoint | None
+
+
+def never() -> bool:
+    """Whether a training that nobody stops is to stop."""
+    return False
+
+
 class ProxyTrainer(Trainer):
     """Trains designs on a loaded task; tokens of frozen blocks are shared between them.
 
@@ -111,28 +125,60 @@ class ProxyTrainer(Trainer):
             self._exact = FeatureCache(self._backbone, sources, nullcontext, share, self._prepare)
 
     def evaluate(
-        self, design: Design, seed: int, clock: Callable[[], float] = time.monotonic
-    ) -> Iterator[Report | Result]:
-        """Reports at the rungs, the last one's included, then the result. Leave the iterator to prune."""
+        self,
+        design: Design,
+        seed: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        begun: Checkpoint | None = None,
+        asked: Callable[[], bool] = never,
+        every: float = math.inf,
+    ) -> Iterator[Report | Result | Checkpoint | Paused]:
+        """Reports at the rungs, the last one's included, then the result. Leave the iterator to prune.
+
+        Args:
+            design: To train.
+            seed: Of its first weights and of the order of images.
+            clock: Gives seconds.
+            begun: Goes on from there, to the same result: what it had reported is not reported again.
+            asked: Whether to stop, looked at after each epoch; the iterator then ends with Paused.
+            every: Seconds after which an epoch's end yields a Checkpoint too.
+        """
         spent, started = 0.0, clock()
         model = self._fresh(design, seed)
-        start, epochs = model.first_tuned_block, self.task.recipe.epochs
+        start, epochs, rungs = model.first_tuned_block, self.task.recipe.epochs, self.task.recipe.rungs
         inputs = self._inputs(model, self.cache)
         labels = self._validation.labels
         views = [Examples(inputs.of(view), self._proxy.labels) for view in self._views]
-        for epoch in self._epochs(model, inputs.forward, views, self.task.recipe, seed):
+        training = self._training(model, inputs.forward, views, self.task.recipe, seed)
+        measured: dict[int, Mapping[str, float]] = {}
+        if begun is not None:
+            begun.restore(model, training)
+            spent, measured = begun.seconds, dict(begun.measured)
+        saved = time.monotonic()
+        for epoch in training.epochs():
             if epoch.number == epochs:
                 break
-            model.tuners.eval()  # what is left out at random is left out in training only
-            unknown: Callable[[], Tensor] | None
-            with self.runtime.autocast()():
-                logits = predict(inputs.forward, inputs.of(VALIDATION))
-                unknown = None if self._outliers is None else partial(self._unknown, inputs)
-                others = self._others(None, logits, labels, unknown)
-            model.tuners.train()
-            spent += clock() - started
-            yield Report(epoch.number, accuracy_of(logits, labels), epoch.loss, epoch.accumulation, others)
-            started = clock()
+            if epoch.number in rungs:
+                model.tuners.eval()  # what is left out at random is left out in training only
+                unknown: Callable[[], Tensor] | None
+                with self.runtime.autocast()():
+                    logits = predict(inputs.forward, inputs.of(VALIDATION))
+                    unknown = None if self._outliers is None else partial(self._unknown, inputs)
+                    others = self._others(None, logits, labels, unknown)
+                model.tuners.train()
+                spent += clock() - started
+                report = Report(epoch.number, accuracy_of(logits, labels), epoch.loss, epoch.accumulation, others)
+                measured[epoch.number] = report.values
+                yield report
+                started = clock()
+            stopping = asked()
+            if stopping or time.monotonic() - saved >= every:
+                saved = time.monotonic()
+                kept = Checkpoint.of(epoch.number, model, training, measured, spent + clock() - started)
+                yield Paused(kept) if stopping else kept
+                if stopping:
+                    return
         # The last rung is measured as the result is, once: plainly and in fp32, as an export will predict.
         model.eval()
         if model.design.is_bypass:

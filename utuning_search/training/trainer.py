@@ -1,7 +1,7 @@
 """What trains designs on a frozen backbone: the base of proxy training and full training."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from utuning_search.backbones.tuned_model import TunedModel
 from utuning_search.data.decoded import Split
 from utuning_search.designs.design import Design
 from utuning_search.training.latency import latency_ms
-from utuning_search.training.loop import Epoch, Examples, Forward, predict, train
+from utuning_search.training.loop import Examples, Forward, Training, predict
 from utuning_search.training.measurement import Measure, Measurement
 from utuning_search.training.recipe import Recipe
 from utuning_search.training.runtime import Runtime
@@ -66,7 +66,7 @@ class Trainer(ABC):
         model.backbone.eval()
         return model
 
-    def _epochs(
+    def _training(
         self,
         model: TunedModel,
         forward: Forward,
@@ -74,9 +74,9 @@ class Trainer(ABC):
         recipe: Recipe,
         seed: int,
         augment: Callable[[Tensor], Tensor] | None = None,
-    ) -> Iterator[Epoch]:
-        """Train a fresh model; see `loop.train`."""
-        return train(
+    ) -> Training:
+        """The training of a fresh model, which has not begun."""
+        return Training(
             forward,
             model.parameters_trained(),
             views,

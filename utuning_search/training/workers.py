@@ -1,4 +1,4 @@
-"""Processes of our own: none outlives its parent, none is struck by Ctrl-C, none falls silent unnoticed.
+"""Processes of our own: none outlives its parent, none is struck by Ctrl-C or SIGTERM, none falls silent unnoticed.
 
 How each ended is known. Silence is counted by this process's clock, and only while it listens: a machine that slept,
 or a run that was stopped and continued, is no worker's silence.
@@ -31,6 +31,8 @@ LOOK = 1.0  # seconds of silence that one look can add
 # workers need, and has done nothing else: they begin at once, and share those libraries' memory. On macOS a copy of a
 # process that has loaded Apple's libraries may crash.
 START: Literal["spawn", "forkserver"] = "forkserver" if sys.platform == "linux" else "spawn"
+# SIGUSR1 and SIGUSR2 too, by which schedulers tell that time is over.
+SPARED = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, n))
 GUARD = 'call it under `if __name__ == "__main__":`'
 
 
@@ -106,6 +108,11 @@ class Channel:
         """The parent's next message, as soon as there is one."""
         with self._parent():
             return self._pipe.recv()
+
+    def pending(self) -> bool:
+        """Whether the parent has said something that was not received yet."""
+        with self._parent():
+            return bool(self._pipe.poll())
 
     @contextlib.contextmanager
     def _parent(self) -> Iterator[None]:
@@ -264,17 +271,17 @@ def _same_paths() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
-    """A process started in here never gets SIGINT; the terminal sends Ctrl-C to it too, but it is the parent's.
+    """A process started in here never gets SIGINT or SIGTERM, which are the parent's to heed.
 
-    From its first moment on: it takes seconds to import torch before it could ask to be spared. This process
-    gets what came meanwhile when this ends.
+    A terminal sends Ctrl-C to all processes, and so do some schedulers with SIGTERM. From its first moment on: it takes
+    seconds to import torch before it could ask to be spared. This process gets what came meanwhile when this ends.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     # The first process brings it along, and as it starts it lets SIGINT in again, for itself and that process.
     multiprocessing.resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SPARED)
     try:
         yield
     finally:
@@ -287,7 +294,8 @@ def _live(
     """A process's life."""
     os.environ.clear()
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
+    for number in SPARED:  # where they could not be blocked
+        signal.signal(number, signal.SIG_IGN)
     channel = Channel(pipe)
     channel.beat()
     threading.Thread(target=_attend, args=(channel, beat), daemon=True).start()

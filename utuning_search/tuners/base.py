@@ -224,6 +224,9 @@ def field_names(kind: type[TunerConfig]) -> tuple[str, ...]:
 class Tuner(nn.Module, ABC):
     """U of x' = OP(x) + s U(.): added to the output of a frozen operation.
 
+    What it draws at random while it is trained comes from torch.Generators that are attributes of its modules: their
+    states go into checkpoints.
+
     Attributes:
         shares: Name of the module that it needs by `connect`; see `TunerConfig.shared_name`.
         reads_weight: As the config claims.

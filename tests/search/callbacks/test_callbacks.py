@@ -1,5 +1,6 @@
 """Callbacks are told of everything once, and nothing they do ends a run; loggers write to the real libraries."""
 
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from utuning_search.search.pruners.pareto import ParetoPruner
 from utuning_search.search.runner import Runner
 from utuning_search.search.trials import TrialRecord
 from utuning_search.testing.pretend import SHAPE, PretendStudy
+from utuning_search.training.proxy import Result
 
 from ..test_environment import OOM, PretendPool, well
 
@@ -259,6 +261,23 @@ def test_loggers_write_each_trial_once_however_often_a_study_goes_on(kind: str, 
     assert {name: found[name] for name in first} == first
     run(study, logger(place), 6)
     assert READ[kind](tmp_path) == found
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("kind", LOGGERS)
+def test_loggers_write_the_whole_curve_of_a_trial_that_goes_on_from_a_checkpoint(kind: str, tmp_path: Path) -> None:
+    """They are told of what it reports, and not of its rungs before."""
+    study, log = study_of(), logger(PLACES[kind](tmp_path))
+    log.on_start(started(study))
+    running, _ = study.scheduler.ask()
+    first, second = itertools.islice(study.reports(running.design), 2)
+    study.scheduler.rung(running, first)
+    study.scheduler.rung(running, second)
+    log.on_rung(study.scheduler.records()[0], second.epoch)
+    study.scheduler.done(running, Result(0.9, b"", 1.0))
+    log.on_trial(study.scheduler.records()[0])
+    log.on_end()
+    check(READ[kind](tmp_path), kind, study.scheduler.records())
 
 
 def test_what_is_named_on_the_command_line_is_what_there_is() -> None:

@@ -57,7 +57,11 @@ class MLflowLogger(Logger):
         self._begun = {name for name in lost & set(self._runs) if self._runs[name].info.status == "RUNNING"}
 
     def on_rung(self, trial: TrialRecord, epoch: int) -> None:
-        self._log(self._run(f"trial {trial.number}"), trial.measured[epoch], epoch)
+        name = f"trial {trial.number}"
+        told = {epoch: trial.measured[epoch]} if name in self._runs else trial.measured
+        run = self._run(name)
+        for reached_at, values in sorted(told.items()):  # a trial that goes on has some of which nobody was told here
+            self._log(run, values, reached_at)
 
     def on_trial(self, trial: TrialRecord) -> None:
         name = f"trial {trial.number}"

@@ -49,9 +49,12 @@ class TensorBoardLogger(Logger):
         self._folder = Path(self.place) / study
 
     def on_rung(self, trial: TrialRecord, epoch: int) -> None:
-        if trial.number not in self._writers:
-            self._writers[trial.number] = self._begun(_folder_of(trial))
-        self._write(self._writers[trial.number], trial.measured[epoch], epoch)
+        if trial.number in self._writers:
+            self._write(self._writers[trial.number], trial.measured[epoch], epoch)
+            return
+        self._writers[trial.number] = self._begun(_folder_of(trial))
+        for earlier, values in sorted(trial.measured.items()):  # of a trial that goes on: nobody was told of those here
+            self._write(self._writers[trial.number], values, earlier)
 
     def on_trial(self, trial: TrialRecord) -> None:
         folder = _folder_of(trial)
