@@ -62,9 +62,9 @@ class Raising:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def evaluate(self, design: Design, seed: int) -> Any:
+    def evaluate(self, design: Design, seed: int, **pausing: Any) -> Any:
         raise self.error
-        yield design, seed
+        yield design, seed, pausing
 
 
 class Heard:
@@ -77,6 +77,9 @@ class Heard:
         if any(isinstance(said, Failed) for said in self.said):
             raise SystemExit  # the next job
         return Job(Design(), 0)
+
+    def pending(self) -> bool:
+        return False
 
     def send(self, message: object) -> None:
         self.said.append(message)
