@@ -50,7 +50,7 @@ def _executor(folder: Path, options: dict[str, Value]) -> Any:
     import submitit
 
     given = {**USUAL, **options}
-    cluster = given.pop("cluster", None)
+    cluster = str(given.pop("cluster")) if "cluster" in given else None
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(**given)
