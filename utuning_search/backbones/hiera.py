@@ -6,7 +6,7 @@ give them row by row; what stands at a linear map sees timm's order.
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from utuning_search.backbones.family import BlockTuners
 from utuning_search.backbones.grids import flops_of_convs
 from utuning_search.backbones.staged_model import Step, is_layer_norm
+from utuning_search.backbones.timm_block import LayerScaledBlock
 from utuning_search.backbones.timm_model import check_blocks, check_square
 from utuning_search.backbones.widening import WideningAdapter, WideningBlock
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.tuners import Stage
 
 
-class HieraBlockAdapter(WideningBlock):
+class HieraBlockAdapter(LayerScaledBlock, WideningBlock):
     """A HieraBlock of a model."""
 
     def __init__(self, model: nn.Module, index: int) -> None:
@@ -52,14 +53,6 @@ class HieraBlockAdapter(WideningBlock):
             dim_in=block.dim if block.dim != block.dim_out else 0,
             read=read if read != tokens else 0,
         )
-
-    def _ends(self, number: Literal[1, 2]) -> tuple[Any, nn.Module]:
-        block = self._block
-        return (block.ls1, block.drop_path1) if number == 1 else (block.ls2, block.drop_path2)
-
-    def _end(self, number: Literal[1, 2], x: Tensor) -> Tensor:
-        scale, drop = self._ends(number)
-        return cast(Tensor, drop(scale(x)))
 
     def _bare(self, x: Tensor) -> Tensor:
         return self._in_rows(self._block(self._arranged(x)))

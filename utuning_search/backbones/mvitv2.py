@@ -163,12 +163,6 @@ class MultiScaleVitAdapter(WideningAdapter):
     def _patches(self, images: Tensor) -> Tensor:
         return cast(Tensor, self._timm.patch_embed(images)[0])
 
-    def embed(self, images: Tensor) -> Tensor:
-        return self._placed(super().embed(images))
-
-    def embed_tuned(self, images: Tensor, tuners: BlockTuners) -> Tensor:
-        return self._placed(super().embed_tuned(images, tuners))
-
     def _placed(self, patches: Tensor) -> Tensor:
         timm, tokens = self._timm, patches
         if timm.cls_token is not None:

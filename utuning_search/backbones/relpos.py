@@ -1,7 +1,7 @@
 """timm's VisionTransformerRelPos: a ViT whose only places are biases by relative position, of each block or of all."""
 
 import math
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from timm.layers import Mlp
@@ -15,12 +15,12 @@ from timm.models.vision_transformer_relpos import (
 from torch import Tensor, nn
 
 from utuning_search.backbones.biased_block import BiasedBlock
-from utuning_search.backbones.timm_block import PostNormBlock
+from utuning_search.backbones.timm_block import LayerScaledBlock, PostNormBlock
 from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
 from utuning_search.common.errors import BackboneError
 
 
-class RelPosBlockAdapter(BiasedBlock):
+class RelPosBlockAdapter(LayerScaledBlock, BiasedBlock):
     """A RelPosBlock of a model, with the bias that all its blocks share, if it has one."""
 
     def _bare(self, x: Tensor) -> Tensor:
@@ -40,14 +40,6 @@ class RelPosBlockAdapter(BiasedBlock):
     @property
     def _biased(self) -> bool:
         return self._block.attn.rel_pos is not None or self._model.shared_rel_pos is not None
-
-    def _end(self, number: Literal[1, 2], x: Tensor) -> Tensor:
-        scale, drop = self._ends(number)
-        return cast(Tensor, drop(scale(x)))
-
-    def _ends(self, number: Literal[1, 2]) -> tuple[Any, nn.Module]:
-        block = self._block
-        return (block.ls1, block.drop_path1) if number == 1 else (block.ls2, block.drop_path2)
 
 
 class ResPostRelPosBlockAdapter(PostNormBlock, RelPosBlockAdapter):

@@ -139,12 +139,16 @@ class StagedAdapter(BackboneAdapter):
 
     def embed(self, images: Tensor) -> Tensor:
         self._check_size(images)
-        return self._through(self._steps[0], self._patches(images))
+        return self._placed(self._through(self._steps[0], self._patches(images)))
 
     def embed_tuned(self, images: Tensor, tuners: BlockTuners) -> Tensor:
         self._check_size(images)
         patches = self._patches(images)
-        return self._through(self._steps[0], tuners.add("patches", self.blocks[0], patches, patches))
+        return self._placed(self._through(self._steps[0], tuners.add("patches", self.blocks[0], patches, patches)))
+
+    def _placed(self, patches: Tensor) -> Tensor:
+        """Patches as the first block reads them, with their places and a class token where the model has these."""
+        return patches
 
     def check_image_size(self, where: str) -> None:
         """Any size does, or timm has refused it as it made the model."""

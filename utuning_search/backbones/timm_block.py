@@ -225,6 +225,18 @@ class TimmBlock(BackboneBlock):
         return split
 
 
+class LayerScaledBlock(TimmBlock):
+    """A block whose layer scale is a module of its own, or an identity."""
+
+    def _end(self, number: Literal[1, 2], x: Tensor) -> Tensor:
+        scale, drop = self._ends(number)
+        return cast(Tensor, drop(scale(x)))
+
+    def _ends(self, number: Literal[1, 2]) -> tuple[Any, nn.Module]:
+        block = self._block
+        return (block.ls1, block.drop_path1) if number == 1 else (block.ls2, block.drop_path2)
+
+
 class PostNormBlock(TimmBlock):
     """x + norm1(attention x), then x + norm2(mlp x).
 

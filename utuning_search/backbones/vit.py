@@ -2,13 +2,13 @@
 
 import copy
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, cast
 
 from timm.layers import Attention, GluMlp, Mlp, SwiGLU
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from utuning_search.backbones.timm_block import PostNormBlock, TimmBlock
+from utuning_search.backbones.timm_block import LayerScaledBlock, PostNormBlock
 from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
 from utuning_search.tuners import QKV_PARTS, Operation
 
@@ -26,7 +26,7 @@ def linear_name(block: int, operation: Operation) -> str:
     return f"blocks.{block - 1}.{LAST_LINEAR[operation]}"
 
 
-class VisionTransformerBlock(TimmBlock):
+class VisionTransformerBlock(LayerScaledBlock):
     """A pre-norm Block with Attention and Mlp, GluMlp or SwiGLU, whose attention knows no places."""
 
     def _bare(self, x: Tensor) -> Tensor:
@@ -38,14 +38,6 @@ class VisionTransformerBlock(TimmBlock):
     def _is_longer(self, x: Tensor) -> bool:
         del x
         return False
-
-    def _end(self, number: Literal[1, 2], x: Tensor) -> Tensor:
-        scale, drop = self._ends(number)
-        return cast(Tensor, drop(scale(x)))
-
-    def _ends(self, number: Literal[1, 2]) -> tuple[Any, nn.Module]:
-        block = self._block
-        return (block.ls1, block.drop_path1) if number == 1 else (block.ls2, block.drop_path2)
 
 
 class ResPostBlockAdapter(PostNormBlock, VisionTransformerBlock):

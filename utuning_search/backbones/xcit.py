@@ -107,12 +107,6 @@ class XcitAdapter(StagedAdapter):
     def _patches(self, images: Tensor) -> Tensor:
         return cast(Tensor, self._timm.patch_embed(images)[0])
 
-    def embed(self, images: Tensor) -> Tensor:
-        return self._placed(super().embed(images))
-
-    def embed_tuned(self, images: Tensor, tuners: BlockTuners) -> Tensor:
-        return self._placed(super().embed_tuned(images, tuners))
-
     def _placed(self, patches: Tensor) -> Tensor:
         timm, tokens = self._timm, patches
         if timm.pos_embed is not None:
