@@ -3,14 +3,14 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from utuning_search.cli.launched import work
 from utuning_search.cli.launching import OPTION, Ended, Launch, Value
 from utuning_search.cli.options import STORAGE
+from utuning_search.common.environment import environment
 from utuning_search.common.errors import InputError, StudyError
 from utuning_search.common.extras import needs
 
@@ -32,7 +32,8 @@ def launch(wanted: Launch, on_change: Callable[[int, int], None]) -> list[Ended]
     count = wanted.workers or 1
     executor = _executor(wanted.folder / LOGS / "%j", {"name": f"utuning-{wanted.study}", **wanted.options})
     try:
-        with _environment(wanted.storage), executor.batch():
+        # The storage's URL goes by the environment that jobs are given: what is submitted lies in files.
+        with environment(**{STORAGE: wanted.storage}), executor.batch():
             jobs = [executor.submit(Worker(), wanted.arguments) for _ in range(count)]
     except (OSError, submitit.core.utils.FailedJobError) as error:
         got = " ".join(str(error).split())[:200]
@@ -87,20 +88,6 @@ class Worker:
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, arguments)
-
-
-@contextmanager
-def _environment(storage: str) -> Iterator[None]:
-    """The storage's URL in the environment that jobs are given: what is submitted lies in files."""
-    before = os.environ.get(STORAGE)
-    os.environ[STORAGE] = storage
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[STORAGE]
-        else:
-            os.environ[STORAGE] = before
 
 
 def _wait(jobs: Sequence[Any], on_change: Callable[[int, int], None]) -> None:

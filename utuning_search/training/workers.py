@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from utuning_search.common.environment import environment
 from utuning_search.common.errors import StudyError
 
 Message = TypeVar("Message")
@@ -251,22 +252,13 @@ def _context() -> Any:
     return multiprocessing.get_context("spawn")
 
 
-@contextlib.contextmanager
-def _same_paths() -> Iterator[None]:
+def _same_paths() -> contextlib.AbstractContextManager[None]:
     """A program started in here imports from the same places as this one, and not from the folder that it is in.
 
     `multiprocessing` tells copies of this program's places, but before Python 3.13 not what they are copies of.
     """
-    before = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        for name in ("PYTHONPATH", "PYTHONSAFEPATH"):
-            os.environ.pop(name)
-            if name in before:
-                os.environ[name] = before[name]
+    places = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    return environment(PYTHONPATH=places, PYTHONSAFEPATH="1")
 
 
 @contextlib.contextmanager
