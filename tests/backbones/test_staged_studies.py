@@ -1,4 +1,4 @@
-"""Models of several stages from a folder to an export: searched, resumed, loaded in a new process, back in timm."""
+"""Models from a folder to an export, most of several stages: searched, resumed, loaded in a new process, in timm."""
 
 import json
 import subprocess
@@ -51,6 +51,18 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "convnext": ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [4, 4, 8, 8], "patch_size": 1, "kernel_sizes": 3}),
 }
+# Whose exports are loaded, too: one of each family that a config.json can make small.
+FLAT: dict[str, Any] = {"patch_size": 2, "embed_dim": 8, "depth": 2, "num_heads": 2}
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "swin-v2-cr": (
+        "swinv2_cr_tiny_224",
+        {"img_size": 8, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2},
+    ),
+    "eva": ("eva02_tiny_patch14_224", {"img_size": 8, **FLAT}),
+    "beit": ("beit_base_patch16_224", {"img_size": 8, **FLAT}),
+    "relpos": ("vit_relpos_small_patch16_224", {"img_size": 8, **FLAT}),
+    "xcit": ("xcit_nano_12_p8_224", {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}),
+}
 if Version(timm.__version__) < Version("1.0.31"):  # it takes the linear map of patches for a convolution of colours
     del MODELS["naflex"]
 TASK: dict[str, Any] = {
@@ -60,19 +72,21 @@ TASK: dict[str, Any] = {
 }
 # A new process loads exports, and prints logits of a ramp.
 LOADING = """
-import sys, numpy as np, torch
+import sys, torch
+from utuning_search.backbones.registry import adapter_of
 from utuning_search.results.load import load_tuned
 torch.set_num_threads(1)
-images = torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
 for export, checkpoint in zip(sys.argv[1::2], sys.argv[2::2]):
     with torch.no_grad():
-        print(*load_tuned(export, checkpoint=checkpoint).model(images)[0].tolist())
+        model = load_tuned(export, checkpoint=checkpoint).model
+        size = adapter_of(model.backbone).image_size
+        print(*model(torch.linspace(-1, 1, size**2).view(1, 1, size, size))[0].tolist())
 """
 
 
 def folder_of(label: str, place: Path) -> Path:
     """A folder as timm saves a model, with random weights."""
-    name, args = MODELS[label]
+    name, args = {**MODELS, **OTHERS}[label]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=0, in_chans=1, **args)
@@ -103,8 +117,8 @@ def test_a_study_of_a_whole_space_runs_and_goes_on(tmp_path: Path) -> None:
     assert [r.parameters for r in records] == [r.design.num_parameters(study.shape, 10) for r in records if r.design]
     best = max(records, key=lambda r: r.parameters)
     export_trial(study, best, tmp_path / "out")
-    others = {label: exported(label, tmp_path) for label in ("convnext", "hiera")}
-    check_loaded_in_a_new_process({tmp_path / "out": folder, **dict(others.values())})
+    labels = [label for label in ("convnext", "hiera", "naflex", *OTHERS) if label in {**MODELS, **OTHERS}]
+    check_loaded_in_a_new_process({tmp_path / "out": folder, **dict(exported(label, tmp_path) for label in labels)})
 
 
 def exported(label: str, place: Path) -> tuple[Path, Path]:
@@ -123,9 +137,12 @@ def exported(label: str, place: Path) -> tuple[Path, Path]:
 
 def check_loaded_in_a_new_process(places: dict[Path, Path]) -> None:
     """One process for all exports, as it takes seconds to start."""
-    images = torch.linspace(-1, 1, 64).view(1, 1, 8, 8)
+    expected = []
     with torch.no_grad():
-        expected = [load_tuned(out, checkpoint=folder).model(images)[0] for out, folder in places.items()]
+        for out, folder in places.items():
+            model = load_tuned(out, checkpoint=folder).model
+            size = adapter_of(model.backbone).image_size
+            expected.append(model(torch.linspace(-1, 1, size**2).view(1, 1, size, size))[0])
     command = [sys.executable, "-c", LOADING, *(str(p) for pair in places.items() for p in pair)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert len(printed) == len(places)
