@@ -51,7 +51,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "convnext": ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [4, 4, 8, 8], "patch_size": 1, "kernel_sizes": 3}),
 }
-# Whose exports are loaded, too: one of each family that a config.json can make small.
+# Whose exports are loaded, too: one of each family, small where a config.json can make it so.
 FLAT: dict[str, Any] = {"patch_size": 2, "embed_dim": 8, "depth": 2, "num_heads": 2}
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "swin-v2-cr": (
@@ -62,9 +62,14 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "beit": ("beit_base_patch16_224", {"img_size": 8, **FLAT}),
     "relpos": ("vit_relpos_small_patch16_224", {"img_size": 8, **FLAT}),
     "xcit": ("xcit_nano_12_p8_224", {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}),
+    "qwen3": ("qwen3_vit_88m_merge", {"img_size": 8, **FLAT, "out_features": 8, "pos_embed_grid_size": 4}),
+    "metaformer": ("poolformerv2_s12", {}),
+    "mvitv2": ("mvitv2_tiny", {"img_size": 32}),
 }
 if Version(timm.__version__) < Version("1.0.31"):  # it takes the linear map of patches for a convolution of colours
     del MODELS["naflex"]
+if not timm.is_model("qwen3_vit_88m_merge"):  # of the oldest timm
+    del OTHERS["qwen3"]
 TASK: dict[str, Any] = {
     "name": "tiny",
     "data": {"source": "digits", "proxy": 60, "validation": 40},
