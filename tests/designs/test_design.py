@@ -240,6 +240,16 @@ def test_equal_learning_rates_have_one_key() -> None:
     assert Design((), 1).key == Design((), 1.0).key
 
 
+@given(designs(), st.floats(1e-4, 0.1))
+def test_a_design_at_another_rate_is_what_is_made_at_it(design: Design, rate: float) -> None:
+    moved = design.at_rate(rate)
+    made = Design(design.placements, rate)
+    assert moved == made
+    assert (moved.key, hash(moved), str(moved)) == (made.key, hash(made), str(made))
+    with pytest.raises(InputError, match="learning_rate is a number above 0"):
+        design.at_rate(-rate)
+
+
 def test_key_does_not_change_between_releases() -> None:
     """Stored studies find their designs by key: a change here orphans them."""
     tables = [d.to_dict() for d in (Design(), Design((adapter(),)).resolve(2))]

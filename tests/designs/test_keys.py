@@ -105,7 +105,9 @@ def test_placements_and_designs_that_gain_a_field_keep_their_keys() -> None:
     assert Design((LaterPlacement(*place),), 0.01).key == now.key
     assert Design((LaterPlacement(*place, stochastic_depth=0.1),), 0.01).key != now.key
     assert LaterDesign(now.placements, 0.01).key == now.key
-    assert LaterDesign(now.placements, 0.01, proximal=0.5).key != now.key
+    later = LaterDesign(now.placements, 0.01, proximal=0.5)
+    assert later.key != now.key
+    assert later.at_rate(0.02) == LaterDesign(now.placements, 0.02, proximal=0.5)
 
 
 def test_a_tuner_that_gains_an_option_keeps_the_keys_of_its_designs() -> None:

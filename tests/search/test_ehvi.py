@@ -19,7 +19,7 @@ from utuning_search.search.pruners.none import NoPruner
 from utuning_search.search.running import Next
 from utuning_search.search.samplers import ehvi
 from utuning_search.search.samplers.base import Request
-from utuning_search.search.samplers.candidates import Candidates
+from utuning_search.search.samplers.candidates import ASKED, Candidates
 from utuning_search.search.samplers.ehvi import EHVISampler
 from utuning_search.search.samplers.wrapped import RandomSampler
 from utuning_search.search.surrogate.knowledge import Knowledge
@@ -389,6 +389,22 @@ def test_known_methods_and_parents_are_offered_at_half_and_at_twice_their_rates(
         assert {0.005, 0.02} <= rates, design
     strange = Design((Placement("mlp", AdapterConfig(63), "mixed", 0.7),), 0.01).resolve(DEPTH)
     assert not [d for d in found.around([], 0, [strange]) if d.placements == strange.placements], "not in the space"
+
+
+def test_of_many_parents_each_proposal_offers_others_at_other_rates() -> None:
+    """So that one costs no more when a front has many designs."""
+    parents = [
+        Design((Placement("mlp", AdapterConfig(rank), "parallel"),), 0.01).resolve(DEPTH) for rank in range(1, 61)
+    ]
+
+    def offered(seed: int) -> set[Design]:
+        pool = candidates("full", seed=seed).around(parents * 2, 0)
+        asked = {p for p in parents if any(d.placements == p.placements and d.learning_rate == 0.005 for d in pool)}
+        assert all(p.at_rate(0.02) in pool for p in asked)
+        return asked
+
+    assert len(offered(0)) == ASKED
+    assert offered(0) != offered(1)
 
 
 def test_a_good_rate_can_be_turned() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,11 +32,8 @@ class Design:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "placements", _canonical(self.placements))
-        rate = self.learning_rate
-        if rate is not None:
-            if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3:
-                raise InputError("design", "learning_rate is a number above 0", repr(rate))
-            object.__setattr__(self, "learning_rate", float(rate))
+        if self.learning_rate is not None:
+            object.__setattr__(self, "learning_rate", _checked(self.learning_rate))
         if self.is_bypass and any(p.form != "bypass" for p in self.placements):
             todo = "A bypass reads detached activations, so tuners in the stream would get no gradient."
             raise InputError("design", "a bypass stands alone", str(self), todo)
@@ -57,6 +54,15 @@ class Design:
     def is_bypass(self) -> bool:
         """Whether it is a side network, which reads the backbone's activations and never changes them."""
         return any(p.form == "bypass" for p in self.placements)
+
+    def at_rate(self, rate: float) -> "Design":
+        """The same placements at a learning rate."""
+        # They are in canonical form already, and finding that takes most of the time of making a design.
+        found = object.__new__(type(self))
+        for field in fields(self):
+            object.__setattr__(found, field.name, getattr(self, field.name))
+        object.__setattr__(found, "learning_rate", _checked(rate))
+        return found
 
     def resolve(self, depth: int) -> "Design":
         """The same design with every pattern of blocks replaced by numbers."""
@@ -122,6 +128,12 @@ class Design:
     def __str__(self) -> str:
         parts = [str(p) for p in self.placements] or ["linear probe"]
         return "; ".join(parts if self.learning_rate is None else [*parts, f"lr {self.learning_rate:g}"])
+
+
+def _checked(rate: object) -> float:
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1e3:
+        raise InputError("design", "learning_rate is a number above 0", repr(rate))
+    return float(rate)
 
 
 def _canonical(placements: Iterable[Placement]) -> tuple[Placement, ...]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
+from functools import lru_cache
 from typing import Any, Protocol
 
 from utuning_search.designs.placement import Placement
@@ -18,6 +19,7 @@ from utuning_search.tuners import TunerConfig
 
 SCHEME = 1
 DIGITS = 12
+KEPT = 8192  # placements whose texts are kept: a search makes designs of the same ones again and again
 # Options with a default that scheme 1 writes out, by kind of tuner. Nothing is ever added here: what comes later is
 # hashed only where it differs from its default.
 WRITTEN: Mapping[str, frozenset[str]] = {
@@ -45,11 +47,21 @@ class Keyed(Protocol):
 
 def key(design: Keyed) -> str:
     """Twelve hexadecimal digits that are equal for equal designs, in this version and in later ones."""
-    table: dict[str, Any] = {"placements": [_hashed(p) for p in design.placements], **_later(design, DESIGNED)}
+    table = {name: _text(value) for name, value in _later(design, DESIGNED).items()}
+    table["placements"] = f"[{', '.join(_placement_text(p) for p in design.placements)}]"
     if design.learning_rate is not None:
-        table["learning_rate"] = design.learning_rate
-    canonical = json.dumps(table, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]
+        table["learning_rate"] = _text(design.learning_rate)
+    canonical = ", ".join(f"{_text(name)}: {table[name]}" for name in sorted(table))
+    return hashlib.sha256(f"{{{canonical}}}".encode()).hexdigest()[:DIGITS]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+@lru_cache(maxsize=KEPT)
+def _placement_text(placement: Placement) -> str:
+    return _text(_hashed(placement))
 
 
 def _hashed(placement: Placement) -> dict[str, Any]:

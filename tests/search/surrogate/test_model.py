@@ -59,6 +59,16 @@ def test_it_goes_through_what_was_measured_without_noise(raw: Floats) -> None:
     assert (sd < 0.002).all()
 
 
+def test_of_many_some_choose_how_far_it_varies_and_all_are_learned_from(raw: Floats) -> None:
+    quality = bumpy(raw)
+    whole = fitted(raw, quality)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("utuning_search.search.surrogate.model.CHOOSING", len(raw) // 2)
+        half = fitted(raw, quality)
+    assert half.predict(raw)[0] == pytest.approx(quality, abs=0.002), "also those that chose nothing"
+    assert half.predict(moved(raw, 1.0))[0] == pytest.approx(whole.predict(moved(raw, 1.0))[0], abs=0.01)
+
+
 def test_noise_is_smoothed(raw: Floats) -> None:
     """Of noisy measurements it says more of the truth than each of them does."""
     truth = bumpy(raw)

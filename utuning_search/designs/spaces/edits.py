@@ -101,7 +101,7 @@ class Neighbourhoods:
         """The design at the rate of the space nearest to `rate`; as it is where the space has none."""
         if self.space.learning_rate is None:
             return design
-        return Design(design.placements, self.space.preset_rate(rate))
+        return design.at_rate(self.space.preset_rate(rate))
 
     def holds(self, design: Design) -> bool:
         """Whether the space holds a resolved design."""

@@ -15,6 +15,7 @@ FRESH, CROSSED, PARTS, KNOWN = 0.1, 0.1, 0.3, 0.15  # shares of candidates; the 
 TWICE = 0.3  # share of edits that are followed by another one
 TURNED = 0.3  # standard deviation of a fresh rate around a good one, in factors of e
 OTHERS = (0.5, 2.0)  # rates, relative to those that were tried
+ASKED = 40  # parents whose other rates are candidates: all of them in usual searches
 TRIES = 4  # for each candidate that is wanted, before small spaces are left with fewer
 
 
@@ -35,14 +36,17 @@ class Candidates:
     allowed: Callable[[Design], bool]
 
     def around(self, parents: Sequence[Design], count: int, known: Sequence[Design] = ()) -> list[Design]:
-        """The known methods that were not tried, those that were and the parents at half and at twice their rates, and
-        up to so many other designs, near parents most of them.
+        """The known methods that were not tried, those that were and up to 40 parents at half and at twice their rates,
+        and up to so many other designs, near parents most of them.
 
         What rates suit a backbone and a schedule is not known beforehand, and a known method that was trained at a bad
         one is no parent; so its rate is asked for in any case.
         """
         seen: set[str] = set()
-        given = [*self.known, *self.at_other_rates([*known, *parents])]
+        asked = list(dict.fromkeys(parents))
+        if len(asked) > ASKED:  # each proposal asks for others, so that it costs no more after 2,000 trials
+            asked = [asked[i] for i in sorted(self.rng.choice(len(asked), size=ASKED, replace=False))]
+        given = [*self.known, *self.at_other_rates([*known, *asked])]
         rest = iter(given)
         found = self._collect(lambda: next(rest, None), len(given), seen)
         return found + self._collect(lambda: self._any(parents), count, seen)

@@ -92,7 +92,8 @@ class Knowledge:
         if not self._records:
             return []
         first = front(self._points)
-        rest = [i for i in range(len(self._points)) if i not in set(first)]
+        taken = set(first)
+        rest = [i for i in range(len(self._points)) if i not in taken]
         second = [rest[i] for i in front(self._points[rest])] if rest else []
         return [self.designs[i] for i in (*first, *first, *second)]
 

@@ -1,5 +1,7 @@
 """A model of final quality on features of designs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +20,7 @@ FAR = 1.5  # standard deviations from the line, from which on it is drawn less a
 RISE = 0.5  # how far a rise from a bare head is off, as a share of it
 LOWEST = 2.5  # below the line, in which nothing is told apart: training went wrong
 STEPS = 10  # of reweighting
+CHOOSING = 150  # trials by which stretch and amount are chosen, where there are more
 
 
 class Model:
@@ -56,13 +59,32 @@ class Model:
         spread = float((weights @ left**2 + BELIEF * USUAL**2) / (weights.sum() + BELIEF))
         rows = telling(left - sd, np.zeros(len(raw), dtype=bool) if always is None else always)
         left, variances, self._inputs, self._bare = left[rows], variances[rows], raw[rows] * SCALES, bare[rows]
-        apart, tried = squares(self._inputs, self._inputs), []
-        for stretch in STRETCH:
-            correlations = matern(apart / stretch**2)
-            for variance in (amount * spread for amount in AMOUNTS):
-                varied = correlations * self._more(variance, self._bare[:, None])
-                tried.append((stretch, Process(varied, left, variance, variances)))
-        self._stretch, self._process = max(tried, key=lambda pair: pair[1].likelihood)
+        every = np.arange(len(rows))
+        # A dozen fits of all would take most of a proposal's time, and tell no more of two numbers than half of them.
+        some = every if len(every) <= CHOOSING else every[np.arange(CHOOSING) * len(every) // CHOOSING]
+        fits = [(fit, stretch) for stretch in STRETCH for fit in self._fits(left, variances, stretch, spread, some)]
+        best, self._stretch = max(fits, key=lambda pair: pair[0].likelihood)
+        if len(some) < len(every):
+            (best,) = self._fits(left, variances, self._stretch, best.variance, every, (1.0,))
+        self._process = best
+
+    def _fits(
+        self,
+        left: Floats,
+        variances: Floats,
+        stretch: float,
+        variance: float,
+        some: npt.NDArray[np.intp],
+        amounts: Sequence[float] = AMOUNTS,
+    ) -> list[Process]:
+        """Of some of the trials, for each amount of the variance."""
+        inputs, bare = self._inputs[some], self._bare[some]
+        correlations = matern(squares(inputs, inputs) / stretch**2)
+        found = []
+        for amount in amounts:
+            more = 1 + self._rise(amount * variance) * bare[:, None] * bare
+            found.append(Process(correlations * more, left[some], amount * variance, variances[some]))
+        return found
 
     def predict(self, raw: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the quality without the noise of one training: (designs,) each."""
