@@ -14,8 +14,9 @@ ours   `ProxyTrainer.evaluate`, as a worker of a study runs it. Its caches are f
 There is a design of every kind of tuner, at an operation, in a form and in blocks that are drawn by --seed; each pair
 trains one of them on both sides, the order alternating. All train with the same seeds on the same batches for the same
 epochs. Seconds are CPU seconds of one thread, so that what else the machine does at the time counts little; the ratio
-of wall seconds stands beside them. --as-used then compares wall time as people see it: the naive loop with torch's own
-number of threads, against a process of ours a core; it wants a machine without other work.
+of wall seconds stands beside them. --as-used then compares trials an hour as people see them: the naive loop with
+torch's own number of threads, which trains one design, against a process of ours a core, which train as many; again in
+pairs of one design each, and on a machine without other work.
 
 The peak is that of a product of large matrices in fp32 and bf16, in the same run, before and after. Memory is the most
 that a process held, libraries included, and what of it was its own, which is not shared with other processes.
@@ -428,26 +429,26 @@ def compare(order: Order, pairs: int, sides: tuple[str, ...]) -> dict[str, Any]:
 
 
 def as_used(order: Order, pairs: int) -> float:
-    """Wall time of designs one after another with torch's own threads, over that of a process a core, side by side."""
+    """Wall time a trial with torch's own threads, over that of a process a core, all of which train the same design."""
     import os
 
     from utuning_search.training.runtime import default_workers
 
     workers = default_workers("cpu")
     naive, ours = Family(order, ("naive",), threads=0), [Family(order, ("ours",)) for _ in range(workers)]
-    labels = [naive.labels[i % len(naive.labels)] for i in range(max(pairs // workers, 1) * workers)]
     ratios = []
-    for first in range(0, len(labels), workers):
-        some = labels[first : first + workers]
-        began = time.perf_counter()
-        for label in some:
-            naive.ask("naive", label)
-        plain, began = time.perf_counter() - began, time.perf_counter()
-        for family, label in zip(ours, some, strict=True):
-            family.pipes["ours"].send(label)
-        for family in ours:
-            family.pipes["ours"].recv()
-        ratios.append(plain / (time.perf_counter() - began))
+    for number, label in enumerate(itertools.islice(itertools.cycle(naive.labels), pairs)):
+        seconds = {}
+        for families in ([naive], ours) if number % 2 else (ours, [naive]):
+            side = "ours" if families is ours else "naive"
+            began = time.perf_counter()
+            for family in families:
+                family.pipes[side].send(label)
+            for family in families:
+                family.pipes[side].recv()
+            seconds[side] = (time.perf_counter() - began) / len(families)
+        ratios.append(seconds["naive"] / seconds["ours"])
+        print(f"as used: {label}: {ratios[-1]:.2f}x", flush=True)
     for family in (naive, *ours):
         family.close()
     found = statistics.median(ratios)
