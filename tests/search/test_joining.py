@@ -39,6 +39,6 @@ def test_the_folder_is_made_of_what_the_database_holds(study: Study, tmp_path: P
 
 @pytest.mark.usefixtures("study")
 def test_a_study_that_is_not_there_leaves_no_folder(tmp_path: Path, url: str) -> None:
-    with pytest.raises(StudyError, match=r"it holds the study 'other'; got others: shared\."):
+    with pytest.raises(StudyError, match=r"'other'; got others: shared\. Start one with: .*--name other"):
         join(tmp_path / "two" / "other", url)
     assert not (tmp_path / "two").exists()
