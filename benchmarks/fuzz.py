@@ -5,8 +5,8 @@
 Valid files are made first: a small study that ran, its finals and its export, checkpoints, pictures. Then each parser
 gets them with bytes, lines or values changed, left out, doubled or replaced by odd ones, from the command line where
 that is how a user reaches it. Fine are results and the package's own errors, which a command says in one line with
-exit code 2. Found is everything else: another exception, an input that takes longer than LIMIT seconds, a process
-that dies.
+exit code 2. Found is everything else: another exception, an input that takes more than LIMIT seconds of CPU, a process
+that dies, or says nothing for PATIENCE seconds.
 
 Input number i of a parser is a function of --seed, the parser's name and i. Printed are inputs, the package's own
 errors among the answers, seconds and findings a parser; each kind of finding (exception and place) is shown once with
@@ -21,6 +21,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -38,7 +39,8 @@ from fuzzing.samples import Samples, make_samples
 
 from utuning_search.common.errors import UTuningError
 
-LIMIT, START = 10.0, 120.0  # seconds that one input may take, and the first one, with the process
+LIMIT, START = 10.0, 120.0  # seconds of CPU that one input may take, and what comes before the first one
+PATIENCE = 600  # seconds that nothing needs, however busy the machine is: who takes them waits for something
 PIECE = 1000  # inputs between two writings of FILE
 
 
@@ -98,6 +100,7 @@ def _kind(error: BaseException) -> str:
 def _work(samples: Samples, folder: Path, name: str, seed: int, numbers: range, pipe: Connection) -> None:
     """In a process of its own: say (number,) before each input, (number, kind, traceback) of a finding, and the end."""
     torch.set_num_threads(1)
+    signal.setitimer(signal.ITIMER_PROF, START)  # SIGPROF ends the process, in C code too
     warnings.simplefilter("ignore")
     os.environ.pop("OPTUNA_STORAGE", None)
     os.chdir(folder)
@@ -106,6 +109,7 @@ def _work(samples: Samples, folder: Path, name: str, seed: int, numbers: range, 
     refused = 0
     for number in numbers:
         pipe.send((number,))
+        signal.setitimer(signal.ITIMER_PROF, LIMIT)
         given = parser.make(drawn(name, seed, number))
         try:
             parser.feed(given)
@@ -130,12 +134,14 @@ def fuzz(samples: Samples, name: str, seed: int, tally: Tally, inputs: int) -> N
             ended = ""
             while not ended:
                 try:
-                    if not ours.poll(START if start == numbers[0] else LIMIT):
+                    # By the second: who is stopped for a while and goes on finds that hardly any has passed.
+                    if not any(ours.poll(1.0) for _ in range(PATIENCE)):
                         ended = "hang"
                         break
                     told: Any = ours.recv()
                 except EOFError:
-                    ended = "crash"
+                    worker.join()
+                    ended = "hang" if worker.exitcode == -signal.SIGPROF else "crash"
                     break
                 if isinstance(told, int):
                     tally.refused, start, ended = tally.refused + told, inputs, "done"

@@ -87,6 +87,13 @@ def test_a_store_in_s3_is_a_bucket(text: str) -> None:
         place_of_artifacts(text)
 
 
+@pytest.mark.parametrize("text", ["\ud800\u2028inf", "a\x00b"])
+def test_a_store_has_a_name_that_files_can_have(text: str) -> None:
+    with pytest.raises(InputError, match=r"^--artifacts: it is the path of a folder, or s3://BUCKET; got '") as caught:
+        place_of_artifacts(text)
+    assert str(caught.value).isprintable()
+
+
 def test_places_of_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert place_of_artifacts("s3://bucket/") == "s3://bucket"

@@ -12,7 +12,7 @@ from utuning_search.common.errors import StudyError
 from utuning_search.designs.design import Design
 from utuning_search.search.budget import Budget
 from utuning_search.search.interrupts import Interrupts
-from utuning_search.search.runner import LOSSES, Runner
+from utuning_search.search.runner import LOSSES, Runner, Snapshot
 from utuning_search.search.running import Next
 from utuning_search.search.samplers.base import Request
 from utuning_search.search.samplers.wrapped import RandomSampler
@@ -237,15 +237,24 @@ def test_a_run_whose_time_was_spent_on_losses_is_no_success(monkeypatch: pytest.
     assert len(pool.begun) == 1
 
 
-def test_a_run_that_only_takes_values_over_may_lose_an_idle_worker() -> None:
+def test_a_run_that_only_takes_values_over_may_lose_a_worker() -> None:
+    """Another process trains the design that the lost one was about, and the next trial is of that design too."""
     study = PretendStudy()
-    assert run(study, PretendPool(study, well), 1)
-    first = study.optuna.get_trials()[0]
-    study.optuna.enqueue_trial(dict(first.params))
-    pool = PretendPool(study, well, 2)
-    pool.idle_losses = [(1, OOM)]
-    assert run(study, pool, 2)
-    assert [r.reused for r in study.scheduler.records()] == [None, 0]
+    pool = PretendPool(study, lambda _: OOM)
+
+    def another_trains_it(_: Snapshot) -> None:
+        if study.scheduler.history.settled == 0:
+            PretendStudy(storage=study.storage).play(1)
+            study.optuna.enqueue_trial(dict(study.optuna.get_trials()[0].params))
+
+    with Interrupts() as interrupts:
+        assert Runner(study.scheduler, pool, Budget(trials=2), interrupts, another_trains_it).loop()
+    assert len(pool.begun) == 1
+    assert [(r.state, r.reused) for r in study.scheduler.records()] == [
+        ("interrupted", None),
+        ("complete", None),
+        ("complete", 1),
+    ]
 
 
 def test_what_will_be_the_same_each_time_ends_the_run_at_once() -> None:

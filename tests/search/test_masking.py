@@ -81,6 +81,12 @@ def test_a_message_is_shown_without_what_is_in_an_odbc_string(secret: str) -> No
     assert "db.example.org" in shown
 
 
+def test_a_message_is_shown_without_what_follows_an_ampersand_in_a_secret() -> None:
+    """It may be the rest of it. Of a rest as short as a letter that would hide every message."""
+    url = "postgresql://db.example.org/studies?password=first&s3cr3t=1&b"
+    assert masked("no option b s3cr3t of db.example.org", url) == "no option b *** of db.example.org"
+
+
 def test_a_secret_that_is_everywhere_hides_the_message() -> None:
     assert masked("cannot connect", "postgresql://me:c@h/d") == HIDDEN
     assert masked("no", "postgresql://me:c@h/d") == "no"

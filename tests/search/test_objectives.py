@@ -95,6 +95,13 @@ def test_a_linear_probe_has_the_fewest_flops_and_what_merges_none() -> None:
     assert objective("flops").goodness([probe], SETTING)[0] == 1
 
 
+def test_the_worst_number_of_parameters_is_full_fine_tunings() -> None:
+    head = torch.nn.Linear(SHAPE.num_features, SETTING.num_classes)
+    most = SHAPE.parameters + sum(p.numel() for p in head.parameters())
+    assert objective("parameters").goodness([most], SETTING)[0] == 0
+    assert objective("parameters").goodness([most - 1], SETTING)[0] > 0
+
+
 def test_the_help_names_what_is_registered() -> None:
     """`search/defaults.py` has the names without importing anything."""
     assert tuple(o.name for o in OURS) == defaults.NAMES

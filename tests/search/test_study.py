@@ -186,6 +186,17 @@ def test_an_unknown_preset_is_refused_before_anything_is_written(inputs: Inputs)
     assert not (inputs.folder / "studies" / "unknown").exists()
 
 
+def test_a_limit_below_a_linear_probe_is_refused_before_anything_is_written(inputs: Inputs) -> None:
+    study = inputs.create("limited")
+    least = Design().num_parameters(study.shape, len(study.classes))
+    assert inputs.create("just-enough", max_parameters=least).spec.limits == (("parameters", least),)
+    with pytest.raises(
+        InputError, match=f"^--max-params: it is at least {least}, the head of 10 classes .*; got {least - 1}"
+    ):
+        inputs.create("too-little", max_parameters=least - 1)
+    assert not (inputs.folder / "studies" / "too-little").exists()
+
+
 def test_every_trial_is_settled_and_lies_in_the_space(finished: Study) -> None:
     records = finished.trials()
     assert [r.number for r in records] == list(range(TRIALS))
@@ -444,6 +455,10 @@ def test_an_impossible_learning_rate_fails_with_its_reason(inputs: Inputs) -> No
     assert [r.state for r in study.trials()] == ["failed", "failed"]
     assert study.front() == []
     assert study.hypervolume() == 0
+    assert study.run(Budget(trials=2), workers=0)
+    assert len(study.trials()) == 2, "what failed is tried again where that is asked for only"
+    assert study.run(Budget(trials=2), workers=0, retry_failed=True)
+    assert [r.state for r in study.trials()] == ["interrupted", "interrupted", "failed", "failed"]
 
 
 # Budgets

@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial
 from utuning_search.common.errors import InputError, StudyError, UTuningError
 from utuning_search.common.extras import needs
 from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.wording import printable
 
 BUCKET = "s3://"  # begins the place of a store that is no folder
 OPTION = "--artifacts"
@@ -52,10 +53,14 @@ def place_of_artifacts(text: str) -> str:
     """A place as a study keeps it: `s3://BUCKET`, or the whole path of a folder.
 
     Raises:
-        InputError: It is a part of a bucket.
+        InputError: It is a part of a bucket, or text that no file can have as its name.
     """
     if not text.startswith(BUCKET):
-        return str(Path(text).resolve())
+        try:
+            return str(Path(text).resolve())
+        except ValueError:  # a zero byte, half of a surrogate pair
+            got = f"'{printable(text)}'"
+            raise InputError(OPTION, f"it is the path of a folder, or {BUCKET}BUCKET", got, "Give one.") from None
     bucket = text.removeprefix(BUCKET).rstrip("/")
     if not bucket or "/" in bucket:
         raise InputError(OPTION, "a store in S3 is a bucket, s3://BUCKET", f"'{text}'", "Make one for studies.")

@@ -1,5 +1,6 @@
 """Callbacks are told of everything once, and nothing they do ends a run; loggers write to the real libraries."""
 
+import importlib.util
 import itertools
 import math
 import sys
@@ -305,3 +306,13 @@ def test_without_the_library_it_says_what_to_install(kind: str, module: str, mon
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=rf"pip install 'utuning-search\[{kind}\]'"):
         logger(f"{kind}=x")
+
+
+@pytest.mark.parametrize(("kind", "module"), [("tensorboard", "torch.utils.tensorboard"), ("mlflow", "mlflow")])
+def test_without_the_library_the_others_are_there(kind: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The modules of all are imported, whichever is asked for; none may import its library then."""
+    monkeypatch.setitem(sys.modules, module, None)
+    spec = importlib.util.find_spec(f"utuning_search.search.callbacks.{kind}")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -149,6 +149,17 @@ def test_noise_at_a_rung_is_noise_of_what_it_says() -> None:
     assert sds[2] > 5 * sds[0]
 
 
+def test_the_noise_of_what_a_rung_says_is_that_of_finished_trials() -> None:
+    """Of many it is theirs, in terms of the end; of one it is as unsure again, for its own level may be off as much."""
+    rng = np.random.default_rng(5)
+    final, none = rng.uniform(0.5, 0.9, 2000), np.zeros((2000, 2))
+    model = RungModel(0.2 + 0.5 * final + 0.05 * rng.normal(size=2000), final, none, 0.5)
+    assert model.observe(0.55, np.zeros(2))[1] == pytest.approx(0.05 / 0.5, rel=0.05)
+    exact = [RungModel(np.full(n, 0.6), np.full(n, 0.8), np.zeros((n, 2)), 0.5) for n in (1, 3)]
+    one, three = (e.observe(0.6, np.zeros(2))[1] ** 2 for e in exact)
+    assert one / three == pytest.approx((2 / 9) / ((4 / 3) / 11)), "eight trials' worth of what is usual, and its own"
+
+
 def test_trials_that_were_stopped_say_nothing_of_others() -> None:
     curves, rates = finished(8, noise=0.01)
     alone = told({3: 0.6}, 0.004, curves, rates)

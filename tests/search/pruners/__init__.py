@@ -1,0 +1,1 @@
+"""Tests of utuning_search.search.pruners."""
