@@ -1,4 +1,4 @@
-"""What a study loses when its processes are killed at any moment: kill -9 of tree, worker or parent, at random.
+"""What a study loses when its processes are killed at any moment, and its disk is full: kill -9 and others, at random.
 
     python benchmarks/soak.py --minutes 10 --json FILE [--storage journal|postgres] [--seed N] [--workers N]
                               [--every S] [--keep FOLDER]
@@ -15,14 +15,18 @@ to be zero, and then the exit code is 0:
     orphans        processes that outlive their parent by more than GRACE seconds of CPU, which a busy machine does not
                    stretch, or by LONG seconds
     temp_files     hidden files in the study's folder that are no locks: they were being written
-    errors         runs that ended by themselves, or with a traceback; one that says that workers were lost is none
+    errors         runs that ended by themselves, or with a traceback; one that says that workers were lost is none, nor
+                   one that says in its one line that the disk was full
+
+Where a tmpfs may be mounted (by root, on Linux) all of the study lies on one, which is made full for some seconds now
+and then; half of these times something is killed meanwhile, and a run that ended is begun again on the full disk.
 
 With `--storage postgres`, N workers in folders of their own share a study in a database on a server of its own, with
 its default of durability. Besides, they are asked to end by SIGTERM, and the server is restarted or its connections
 cut; rungs are counted as twice where the database saw a second value of one. See `soaking/shared.py`.
 
-Beside `kills` by target stand `trials` (settled in the end) and `stopped`, how many runs ended themselves because
-workers were lost one after the other. Linux and macOS; needs `ps`.
+Beside `kills` by target stand `trials` (settled in the end), `stopped`, how many runs ended themselves because workers
+were lost one after the other, and `full`, how many did so because the disk was full. Linux and macOS; needs `ps`.
 """
 
 import argparse
@@ -31,6 +35,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +52,7 @@ from sklearn.datasets import load_digits
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from soaking.disk import Disk, met_it, small_disk
 from soaking.shared import STRIKES, SharedSoak  # its server is that of the tests, found by the line above
 
 from utuning_search.common.locks import LOCK
@@ -62,7 +68,8 @@ PATIENCE = 60.0  # seconds within which a trial is expected to finish
 GUARD = 900.0  # seconds after which a run hangs
 PER_CLASS = 30
 STARTED = ("spawn_main", "multiprocessing.forkserver")  # workers, and the process that they are copies of
-TARGETS = {"tree": 2, "worker": 4, "parent": 2}  # how often each is struck
+TARGETS = {"tree": 2, "worker": 4, "parent": 2, "disk": 1}  # how often each is struck
+FULL = 8.0  # seconds for which the disk is full at most
 TASK = """
 name = "soak"
 [backbone]
@@ -117,10 +124,18 @@ class Member(NamedTuple):
 
 
 class Soak:
-    """One study that is killed again and again, and what was seen of it."""
+    """One study that is killed again and again, and what was seen of it.
 
-    def __init__(self, folder: Path, seed: int, workers: int) -> None:
-        self.folder, self.workers = folder, workers
+    Args:
+        folder: In which it lies, with space, task and images; what it prints goes beside it.
+        seed: Of moments and targets.
+        workers: Of each run.
+        disk: That the folder is, where it is one of its own.
+    """
+
+    def __init__(self, folder: Path, seed: int, workers: int, disk: Disk | None) -> None:
+        self.folder, self.workers, self.disk = folder, workers, disk
+        self.was_full = False  # since the run was started
         self.draw = random.Random(seed)
         self.kills: Counter[str] = Counter()
         self.seen: dict[int, tuple[int, Any]] = {}  # state and values of finished trials
@@ -134,7 +149,7 @@ class Soak:
 
     @property
     def output(self) -> Path:
-        return self.folder / "output.txt"
+        return self.folder.parent / "output.txt"
 
     def start(self, trials: int) -> None:
         """Begin to run the study, or go on with it, in a process group of its own."""
@@ -142,6 +157,7 @@ class Soak:
         command = ["resume", NAME] if self._there() else new
         line = [sys.executable, "-m", "utuning_search.cli.main", *command, f"--trials={trials}", "-q"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self.was_full = False
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [*line, f"--workers={self.workers}"],
@@ -170,12 +186,36 @@ class Soak:
             count = len(finished(read_log(self.study / JOURNAL))) + self.draw.choice((1, 2))
             self._wait(PATIENCE, lambda: len(finished(read_log(self.study / JOURNAL))) >= count)
             self._wait(self.draw.uniform(0.0, 2.0))
-        target = self.draw.choices(list(TARGETS), list(TARGETS.values()))[0]
-        parent = self._process.pid
+        targets = {kind: often for kind, often in TARGETS.items() if kind != "disk" or self.disk is not None}
+        target = self.draw.choices(list(targets), list(targets.values()))[0]
         self.look()
         if self._process.poll() is not None:
             self.ended()
-            return
+        elif target == "disk":
+            self.fill()
+        else:
+            self._hit(target)
+
+    def fill(self) -> None:
+        """Have the disk full for some seconds, in which the run ends and is begun again, is killed, or goes on."""
+        assert self.disk is not None
+        self.kills["disk"] += 1
+        try:
+            self.disk.fill()
+            self.was_full = True
+            self._wait(self.draw.uniform(1.0, FULL))
+            if self._process.poll() is not None:
+                self.ended()
+                self.start(ENDLESS)
+                self.was_full = True
+                self._wait(self.draw.uniform(1.0, FULL))
+            elif self.draw.random() < 0.5:
+                self._hit(self.draw.choice(("tree", "worker", "parent")))
+        finally:
+            self.disk.empty()
+
+    def _hit(self, target: str) -> None:
+        parent = self._process.pid
         if target == "worker":
             workers = [m.pid for m in self.members() if any(way in m.command for way in STARTED)]
             if not workers:
@@ -207,6 +247,9 @@ class Soak:
         said = self.output.read_text(errors="replace")
         if "its workers train trials" in said and "Traceback" not in said:
             self.counts["stopped"] += 1
+        elif self.was_full and met_it(self._process.returncode, said):
+            self.counts["full"] += 1
+            print(f"On a full disk: {said.strip()}", file=sys.stderr)
         else:
             self.counts["errors"] += 1
             print(f"It ended by itself, with exit code {self._process.returncode}:\n{said}", file=sys.stderr)
@@ -347,22 +390,25 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.keep or Path(temporary)
         if arguments.keep:
-            folder.mkdir(parents=True)
+            arguments.keep.mkdir(parents=True)
+        folder = (arguments.keep or Path(temporary)).resolve() / "disk"
         soak: Soak | SharedSoak
-        if arguments.storage == "postgres":
-            furnish(folder.resolve())
-            soak = SharedSoak(folder.resolve(), arguments.seed, arguments.workers, arguments.every, NAME)
-            soak.run(60 * arguments.minutes)
-        else:
-            soak = Soak(folder.resolve(), arguments.seed, arguments.workers)
-            soaked(soak, 60 * arguments.minutes)
+        with small_disk(folder, random.Random(arguments.seed)) as disk:
+            if arguments.storage == "postgres":
+                furnish(folder)
+                soak = SharedSoak(folder, arguments.seed, arguments.workers, arguments.every, NAME, disk)
+                soak.run(60 * arguments.minutes)
+            else:
+                soak = Soak(folder, arguments.seed, arguments.workers, disk)
+                soaked(soak, 60 * arguments.minutes)
+            if arguments.keep and disk is not None:
+                shutil.copytree(folder, folder.with_name("left"))
     found = {
         "kills": soak.kills.total(),
         **{name: soak.counts[name] for name in ZEROS},
         **{f"kills_{kind}": soak.kills[kind] for kind in (TARGETS if arguments.storage == "journal" else STRIKES)},
-        **{name: soak.counts[name] for name in ("stopped", "trials")},
+        **{name: soak.counts[name] for name in ("stopped", "full", "trials")},
         "minutes": arguments.minutes,
         "seed": arguments.seed,
     }

@@ -373,7 +373,7 @@ def test_each_floor_has_its_package(modules: Modules) -> None:
 def test_each_heavy_library_has_a_door() -> None:
     known = {"timm", "torchvision", "optuna", "matplotlib", "textalloc", "plotly", "sklearn", "scipy", "pandas", "rich"}
     known |= {"onnxruntime", "huggingface_hub"}
-    known |= {"mlflow", "optuna_dashboard", "pyarrow", "ray", "submitit"}  # of extras
+    known |= {"boto3", "botocore", "mlflow", "optuna_dashboard", "pyarrow", "ray", "submitit"}  # of extras
     assert set(DOORS) == known
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from soaking.disk import Disk, met_it
 from tests.postgres import Server, programs
 from utuning_search.common.locks import LOCK
 from utuning_search.search.layout import SPEC
@@ -21,8 +22,10 @@ ENDLESS, LAST = 1_000_000, 3
 GUARD = 900.0  # seconds after which a run hangs
 LONG = 120.0  # seconds in which a process finds that its parent is gone, or ends after SIGTERM
 AWAY = 6.0  # seconds for which a database is away at most
-# How often each happens: a worker's processes are killed, its parent alone, it is asked to end, and to the database.
-STRIKES = {"tree": 4, "parent": 2, "term": 2, "restart": 2, "cut": 1}
+FULL = 8.0  # and for which the disk is full
+# How often each happens: a worker's processes are killed, its parent alone, it is asked to end; to the database, and to
+# the disk that all workers' folders and the store of their files lie on.
+STRIKES = {"tree": 4, "parent": 2, "term": 2, "restart": 2, "cut": 1, "disk": 1}
 # Rungs that were written once more, as something else: what the database sees, whoever wrote it.
 WATCH = """
 CREATE TABLE again (trial_id int, key text);
@@ -47,9 +50,10 @@ class SharedSoak:
         workers: Processes that share it.
         every: Seconds between two strikes, in the mean.
         name: Of the study.
+        disk: That the folder is, where it is one of its own.
     """
 
-    def __init__(self, folder: Path, seed: int, workers: int, every: float, name: str) -> None:
+    def __init__(self, folder: Path, seed: int, workers: int, every: float, name: str, disk: Disk | None) -> None:
         bin = programs()
         if bin is None:
             sys.exit("no PostgreSQL server here: apt-get install postgresql")
@@ -63,6 +67,8 @@ class SharedSoak:
         self.database = self.url.partition("@/")[2].partition("?")[0]
         self.workers: list[subprocess.Popen[bytes] | None] = [None] * workers
         self.started: Counter[int] = Counter()
+        self.disk = disk
+        self.met: set[int] = set()  # hosts whose worker was there when the disk was full
 
     def run(self, seconds: float) -> None:
         """Strike for some time, then let one worker end the study, and judge all of it."""
@@ -88,8 +94,11 @@ class SharedSoak:
     def _host(self, host: int) -> Path:
         return self.folder / f"host{host}"
 
+    def _printed(self, host: int) -> Path:
+        return self.folder.parent / f"output{host}.txt"  # not on a disk that may be full
+
     def _output(self, host: int) -> str:
-        return (self._host(host) / "output.txt").read_text(errors="replace")
+        return self._printed(host).read_text(errors="replace")
 
     def _start(self, host: int, *more: str) -> None:
         new = ["run", "--space=../space.toml", "--task=../soak.toml", f"--name={self.name}", f"--trials={ENDLESS}"]
@@ -100,7 +109,8 @@ class SharedSoak:
         place.mkdir(exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPTUNA_STORAGE": self.url}
         line = [sys.executable, "-m", "utuning_search.cli.main", *command, "-q", "--workers=0", "--data-dir=.."]
-        with (place / "output.txt").open("wb") as output:
+        self.met.discard(host)
+        with self._printed(host).open("wb") as output:
             self.workers[host] = subprocess.Popen(
                 line, cwd=place, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -115,7 +125,8 @@ class SharedSoak:
             connection.execute(WATCH)
 
     def _strike(self) -> None:
-        kind = self.draw.choices(list(STRIKES), list(STRIKES.values()))[0]
+        strikes = {kind: often for kind, often in STRIKES.items() if kind != "disk" or self.disk is not None}
+        kind = self.draw.choices(list(strikes), list(strikes.values()))[0]
         self.kills[kind] += 1
         if kind == "cut":
             self.server.cut(self.url)
@@ -125,6 +136,37 @@ class SharedSoak:
             time.sleep(self.draw.uniform(0.0, AWAY))
             self.server.start()
             return
+        if kind == "disk":
+            self._fill()
+            return
+        self._hit(kind)
+
+    def _fill(self) -> None:
+        """Have the disk full for some seconds, in which workers end and are begun again, are killed, or go on."""
+        assert self.disk is not None
+        try:
+            self.disk.fill()
+            self.met = set(range(len(self.workers)))
+            time.sleep(self.draw.uniform(1.0, FULL))
+            if self._begin_again():
+                self.met = set(range(len(self.workers)))
+                time.sleep(self.draw.uniform(1.0, FULL))
+            elif self.draw.random() < 0.5:
+                self._hit(self.draw.choice(("tree", "parent")))
+        finally:
+            self.disk.empty()
+        self._begin_again()
+
+    def _begin_again(self) -> bool:
+        """Start workers that ended by themselves once more; whether there were any."""
+        ended = [(host, process) for host, process in enumerate(self.workers) if process and process.poll() is not None]
+        for host, process in ended:
+            self._ended(host, process)
+            self._buried(process)
+            self._start(host)
+        return bool(ended)
+
+    def _hit(self, kind: str) -> None:
         host = self.draw.randrange(len(self.workers))
         process = self.workers[host]
         if process is None:
@@ -152,12 +194,18 @@ class SharedSoak:
             process.kill()
             process.wait()
         young = (-signal.SIGTERM, -signal.SIGINT, 130)  # Python, its libraries or the command were still starting
-        if code not in (0, *young):
+        if host in self.met and met_it(code, self._output(host)):
+            self.counts["full"] += 1
+        elif code not in (0, *young):
             self.counts["errors"] += 1
             print(f"After SIGTERM it ended with {code}:\n{self._output(host)}", file=sys.stderr)
 
     def _ended(self, host: int, process: subprocess.Popen[bytes]) -> None:
-        """Of a worker that ended by itself, which none should."""
+        """Of a worker that ended by itself, which none should but where its disk was full."""
+        if host in self.met and met_it(process.returncode, self._output(host)):
+            self.counts["full"] += 1
+            print(f"On a full disk: {self._output(host).strip()}", file=sys.stderr)
+            return
         self.counts["errors"] += 1
         print(f"It ended by itself, with exit code {process.returncode}:\n{self._output(host)}", file=sys.stderr)
 

@@ -23,7 +23,7 @@ def artifacts(tmp_path: Path) -> Artifacts:
 
 
 def test_files_come_back_as_they_were_sent(artifacts: Artifacts, tmp_path: Path) -> None:
-    artifacts.check()
+    artifacts.check(new=True)
     here, there = tmp_path / "here" / "w.bin", tmp_path / "there" / "w.bin"
     here.parent.mkdir()
     for content in (b"first", b"last"):
@@ -42,7 +42,7 @@ def test_a_file_whose_sender_was_killed_is_not_there(
     artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Optuna keeps the name first. An older file of that name is taken."""
-    artifacts.check()
+    artifacts.check(new=True)
     here = tmp_path / "w.bin"
     here.write_bytes(b"whole")
     artifacts.send(here, 0)
@@ -61,7 +61,7 @@ def test_a_file_whose_sender_was_killed_is_not_there(
 
 
 def test_names_that_lead_out_of_the_folder_are_not_fetched(artifacts: Artifacts, tmp_path: Path) -> None:
-    artifacts.check()
+    artifacts.check(new=True)
     (tmp_path / "x.json").write_text("{}")
     artifacts.send(tmp_path / "x.json")
     study = artifacts._study
@@ -74,11 +74,18 @@ def test_names_that_lead_out_of_the_folder_are_not_fetched(artifacts: Artifacts,
 def test_a_store_that_cannot_be_used_is_one_line(artifacts: Artifacts, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("no folder")
     with pytest.raises(StudyError, match=r"--artifacts .*store: it can be created and written"):
-        artifacts.check()
+        artifacts.check(new=True)
     here = tmp_path / "w.bin"
     here.write_bytes(b"w")
     with pytest.raises(StudyError):
         artifacts.send(here, 0)
+
+
+def test_a_folder_that_is_not_mounted_is_not_created(artifacts: Artifacts, tmp_path: Path) -> None:
+    """Or what is trained here would lie where nobody else finds it."""
+    with pytest.raises(StudyError, match=r"--artifacts .*store: .*no such folder"):
+        artifacts.check()
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize("text", ["s3://", "s3://bucket/part"])

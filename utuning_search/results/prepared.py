@@ -59,9 +59,11 @@ def prepare(study: Study, runtime: Runtime, count: int, store: Store, measures: 
         measures: What is measured of each training.
 
     Raises:
-        StudyError: The images are not the study's.
+        StudyError: The images are not the study's, or its files cannot be put into its store from here.
         DataError: There are no test images, or unreadable ones.
     """
+    if study.artifacts is not None:
+        study.artifacts.check()
     backbone, preprocessing = checked_backbone(study, runtime.data_dir)
     data = final_data(study, preprocessing, runtime.data_dir, store)
     work: Callable[[int, Job], Iterator[Trained]] = in_process

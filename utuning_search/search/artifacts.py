@@ -6,6 +6,7 @@ hundred kB each would be most of that. The storage holds the name and the place 
 
 import io
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +15,6 @@ from typing import Any, BinaryIO
 import optuna
 from optuna.artifacts import (
     ArtifactMeta,
-    Backoff,
-    Boto3ArtifactStore,
     FileSystemArtifactStore,
     download_artifact,
     get_all_artifact_meta,
@@ -28,7 +27,9 @@ from optuna.trial import FrozenTrial
 from utuning_search.common.errors import InputError, StudyError, UTuningError
 from utuning_search.common.extras import needs
 from utuning_search.common.files import make_folder, write_atomically
+from utuning_search.common.lazy import load
 from utuning_search.common.wording import printable
+from utuning_search.search.masking import mask
 
 BUCKET = "s3://"  # begins the place of a store that is no folder
 OPTION = "--artifacts"
@@ -80,20 +81,31 @@ class Artifacts:
         self.place, self._study, self._storage = place, study, storage
         self._store: Any = None
 
-    def check(self) -> None:
-        """Prove that files can be put there; a folder is created.
+    def check(self, *, new: bool = False) -> None:
+        """Prove that files can be put there, of somebody who waits for the answer.
+
+        Args:
+            new: A folder is created; else one that is not there was not mounted.
 
         Raises:
             StudyError: They cannot.
         """
+        where = f"{OPTION} {self.place}"
         with self._errors():
             if self.place.startswith(BUCKET):
-                self._opened()
-                return
-            try:
-                make_folder(Path(self.place))
-            except StudyError as error:
-                raise StudyError(f"{OPTION} {self.place}", error.rule, error.got, "Choose another.") from None
+                bucket = self._bucket(hurried=True)
+                name = f"probe-{uuid.uuid4().hex}"
+                bucket.write(name, io.BytesIO())
+                with suppress(Exception):  # who may put files there may not be allowed to remove them
+                    bucket.remove(name)
+            elif not new and not Path(self.place).is_dir():
+                todo = f"Mount it, or say where it is here: {OPTION} FOLDER"
+                raise StudyError(where, "it is the folder that the study's files lie in", "no such folder", todo)
+            else:
+                try:
+                    make_folder(Path(self.place))
+                except StudyError as error:
+                    raise StudyError(where, error.rule, error.got, "Choose another.") from None
 
     def send(self, path: Path, trial: int | None = None) -> None:
         """Put a file there, of a trial by its number or else of the study.
@@ -173,12 +185,13 @@ class Artifacts:
 
     def _opened(self) -> Any:
         if self._store is None:
-            if self.place.startswith(BUCKET):
-                with needs("s3", f"{OPTION} {self.place}"):
-                    self._store = Backoff(Boto3ArtifactStore(self.place.removeprefix(BUCKET)))
-            else:
-                self._store = _Folder(Path(self.place))
+            self._store = self._bucket() if self.place.startswith(BUCKET) else _Folder(Path(self.place))
         return self._store
+
+    def _bucket(self, **how: bool) -> Any:
+        with needs("s3", f"{OPTION} {self.place}"):  # its module imports boto3
+            made = load("utuning_search.search.bucket", "Bucket")
+        return made(self.place.removeprefix(BUCKET), **how)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -188,6 +201,8 @@ class Artifacts:
         except (UTuningError, ArtifactNotFound, optuna.exceptions.OptunaError):
             raise
         except Exception as error:
-            got = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            got = (
+                f"{type(error).__name__}: {mask(' '.join(str(error).split()))[:200]}"  # an endpoint may hold a password
+            )
             todo = "Everything finished before is safe; mend the cause, or give another place for this machine."
             raise StudyError(f"{OPTION} {self.place}", "files can be put there and read", got, todo) from None

@@ -81,7 +81,7 @@ def write_study(
         with _recorded(opened or open_storage(None, folder), folder, storage, spec, context) as created:
             if artifacts:
                 place = place_of_artifacts(artifacts)
-                Artifacts(place, created, created._storage).check()
+                Artifacts(place, created, created._storage).check(new=True)
                 created.set_user_attr(ARTIFACTS, place)
             if budget and is_shared(storage):  # who joins at the next moment would not know when to stop
                 created.set_user_attr(BUDGET, dict(budget))

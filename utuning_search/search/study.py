@@ -356,8 +356,7 @@ class Study:
     def started(self, finals: Sequence[FinalRecord] = (), remeasured: Sequence[FinalRecord] = ()) -> Started:
         """What callbacks are told of it where a run begins, or a confirmation that has these trainings already."""
         depth, called = self.shape.depth, self.local.get("called", self.name)
-        params_of = self.spec.space.params_of
-        return Started(called, self.trials(), finals, lambda design: params_of(design, depth), remeasured)
+        return Started(called, self.trials(), finals, lambda d: self.spec.space.params_of(d, depth), remeasured)
 
     @property
     def budget(self) -> dict[str, Any]:
@@ -386,7 +385,9 @@ class Study:
             self.remember(**known)
 
     def _check(self, context: SearchContext) -> None:
-        """Refuse a backbone and images that are not the study's; where they are, keep which ones these are."""
+        """Refuse a backbone, images and a store that are not the study's; keep which images these are."""
+        if self.artifacts is not None:  # a trial would be trained first, and its weights have no place
+            self.artifacts.check()
         refuse_others(f"study '{self.name}'", self.spec, self.shape, self.classes, context)
         if not (self.folder / SPLITS).exists():  # joined from elsewhere
             write_splits(self.folder, context.data)
