@@ -31,7 +31,7 @@ from .variants import QWEN_MODELS
 Maker = Callable[[], nn.Module]
 FAMILIES: dict[str, Maker] = {**PLAIN, **QWEN_MODELS, **STAGED}
 every_family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())
-PARTS = ("beit, both biases", "eva-02", "dinov3", "mixed rope")  # blocks of the most parts
+PARTS = ("beit, both biases", "eva-02", "dinov3", "mixed rope", "sapiens2")  # blocks of the most parts
 RICHEST = [name for name in PARTS if name in FAMILIES]
 FILLED, FILLED_CR = "swin v2, windows to fill up", "swin v2 cr, windows to fill up"
 EACH = [

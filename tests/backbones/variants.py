@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from timm.layers import Attention, GluMlp, SwiGLU, SwiGLUPacked, get_mixed_freqs
+from timm.layers import Attention, GluMlp, RmsNorm, SwiGLU, SwiGLUPacked, get_mixed_freqs
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.naflexvit import NaFlexVit
@@ -102,6 +102,10 @@ EVAS: dict[str, dict[str, Any]] = {
     | {"attn_type": "rope", "rope_type": "mixed", "rope_grid_indexing": "xy", "qk_norm": True}
     | {"no_embed_class": True, "class_token": True, "attn_only_layer_scale": True, "init_values": 1.0},
 }
+EVAS["sapiens2"] = ROPE | {"attn_type": "rope", "qkv_fused": False, "num_kv_heads": (2, 1), "qk_norm": True}
+EVAS["sapiens2"] |= {"init_values": 1.0, "attn_only_layer_scale": True, "swiglu_mlp": True, "num_reg_tokens": 2}
+EVAS["sapiens2"] |= {"rope_type": "dinov3", "rope_rotate_half": True, "rope_rescale_coords": 2.0, "global_pool": "token"}
+EVAS["sapiens2"] |= {"use_fc_norm": False, "norm_layer": RmsNorm, "dynamic_img_size": True}
 EVAS["eva, norms last"] = ROPE | {"use_post_norm": True, "swiglu_mlp": True, "scale_mlp": True}
 KNOWN = inspect.signature(Eva).parameters
 # The oldest timm has no norms of queries in Eva, and no layer scale of the attention alone.

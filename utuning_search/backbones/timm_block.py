@@ -1,7 +1,7 @@
 """A pre-norm block as families of timm build it: attention and MLP followed step by step, with tuners in between."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, Literal, cast
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from utuning_search.backbones.family import BackboneBlock, BlockTuners, LinearMap, LinearPart
 from utuning_search.backbones.linear_maps import SplitBias, StackedLinear
 from utuning_search.tuners import LINEAR_OPERATIONS, QKV_PARTS, FrozenBlock, Operation
+from utuning_search.tuners.frozen_block import shared
 
 
 class Untuned(BlockTuners):
@@ -100,7 +101,7 @@ class TimmBlock(BackboneBlock):
         return cast(Tensor, self._block.norm1(x))
 
     def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        k, v = (self._split(_apply(self.linear(part), tokens)) for part in QKV_PARTS[1:])
+        k, v = (self._split(_apply(self.linear(part), tokens), self.kv_heads) for part in QKV_PARTS[1:])
         return _through(self._block.attn, "k_norm", k), v
 
     def project(self, mixed: Tensor) -> Tensor:
@@ -164,11 +165,12 @@ class TimmBlock(BackboneBlock):
         attn = self._block.attn
         gate = getattr(attn, "gate", None)
         opened = None if gate is None else gate(x).sigmoid()
-        q, k, v = (self._split(part) for part in self._qkv(x, tuners).chunk(3, dim=-1))
+        q, k, v = self._heads(self._qkv(x, tuners))
         q, k = self._placed([_through(attn, "q_norm", q), _through(attn, "k_norm", k)], v)
         for keys, values in rows:
             k = torch.cat([keys.to(k.dtype).expand(x.shape[0], -1, -1, -1), k], dim=2)
             v = torch.cat([values.to(v.dtype).expand(x.shape[0], -1, -1, -1), v], dim=2)
+        k, v = shared(k, attn.num_heads), shared(v, attn.num_heads)
         biases = self._biases(q.shape[2], k.shape[2])
         if attn.fused_attn:
             drop = attn.attn_drop.p if attn.training else 0.0
@@ -193,7 +195,7 @@ class TimmBlock(BackboneBlock):
         qkv = tuners.add("qkv", self, x, qkv)
         if not tuners.touches(*QKV_PARTS):
             return qkv
-        parts = qkv.chunk(3, dim=-1)
+        parts = qkv.split([self.linear(part).widths[1] for part in QKV_PARTS], dim=-1)
         return torch.cat([tuners.add(p, self, x, y) for p, y in zip(QKV_PARTS, parts, strict=True)], dim=-1)
 
     def _mlp(self, x: Tensor, tuners: BlockTuners) -> Tensor:
@@ -219,9 +221,23 @@ class TimmBlock(BackboneBlock):
             return cast(Tensor, mlp.drop2(tuners.add("fc2", self, h, mlp.fc2(h))))
         return cast(Tensor, mlp(h))
 
-    def _split(self, x: Tensor) -> Tensor:
-        """(..., tokens, heads * head_dim) to (..., heads, tokens, head_dim)."""
-        split: Tensor = x.unflatten(-1, (self._block.attn.num_heads, -1)).transpose(-3, -2)
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values, which several heads of queries may share."""
+        attn = self._block.attn
+        heads: int = getattr(attn, "num_kv_heads", attn.num_heads)
+        return heads
+
+    def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (batch, heads, tokens, head_dim), of what "qkv" gives."""
+        heads, shared_heads = self._block.attn.num_heads, self.kv_heads
+        width = qkv.shape[-1] // (heads + 2 * shared_heads)
+        q, k, v = qkv.split([heads * width, shared_heads * width, shared_heads * width], dim=-1)
+        return self._split(q), self._split(k, shared_heads), self._split(v, shared_heads)
+
+    def _split(self, x: Tensor, heads: int | None = None) -> Tensor:
+        """(..., tokens, heads * head_dim) to (..., heads, tokens, head_dim), of queries where no heads are told."""
+        split: Tensor = x.unflatten(-1, (heads or self._block.attn.num_heads, -1)).transpose(-3, -2)
         return split
 
 
@@ -260,6 +276,18 @@ class PostNormBlock(TimmBlock):
     def _mlp(self, x: Tensor, tuners: BlockTuners) -> Tensor:
         y = tuners.add("ffn", self, x, self._hidden(x, tuners))
         return self._end(2, tuners.add("norm2", self, y, tuners.normalise("mlp", self._block.norm2, y)))
+
+
+def in_evaluation(module: nn.Module, make: Callable[[], Tensor]) -> Tensor:
+    """What `make` computes with a module, which draws nothing at random meanwhile, as in evaluation."""
+    drawing = [part for part in module.modules() if part.training]
+    for part in drawing:
+        part.training = False
+    try:
+        return make()
+    finally:
+        for part in drawing:
+            part.training = True
 
 
 def _apply(linear: LinearMap, x: Tensor) -> Tensor:
