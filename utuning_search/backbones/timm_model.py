@@ -74,6 +74,7 @@ class TimmAdapter(BackboneAdapter):
             plain_final=self.ends()[1] is not None,
             post_norm=isinstance(first, PostNormBlock),
             features=None if self.num_features == model.embed_dim else self.num_features,
+            softmaxes=first.softmaxes,
         )
         return replace(shape, stages=self._stages(shape))
 

@@ -2,7 +2,7 @@
 
 The convention is that of torch's `torch.utils.flop_counter.FlopCounterMode`: two FLOPs a multiply-add of matrix
 products, convolutions (padding included) and attention; whatever is elementwise, a norm, a softmax or a product of a
-matrix and a vector (such as a gate's) counts nothing.
+matrix and a vector (such as a gate's) counts nothing. Attention is fused, as it is in timm.
 """
 
 import math
@@ -84,7 +84,8 @@ def _frozen_block(shape: BackboneShape, tokens: int, keys: int) -> int:
     heads = shape.num_heads * shape.head_dim
     if shape.gated_attention:
         weights += shape.dim * heads
-    return 2 * tokens * weights + 4 * tokens * keys * heads
+    # Queries and keys are shared out among softmaxes, and each mixes whole values, as a fused kernel has it.
+    return 2 * tokens * weights + 2 * (1 + shape.softmaxes) * tokens * keys * heads
 
 
 def _placed(placement: Placement, shape: BackboneShape, tokens: int) -> int:

@@ -75,6 +75,7 @@ class BackboneShape:
         joins: Whether tokens, keys and values of tuners can join its attention.
         post_norm: Whether norms come after attention and MLP, before the residual is added.
         features: Width of what the head reads; None where it is `dim`.
+        softmaxes: Of a head; two where attention is their difference.
         stage: Which of the stages it is, from 1, in what `at` gives; 0 for a whole backbone.
     """
 
@@ -99,6 +100,7 @@ class BackboneShape:
     joins: bool = True
     post_norm: bool = False
     features: int | None = None
+    softmaxes: int = 1
     stage: int = 0
 
     def __post_init__(self) -> None:
