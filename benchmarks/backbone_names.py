@@ -119,8 +119,12 @@ def told(shape: BackboneShape) -> str:
     """Blocks and widths of a backbone, and the operations that it lacks."""
     widths = "-".join(str(stage.dim) for stage in shape.stages) or str(shape.dim)
     blocks = "+".join(str(stage.blocks) for stage in shape.stages) or str(shape.depth)
+    sharing = sum(stage.blocks for stage in shape.stages if stage.kv_heads)
+    if sharing:  # so stages are of one width
+        widths, blocks = str(shape.dim), str(shape.depth)
     lacks = [o for o in OPERATIONS if o in shape.lacks]
-    return f"{blocks} blocks, {widths} wide" + (f"; no {', '.join(lacks)}" if lacks else "")
+    shared = f"; queries share keys in {sharing}" if sharing else ""
+    return f"{blocks} blocks, {widths} wide{shared}" + (f"; no {', '.join(lacks)}" if lacks else "")
 
 
 def tables_of(modules: Iterable[str]) -> dict[str, list[Row]]:

@@ -61,10 +61,9 @@ def test_a_published_size_of_no_whole_patches_is_taken() -> None:
         (lambda: nn.Linear(2, 2), "Linear"),
         (lambda: timm.create_model("test_mambaout", pretrained=False), "MambaOut"),
         (lambda: tiny_vit(block_fn=ParallelScalingBlock), "ParallelScalingBlock"),
-        (lambda: tiny_vit(attn_layer="diff"), "DiffAttention"),
         (lambda: tiny_vit(mlp_layer=_OtherMlp), "_OtherMlp"),
     ],
-    ids=["resnet", "linear", "mambaout", "parallel block", "differential attention", "other mlp"],
+    ids=["resnet", "linear", "mambaout", "parallel block", "other mlp"],
 )
 def test_unsupported_models_are_refused(model: Callable[[], nn.Module], got: str) -> None:
     built = model()

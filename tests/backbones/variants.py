@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
-from timm.layers import Attention, GluMlp, SwiGLU, SwiGLUPacked, get_mixed_freqs
+from timm.layers import Attention, GluMlp, RmsNorm, SwiGLU, SwiGLUPacked, get_mixed_freqs
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.naflexvit import NaFlexVit
@@ -65,6 +65,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dynamic size": {"dynamic_img_size": True},
     "grey": {"in_chans": 1},
 }
+VARIANTS["differential"] = {"attn_layer": "diff", "qk_norm": True, "scale_attn_norm": True, "init_values": 0.1}
+VARIANTS["differential, norms last"] = {"attn_layer": "diff", "block_fn": ResPostBlock}
 VARIANTS["norms last"] = {"block_fn": ResPostBlock, "drop_path_rate": 0.2}
 if "gated" not in inspect.signature(Attention).parameters:  # timm has it from 1.0.28 on
     del VARIANTS["gated attention"]
@@ -102,6 +104,10 @@ EVAS: dict[str, dict[str, Any]] = {
     | {"attn_type": "rope", "rope_type": "mixed", "rope_grid_indexing": "xy", "qk_norm": True}
     | {"no_embed_class": True, "class_token": True, "attn_only_layer_scale": True, "init_values": 1.0},
 }
+EVAS["sapiens2"] = ROPE | {"attn_type": "rope", "qkv_fused": False, "num_kv_heads": (2, 1), "qk_norm": True}
+EVAS["sapiens2"] |= {"init_values": 1.0, "attn_only_layer_scale": True, "swiglu_mlp": True, "num_reg_tokens": 2}
+EVAS["sapiens2"] |= {"rope_type": "dinov3", "rope_rotate_half": True, "rope_rescale_coords": 2.0, "use_fc_norm": False}
+EVAS["sapiens2"] |= {"norm_layer": RmsNorm, "dynamic_img_size": True, "global_pool": "token"}
 EVAS["eva, norms last"] = ROPE | {"use_post_norm": True, "swiglu_mlp": True, "scale_mlp": True}
 KNOWN = inspect.signature(Eva).parameters
 # The oldest timm has no norms of queries in Eva, and no layer scale of the attention alone.
@@ -185,6 +191,7 @@ def _relpos(name: str) -> nn.Module:
 NAFLEX_MODELS = makers(naflex, NAFLEX)
 RELPOS_MODELS: dict[str, Callable[[], nn.Module]] = {name: lambda n=name: _relpos(n) for name in RELPOS}
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
+    **makers(VisionTransformer, {"differential": VARIANTS["differential"]}),
     **makers(Beit, BEITS),
     **makers(Eva, EVAS),
     **NAFLEX_MODELS,

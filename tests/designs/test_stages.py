@@ -34,6 +34,9 @@ STAGES = (
     Stage(blocks=2, dim=16, num_heads=4, head_dim=4, hidden=64, hidden_in=64, grid=(2, 2), flops=100),
 )
 STAGED = BackboneShape(16, 3, 4, 4, 64, 64, 5000, (2, 2), 0, 10, stages=STAGES, attends=False, joins=False)
+# Half of its blocks have one head of keys for two of queries.
+SHARED = Stage(blocks=1, dim=16, num_heads=4, head_dim=4, hidden=64, hidden_in=64, grid=(2, 2))
+SHARING = BackboneShape(16, 2, 4, 4, 64, 64, 5000, (2, 2), 1, 10, stages=(SHARED, replace(SHARED, kv_heads=2)))
 # What older studies stored of a ViT, in this order.
 STORED = ["dim", "depth", "num_heads", "head_dim", "hidden", "hidden_in", "parameters", "grid", "prefix_tokens"]
 STORED += ["flops_outside", "gated_attention", "scaled_ends", "plain_norms", "plain_patches", "plain_final"]
@@ -48,6 +51,22 @@ def test_sizes_are_sums_over_blocks() -> None:
     assert scaled.num_parameters(STAGED) == (8 + 32) + 32 + (16 + 64) + 64
     ends = Design((Placement("patches", BiasConfig()), Placement("final", BiasConfig())))
     assert ends.num_parameters(STAGED, 10) == 8 + 16 + 17 * 10
+
+
+def test_queries_that_share_keys_make_their_maps_smaller() -> None:
+    assert [at.widths("qkv")[1] for at in SHARING.blocks()] == [48, 32]
+    assert [at.widths("v")[1] for at in SHARING.blocks()] == [16, 8]
+    assert Placement("k", LoraConfig(1)).num_parameters(SHARING) == 16 + 16 + 16 + 8
+    prefix = Placement("attention", PrefixConfig(3, "exact"))
+    assert prefix.num_parameters(SHARING) == 2 * 3 * 16 + 2 * 3 * 8
+    maps = 16 * 48 + 16 * 16 + 2 * 16 * 64, 16 * 32 + 16 * 16 + 2 * 16 * 64
+    bare = sum(2 * 5 * weights + 4 * 5 * 5 * 16 for weights in maps)
+    assert num_flops(Design(), SHARING, 3) == 10 + 2 * 16 * 3 + bare
+    assert num_flops(Design((prefix,)), SHARING, 3) - num_flops(Design(), SHARING, 3) == 2 * 4 * 5 * 3 * 16
+    prompt = Design((Placement("attention", PromptConfig(3, "parallel"), blocks=(2,)),))
+    attended = 2 * 3 * 16 * 2 * 8 + 2 * 5 * 16 * 32 + 4 * 5 * 16 * 3
+    assert num_flops(prompt, SHARING, 3) - num_flops(Design(), SHARING, 3) == attended
+    assert misplaced(Design((Placement("block", AdapterConfig(1), "bypass"),)), SHARING) is None
 
 
 def test_what_a_design_shares_it_shares_among_equal_widths() -> None:
@@ -80,7 +99,7 @@ def test_flops_are_those_of_each_block() -> None:
 
 
 def test_a_shape_is_stored_and_read() -> None:
-    for shape in (STAGED, replace(VIT_B, lacks=("qkv",)), VIT_B):
+    for shape in (STAGED, SHARING, replace(VIT_B, lacks=("qkv",)), VIT_B):
         table = json.loads(json.dumps(shape.to_dict()))
         assert build(BackboneShape, table, "shape") == BackboneShape(**table) == shape
 

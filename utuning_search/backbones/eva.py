@@ -16,7 +16,7 @@ from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm, check
 from torch import Tensor, nn
 
 from utuning_search.backbones.family import BlockTuners
-from utuning_search.backbones.timm_block import PostNormBlock, TimmBlock
+from utuning_search.backbones.timm_block import PostNormBlock, TimmBlock, in_evaluation
 from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools, check_square
 from utuning_search.common.errors import BackboneError
 
@@ -52,7 +52,9 @@ class EvaBlockAdapter(TimmBlock):
             return get_mixed_freqs(rope.freqs[:, self._index], rope.t_x, rope.t_y)
         known = getattr(rope, "feat_shape", None) is not None
         fixed = known and not getattr(self._model, "dynamic_img_size", False)
-        whole = cast(Tensor, rope.get_embed() if fixed else rope.get_embed(shape=self._model.patch_embed.grid_size))
+        shape = {} if fixed else {"shape": self._model.patch_embed.grid_size}
+        # Some move all places at random in training, once a batch. Blocks that run from cached tokens cannot know it.
+        whole = in_evaluation(rope, lambda: rope.get_embed(**shape))
         return whole[self._index] if mixed else whole
 
     def _placed(self, x: Sequence[Tensor], like: Tensor) -> list[Tensor]:
@@ -75,6 +77,13 @@ class EvaAdapter(TimmAdapter):
     attentions: ClassVar[Kinds] = (EvaAttention, AttentionRope)
 
     @classmethod
+    def defaults(cls, model: nn.Module) -> dict[str, Any]:
+        """A square of the shorter side, where images are oblong by default and only rotations tell places."""
+        eva = cast(Any, model)
+        height, width = eva.patch_embed.img_size
+        return {"img_size": min(height, width)} if height != width and eva.pos_embed is None else {}
+
+    @classmethod
     def recognises(cls, model: nn.Module) -> bool:
         return isinstance(model, Eva)
 
@@ -84,15 +93,6 @@ class EvaAdapter(TimmAdapter):
         check_pools(eva, 'Create it with global_pool="token", "avg" or "map".', where)
         rule = "an EvaBlock or EvaBlockPostNorm with its attention and MLP"
         check_blocks(eva.blocks, ((EvaBlock, EvaBlockPostNorm), cls.attentions, (Mlp, GluMlp, SwiGLU)), rule, where)
-        for i, block in enumerate(eva.blocks):
-            groups = getattr(block.attn, "num_kv_groups", 1)
-            if groups > 1:
-                rule = "queries, keys and values have as many heads"
-                raise BackboneError(f"{where}, block {i + 1}", rule, f"{groups} queries a key")
-        if getattr(eva.rope, "aug_active", False):
-            # One random change of all places, drawn once a batch: blocks that run from cached tokens cannot know it.
-            rule = "patches keep their places in training"
-            raise BackboneError(where, rule, "a rotary embedding that moves them")
         if eva.patch_drop is not None:
             raise BackboneError(where, "all patches are there in training", "patch dropout")
         check_square(eva.patch_embed.img_size, where)

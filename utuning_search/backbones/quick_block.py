@@ -55,7 +55,7 @@ class QuickBlock(VisionTransformerBlock):
         if tuners.touches(*QKV_PARTS):
             pairs = zip(QKV_PARTS, whole.chunk(3, dim=-1), strict=True)
             whole = torch.cat([tuners.add(part, self, h, y) for part, y in pairs], dim=-1)
-        q, k, v = (self._split(part) for part in whole.chunk(3, dim=-1))
+        q, k, v = (part.unflatten(-1, (attn.num_heads, -1)).transpose(-3, -2) for part in whole.chunk(3, dim=-1))
         q = q if self._read is None else q[:, :, : self._read]
         for keys, values in rows:
             k = torch.cat([keys.to(k.dtype).expand(len(k), -1, -1, -1), k], dim=2)

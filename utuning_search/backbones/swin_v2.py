@@ -31,7 +31,7 @@ class SwinV2Block(PostNormBlock, WindowBlock):
 
     def queries(self, x: Tensor) -> Tensor:
         linear = self.linear("q")
-        return F.normalize(self._split(F.linear(x, linear.weight(), linear.bias())), dim=-1) * self._hotness()
+        return F.normalize(self._query_heads(F.linear(x, linear.weight(), linear.bias())), dim=-1) * self._hotness()
 
     def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         k, v = super().keys_values(tokens)

@@ -1,9 +1,9 @@
 """A pre-norm block as families of timm build it: attention and MLP followed step by step, with tuners in between."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from utuning_search.backbones.family import BackboneBlock, BlockTuners, LinearMap, LinearPart
 from utuning_search.backbones.linear_maps import SplitBias, StackedLinear
 from utuning_search.tuners import LINEAR_OPERATIONS, QKV_PARTS, FrozenBlock, Operation
+from utuning_search.tuners.frozen_block import shared
 
 
 class Untuned(BlockTuners):
@@ -44,7 +45,12 @@ class TimmBlock(BackboneBlock):
 
     Queries, keys and values may come from one map or from three, which are "qkv" together; a gated MLP's two maps are
     "fc1" together, gate first, whether they are kept in one module or in two.
+
+    Attributes:
+        softmaxes: Of a head, each with its share of queries and keys; its values are as wide as all.
     """
+
+    softmaxes: ClassVar[int] = 1
 
     def __init__(self, block: nn.Module) -> None:
         self._block: Any = block  # nn.Module's own typing knows nothing of its attributes
@@ -91,8 +97,8 @@ class TimmBlock(BackboneBlock):
         return scale
 
     def queries(self, x: Tensor) -> Tensor:
-        q = self._split(_apply(self.linear("q"), self._normalised(x)))
-        (placed,) = self._placed([_through(self._block.attn, "q_norm", q)], q)
+        q = _apply(self.linear("q"), self._normalised(x))
+        (placed,) = self._placed([self._query_heads(q)], q)
         return placed
 
     def _normalised(self, x: Tensor) -> Tensor:
@@ -100,8 +106,8 @@ class TimmBlock(BackboneBlock):
         return cast(Tensor, self._block.norm1(x))
 
     def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        k, v = (self._split(_apply(self.linear(part), tokens)) for part in QKV_PARTS[1:])
-        return _through(self._block.attn, "k_norm", k), v
+        k, v = (_apply(self.linear(part), tokens) for part in QKV_PARTS[1:])
+        return self._key_heads(k), _split(v, self.kv_heads)
 
     def project(self, mixed: Tensor) -> Tensor:
         return F.linear(mixed, self._block.attn.proj.weight)
@@ -164,22 +170,31 @@ class TimmBlock(BackboneBlock):
         attn = self._block.attn
         gate = getattr(attn, "gate", None)
         opened = None if gate is None else gate(x).sigmoid()
-        q, k, v = (self._split(part) for part in self._qkv(x, tuners).chunk(3, dim=-1))
-        q, k = self._placed([_through(attn, "q_norm", q), _through(attn, "k_norm", k)], v)
+        q, k, v = self._qkv(x, tuners).split(self._parts, dim=-1)
+        v = _split(v, self.kv_heads)
+        q, k = self._placed([self._query_heads(q), self._key_heads(k)], v)
         for keys, values in rows:
-            k = torch.cat([keys.to(k.dtype).expand(x.shape[0], -1, -1, -1), k], dim=2)
+            k = torch.cat([self._joining(keys).to(k.dtype).expand(x.shape[0], -1, -1, -1), k], dim=2)
             v = torch.cat([values.to(v.dtype).expand(x.shape[0], -1, -1, -1), v], dim=2)
+        mixed = _through(attn, "norm", self._mixed(q, k, v).transpose(1, 2).flatten(2))
+        mixed = mixed if opened is None else mixed * opened
+        return cast(Tensor, attn.proj_drop(tuners.add("proj", self, mixed, attn.proj(mixed))))
+
+    def _joining(self, keys: Tensor) -> Tensor:
+        """Keys of tuners (..., heads of keys, length, head_dim) as the softmax takes them."""
+        return keys
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Values, mixed for each query: (batch, heads, tokens, head_dim)."""
+        attn = self._block.attn
+        k, v = shared(k, attn.num_heads), shared(v, attn.num_heads)
         biases = self._biases(q.shape[2], k.shape[2])
         if attn.fused_attn:
             drop = attn.attn_drop.p if attn.training else 0.0
             mask = reduce(torch.add, biases) if biases else None
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop)
-        else:
-            logits = reduce(torch.add, biases, q * attn.scale @ k.transpose(-2, -1))
-            mixed = attn.attn_drop(logits.softmax(dim=-1)) @ v
-        mixed = _through(attn, "norm", mixed.transpose(1, 2).flatten(2))
-        mixed = mixed if opened is None else mixed * opened
-        return cast(Tensor, attn.proj_drop(tuners.add("proj", self, mixed, attn.proj(mixed))))
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop)
+        logits = reduce(torch.add, biases, q * attn.scale @ k.transpose(-2, -1))
+        return cast(Tensor, attn.attn_drop(logits.softmax(dim=-1)) @ v)
 
     def _qkv(self, x: Tensor, tuners: BlockTuners) -> Tensor:
         attn = self._block.attn
@@ -193,7 +208,7 @@ class TimmBlock(BackboneBlock):
         qkv = tuners.add("qkv", self, x, qkv)
         if not tuners.touches(*QKV_PARTS):
             return qkv
-        parts = qkv.chunk(3, dim=-1)
+        parts = qkv.split(self._parts, dim=-1)
         return torch.cat([tuners.add(p, self, x, y) for p, y in zip(QKV_PARTS, parts, strict=True)], dim=-1)
 
     def _mlp(self, x: Tensor, tuners: BlockTuners) -> Tensor:
@@ -219,10 +234,26 @@ class TimmBlock(BackboneBlock):
             return cast(Tensor, mlp.drop2(tuners.add("fc2", self, h, mlp.fc2(h))))
         return cast(Tensor, mlp(h))
 
-    def _split(self, x: Tensor) -> Tensor:
-        """(..., tokens, heads * head_dim) to (..., heads, tokens, head_dim)."""
-        split: Tensor = x.unflatten(-1, (self._block.attn.num_heads, -1)).transpose(-3, -2)
-        return split
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values, which several heads of queries may share."""
+        attn = self._block.attn
+        heads: int = getattr(attn, "num_kv_heads", attn.num_heads)
+        return heads
+
+    @property
+    def _parts(self) -> list[int]:
+        """Output widths of "q", "k" and "v"."""
+        return [self.linear(part).widths[1] for part in QKV_PARTS]
+
+    def _query_heads(self, q: Tensor) -> Tensor:
+        """What "q" gives, normalised by heads: (..., heads, tokens, head_dim)."""
+        attn = self._block.attn
+        return _through(attn, "q_norm", _split(q, self.softmaxes * attn.num_heads))
+
+    def _key_heads(self, k: Tensor) -> Tensor:
+        """What "k" gives, normalised by heads: (..., heads of keys, tokens, head_dim)."""
+        return _through(self._block.attn, "k_norm", _split(k, self.softmaxes * self.kv_heads))
 
 
 class LayerScaledBlock(TimmBlock):
@@ -260,6 +291,24 @@ class PostNormBlock(TimmBlock):
     def _mlp(self, x: Tensor, tuners: BlockTuners) -> Tensor:
         y = tuners.add("ffn", self, x, self._hidden(x, tuners))
         return self._end(2, tuners.add("norm2", self, y, tuners.normalise("mlp", self._block.norm2, y)))
+
+
+def in_evaluation(module: nn.Module, make: Callable[[], Tensor]) -> Tensor:
+    """What `make` computes with a module, which draws nothing at random meanwhile, as in evaluation."""
+    drawing = [part for part in module.modules() if part.training]
+    for part in drawing:
+        part.training = False
+    try:
+        return make()
+    finally:
+        for part in drawing:
+            part.training = True
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """(..., tokens, heads * head_dim) to (..., heads, tokens, head_dim)."""
+    split: Tensor = x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+    return split
 
 
 def _apply(linear: LinearMap, x: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any, ClassVar, cast
 
 from timm.layers import AttentionPoolLatent, AttentionPoolPrr, PatchEmbed
@@ -15,6 +17,7 @@ from utuning_search.tuners import (
     OPERATIONS,
     BackboneShape,
     Operation,
+    Stage,
 )
 
 Kinds = tuple[type[nn.Module], ...]
@@ -30,6 +33,7 @@ class TimmAdapter(BackboneAdapter):
     head: ClassVar[tuple[str, ...]] = ("head.",)
     operations: ClassVar[tuple[Operation, ...]] = OPERATIONS
     attentions: ClassVar[Kinds]
+    blocks: tuple[TimmBlock, ...]
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -48,7 +52,7 @@ class TimmAdapter(BackboneAdapter):
     def shape(self) -> BackboneShape:
         model, first = self._timm, self.blocks[0]
         attention = model.blocks[0].attn
-        return BackboneShape(
+        shape = BackboneShape(
             dim=model.embed_dim,
             depth=len(self.blocks),
             num_heads=attention.num_heads,
@@ -70,6 +74,19 @@ class TimmAdapter(BackboneAdapter):
             plain_final=self.ends()[1] is not None,
             post_norm=isinstance(first, PostNormBlock),
             features=None if self.num_features == model.embed_dim else self.num_features,
+            softmaxes=first.softmaxes,
+        )
+        return replace(shape, stages=self._stages(shape))
+
+    def _stages(self, shape: BackboneShape) -> tuple[Stage, ...]:
+        """Blocks with as many heads of keys one after another, where some have fewer than of queries; else none."""
+        heads = [block.kv_heads for block in self.blocks]
+        if set(heads) == {shape.num_heads}:
+            return ()
+        alike = {name: getattr(shape, name) for name in ("dim", "num_heads", "head_dim", "hidden", "hidden_in", "grid")}
+        return tuple(
+            Stage(blocks=len(list(blocks)), kv_heads=count if count < shape.num_heads else 0, **alike)
+            for count, blocks in groupby(heads)
         )
 
     @property

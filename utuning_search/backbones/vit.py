@@ -4,10 +4,11 @@ import copy
 from pathlib import Path
 from typing import ClassVar, cast
 
-from timm.layers import Attention, GluMlp, Mlp, SwiGLU
+from timm.layers import Attention, DiffAttention, GluMlp, Mlp, SwiGLU
 from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
+from utuning_search.backbones.differential import DifferentialBlock
 from utuning_search.backbones.timm_block import LayerScaledBlock, PostNormBlock
 from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
 from utuning_search.tuners import QKV_PARTS, Operation
@@ -44,12 +45,20 @@ class ResPostBlockAdapter(PostNormBlock, VisionTransformerBlock):
     """A ResPostBlock: norms come after attention and MLP."""
 
 
+class DifferentialVitBlock(DifferentialBlock, VisionTransformerBlock):
+    """A Block with DiffAttention."""
+
+
+class DifferentialResPostBlock(DifferentialBlock, ResPostBlockAdapter):
+    """A ResPostBlock with DiffAttention."""
+
+
 class VisionTransformerAdapter(TimmAdapter):
     """Whatever timm builds of its VisionTransformer with norms before or after attention and MLP, and pools."""
 
     named: ClassVar[str] = "a timm VisionTransformer"
     head: ClassVar[tuple[str, ...]] = ("head.", "head_dist.")
-    attentions: ClassVar[Kinds] = (Attention,)
+    attentions: ClassVar[Kinds] = (Attention, DiffAttention)
 
     @classmethod
     def recognises(cls, model: nn.Module) -> bool:
@@ -59,11 +68,14 @@ class VisionTransformerAdapter(TimmAdapter):
     def check(cls, model: nn.Module, where: str) -> None:
         vit = cast(VisionTransformer, model)
         check_pools(vit, 'Create it with global_pool="token" or "avg".', where)
-        rule = "a Block or ResPostBlock with Attention and Mlp"
-        check_blocks(vit.blocks.children(), ((Block, ResPostBlock), (Attention,), (Mlp, GluMlp, SwiGLU)), rule, where)
+        rule = "a Block or ResPostBlock with Attention or DiffAttention, and Mlp"
+        kinds = ((Block, ResPostBlock), cls.attentions, (Mlp, GluMlp, SwiGLU))
+        check_blocks(vit.blocks.children(), kinds, rule, where)
 
     def _block(self, index: int) -> VisionTransformerBlock:
         block = self._timm.blocks[index]
+        if isinstance(block.attn, DiffAttention):
+            return (DifferentialResPostBlock if isinstance(block, ResPostBlock) else DifferentialVitBlock)(block)
         return ResPostBlockAdapter(block) if isinstance(block, ResPostBlock) else VisionTransformerBlock(block)
 
     def _pooled_tokens(self) -> int:

@@ -91,11 +91,12 @@ def _stages(shape: BackboneShape) -> Iterator[tuple[str, str]]:
         last = first + stage.blocks - 1
         blocks = f"block {first}" if first == last else f"blocks {first}-{last}"
         heads = f", {stage.num_heads} head{'s' * (stage.num_heads > 1)} of {stage.head_dim}" if stage.num_heads else ""
+        keys = f", {stage.kv_heads} of keys" if stage.kv_heads else ""
         wide = f"{stage.dim_in:,} to {stage.dim:,}" if stage.dim_in else f"{stage.dim:,}"
         rows, columns = stage.grid
         yield (
             f"stage {number}",
-            f"{blocks}, {wide} wide{heads}; MLP {stage.hidden:,}; {rows} x {columns} patches",
+            f"{blocks}, {wide} wide{heads}{keys}; MLP {stage.hidden:,}; {rows} x {columns} patches",
         )
         first = last + 1
 

@@ -30,7 +30,7 @@ def hindrance(tuner: TunerConfig, form: Form | None, shape: BackboneShape) -> st
         return "it attends with the block's queries and projections, and not every block has them"
     if tuner.changes_norm and not shape.plain_norms:
         return "it changes LayerNorms with weight and bias, and not all norms are"
-    if form == "bypass" and len(shape.stages) > 1:
+    if form == "bypass" and len({(stage.dim, stage.grid) for stage in shape.stages}) > 1:
         return "its side stream has one width, and the stages have several"
     return ""
 

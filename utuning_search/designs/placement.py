@@ -139,7 +139,9 @@ class Placement:
         first = out_dim if self.form == "sequential" else in_dim
         inputs = (in_dim, out_dim) if self.form in ("mixed", "bypass") else (first,)
         heads = shape.num_heads, shape.head_dim
-        return tuple(Site(width, out_dim, *heads, shape.grid, self.operation, shape.stage) for width in inputs)
+        return tuple(
+            Site(width, out_dim, *heads, shape.grid, self.operation, shape.stage, shape.kv_heads) for width in inputs
+        )
 
     @property
     def _sized(self) -> Operation:

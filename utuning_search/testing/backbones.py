@@ -305,7 +305,7 @@ class BackboneContract:
             recorder = Recorder(steps=True)
             block.run(tokens, recorder)
             k, v = block.keys_values(recorder.seen["mhsa"][0][0])
-            assert k.shape == v.shape == (shape.num_heads, tokens.shape[1], shape.head_dim)
+            assert k.shape == v.shape == (shape.kv_heads, tokens.shape[1], shape.head_dim)
             linear, own = block.linear("proj"), recorder.seen["mhsa"][1]
             bias = None if linear is None else linear.bias()
             assert bias is not None

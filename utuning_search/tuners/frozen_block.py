@@ -30,7 +30,7 @@ class FrozenBlock(ABC):
 
     @abstractmethod
     def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Frozen keys and values, each (heads, length, head_dim), of tokens (length, dim) that need no norm."""
+        """Frozen keys and values, each (heads of keys, length, head_dim), of tokens (length, dim) that need no norm."""
 
     @abstractmethod
     def project(self, mixed: Tensor) -> Tensor:
@@ -49,21 +49,28 @@ class FrozenBlock(ABC):
 
         Args:
             x: (batch, tokens, dim), before the attention's norm.
-            k: (heads, length, head_dim).
-            v: (heads, length, head_dim).
+            k: (heads of keys, length, head_dim); several heads of queries may share one.
+            v: (heads of keys, length, head_dim).
 
         Returns:
             (batch, tokens, dim).
         """
         q = self.queries(x)
+        k, v = shared(k, q.shape[1]), shared(v, q.shape[1])
         # Einsums over so few keys beat the fused kernel, and their backward is fast in bf16 on CPU too.
         weights = (q * self.softmax_scale @ k.to(q.dtype).transpose(-2, -1)).softmax(dim=-1)
         return self.project((weights @ v.to(weights.dtype)).transpose(1, 2).flatten(2))
 
 
+def shared(rows: Tensor, heads: int) -> Tensor:
+    """Keys or values (..., heads of keys, length, head_dim) for so many heads of queries, of which neighbours share."""
+    groups = heads // rows.shape[-3]
+    return rows if groups == 1 else rows.repeat_interleave(groups, dim=-3)
+
+
 def keys_values_flops(site: Site, length: int) -> int:
     """FLOPs of `FrozenBlock.keys_values` of `length` tokens."""
-    return 2 * length * site.in_dim * 2 * site.num_heads * site.head_dim
+    return 2 * length * site.in_dim * 2 * site.kv_heads * site.head_dim
 
 
 def attend_flops(site: Site, tokens: int, length: int) -> int:

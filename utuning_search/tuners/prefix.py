@@ -39,7 +39,7 @@ KEY_STD = 0.5  # of unit-variance keys: large enough to tell prefix rows apart, 
 
 @dataclass(frozen=True)
 class PrefixConfig(TunerConfig):
-    """Attributes: length, prefix rows a head; reading, "exact", "parallel" or "gated"."""
+    """Attributes: length, prefix rows a head of keys; reading, "exact", "parallel" or "gated"."""
 
     length: int
     reading: str = "parallel"
@@ -104,7 +104,7 @@ class PrefixConfig(TunerConfig):
         return self.length if self.joins else 0
 
     def num_parameters(self, site: Site) -> int:
-        rows = (2 if self.has_keys else 1) * self.length * site.num_heads * site.head_dim
+        rows = (2 if self.has_keys else 1) * self.length * site.kv_heads * site.head_dim
         return rows + (gate_size(site.in_dim) if self.reading == "gated" else 0)
 
     def num_flops(self, site: Site, tokens: int) -> int:
@@ -116,16 +116,16 @@ class PrefixConfig(TunerConfig):
 
 
 def _keys(config: PrefixConfig, site: Site) -> nn.Parameter:
-    return nn.Parameter(KEY_STD * torch.randn(site.num_heads, config.length, site.head_dim))
+    return nn.Parameter(KEY_STD * torch.randn(site.kv_heads, config.length, site.head_dim))
 
 
 class ExactPrefix(InsideTuner):
-    """Prefix rows that join the softmax; keys and values are (heads, length, head_dim)."""
+    """Prefix rows that join the softmax; keys and values are (heads of keys, length, head_dim)."""
 
     def __init__(self, config: PrefixConfig, site: Site) -> None:
         super().__init__()
         self.keys = _keys(config, site)
-        self.values = zeros(site.num_heads, config.length, site.head_dim)
+        self.values = zeros(site.kv_heads, config.length, site.head_dim)
 
     def extra_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
         del x
@@ -150,7 +150,7 @@ class ParallelPrefix(Tuner):
     def __init__(self, config: PrefixConfig, site: Site) -> None:
         super().__init__()
         self.keys = _keys(config, site) if config.has_keys else None
-        self.values = zeros(site.num_heads, config.length, site.head_dim)
+        self.values = zeros(site.kv_heads, config.length, site.head_dim)
 
     def forward(self, x: Tensor, block: FrozenBlock) -> Tensor:
         keys = torch.zeros_like(self.values) if self.keys is None else self.keys

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 from utuning_search.common.errors import InputError
-from utuning_search.tuners.operations import QKV_PARTS, Operation
+from utuning_search.tuners.operations import Operation
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Stage:
         dim_in: Width of the tokens that `norm1` and the maps to queries, keys and values read, in a block whose
             attention gives wider ones; 0 where it is `dim`.
         read: How many these are, where the attention gives fewer; 0 where they are as many.
+        kv_heads: Heads of keys and values, where several heads of queries share one; 0 where they are as many.
     """
 
     blocks: int
@@ -38,6 +39,7 @@ class Stage:
     flops: int | None = None
     dim_in: int = 0
     read: int = 0
+    kv_heads: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", tuple(self.grid))
@@ -47,7 +49,8 @@ class Stage:
 class BackboneShape:
     """The numbers of a backbone that sizes depend on, and what of its blocks decides which tuners it can carry.
 
-    Where blocks differ in width or grid, `stages` tells them, and the numbers of a block are those of the last one.
+    Where blocks differ in width or grid, or queries share keys, `stages` tells them, and the numbers of a block are
+    those of the last one.
 
     Attributes:
         dim: Width of a token.
@@ -72,6 +75,7 @@ class BackboneShape:
         joins: Whether tokens, keys and values of tuners can join its attention.
         post_norm: Whether norms come after attention and MLP, before the residual is added.
         features: Width of what the head reads; None where it is `dim`.
+        softmaxes: Of a head; two where attention is their difference.
         stage: Which of the stages it is, from 1, in what `at` gives; 0 for a whole backbone.
     """
 
@@ -96,6 +100,7 @@ class BackboneShape:
     joins: bool = True
     post_norm: bool = False
     features: int | None = None
+    softmaxes: int = 1
     stage: int = 0
 
     def __post_init__(self) -> None:
@@ -123,6 +128,11 @@ class BackboneShape:
         """Whether the attention of some block gives wider or fewer tokens than it reads, and a shortcut reads norm1."""
         return any(stage.dim_in or stage.read for stage in self.stages)
 
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values; fewer than those of queries where these share them."""
+        return (self.stages[-1].kv_heads if self.stages else 0) or self.num_heads
+
     def at(self, block: int) -> "BackboneShape":
         """As if all its blocks were like one of them (from 1)."""
         return _at(self, block) if self.stages and not self.stage else self
@@ -141,13 +151,15 @@ class BackboneShape:
 
     def widths(self, operation: Operation) -> tuple[int, int]:
         """(input width, output width) of an operation."""
-        heads, read = self.num_heads * self.head_dim, self.dim
+        heads, shared, read = self.num_heads * self.head_dim, self.kv_heads * self.head_dim, self.dim
         if self.stage:  # of one of its blocks
             read = self.stages[0].dim_in or read
         linear = {
             "norm1": (read, read),
-            "qkv": (read, 3 * heads),
-            **dict.fromkeys(QKV_PARTS, (read, heads)),
+            "qkv": (read, heads + 2 * shared),
+            "q": (read, heads),
+            "k": (read, shared),
+            "v": (read, shared),
             "proj": (heads, self.dim),
             "fc1": (self.dim, self.hidden),
             "fc2": (self.hidden_in, self.dim),
@@ -185,7 +197,7 @@ def _plain(value: object) -> object:
         return [_plain(inner) for inner in value]
     if not isinstance(value, Stage):
         return value
-    said = {k: v for k, v in asdict(value).items() if v or k not in ("dim_in", "read")}  # these came later
+    said = {k: v for k, v in asdict(value).items() if v or k not in ("dim_in", "read", "kv_heads")}  # these came later
     return said | {"grid": list(value.grid)}
 
 
@@ -195,7 +207,7 @@ class Site:
 
     `operation` is where in a block, for tuners to which it matters. The last grid[0] * grid[1] tokens are an image's
     patches, row by row; class, register and prompt tokens come before them. `stage` is that of the block, from 1; it is
-    0 where all blocks are alike.
+    0 where all blocks are alike. `kv_heads`, of keys and values, are as many as `num_heads` where nothing is said.
     """
 
     in_dim: int
@@ -205,3 +217,7 @@ class Site:
     grid: tuple[int, int] = (0, 0)
     operation: Operation | None = None
     stage: int = 0
+    kv_heads: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kv_heads", self.kv_heads or self.num_heads)
