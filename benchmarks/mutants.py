@@ -57,16 +57,19 @@ LIMIT = 200  # seconds of CPU; the tests of no module take half of it
 STUDIES = "search/test_study.py"
 FRONTS = "search/test_pareto.py search/test_objectives.py"
 TRIALS = f"search/test_history.py search/test_predicted.py search/test_rates_of_presets.py {FRONTS}"
+ENDS = "search/test_budget.py search/test_joining.py search/pruners"
+MADE = "search/test_spec.py search/test_leftovers.py"
+ASKED = "search/pruners search/test_spec.py search/test_predicted.py"
 JOURNALS = "search/test_journal_repair.py search/test_storage.py search/test_leases.py"
 EXPORTS = "results/test_peft_files.py results/test_whole_exports.py results/test_export.py"
 PICTURES = "results/test_pick.py results/test_sampling_error.py results/test_pictures.py results/test_confirm.py"
 KEPT = "results/test_damaged.py results/test_confirm.py"
 # Test files by the beginning of a module's name, the quickest first; the longest beginning counts.
 TESTS = {
-    "search/": f"{TRIALS} search/test_spec.py search/test_leftovers.py {JOURNALS} {STUDIES} search/test_environment.py",
+    "search/": f"{TRIALS} {ENDS} {MADE} {JOURNALS} {STUDIES} search/test_environment.py",
     "search/surrogate/": "search/surrogate search/test_predicted.py search/test_ehvi.py",
     "search/samplers/": "search/test_spec.py search/test_contracts.py search/test_ehvi.py",
-    "search/pruners/": f"search/test_spec.py search/test_predicted.py search/test_contracts.py {STUDIES}",
+    "search/pruners/": f"{ASKED} search/test_contracts.py {STUDIES}",
     "search/pruners/known": "search/test_known.py",
     "search/callbacks/": "search/callbacks/test_callbacks.py",
     "search/creation": f"search/test_leftovers.py {STUDIES}",

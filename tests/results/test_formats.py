@@ -32,6 +32,7 @@ from utuning_search.results.exports import timm as plain
 from utuning_search.results.exports import torch as program
 from utuning_search.results.exports.base import Loaded, check_logits
 from utuning_search.results.exports.formats import FORMATS, exporter
+from utuning_search.results.exports.model_card import model_card
 from utuning_search.results.exports.program import traced
 from utuning_search.results.exports.tuner import load_trial
 from utuning_search.results.load import load_tuned
@@ -295,7 +296,9 @@ def test_what_stays_is_named() -> None:
 # The hub
 
 
-def test_a_folder_for_the_hub_has_a_card_and_loads(bench: Bench, adapter: TrialRecord, tmp_path: Path) -> None:
+def test_a_folder_for_the_hub_has_a_card_and_loads(
+    bench: Bench, adapter: TrialRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "as hub"
     study = bench.study
     confirm_as_if(study.folder, adapter)
@@ -322,6 +325,9 @@ def test_a_folder_for_the_hub_has_a_card_and_loads(bench: Bench, adapter: TrialR
         "0.9000 (95%: 0.8000 to 0.9500 over images and trainings), trained on all training images with one seed",
     ):
         assert said in text
+    monkeypatch.setattr("utuning_search.results.exports.model_card.NAMED", 3)
+    exported = tomllib.loads((out / "tuner.toml").read_text(encoding="utf-8"))
+    assert "- Classes: 0, 1, 2, and 7 more\n" in model_card(study, adapter, exported, "me/digits")
 
 
 def confirm_as_if(folder: Path, record: TrialRecord) -> None:

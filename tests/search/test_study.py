@@ -549,6 +549,10 @@ def test_snapshots_say_where_the_study_stands(inputs: Inputs) -> None:
     assert settled == sorted(settled)
     assert {1, 2, 3} <= set(settled)
     assert all(s.target == 3 and s.elapsed >= 0 and len(s.running) <= 1 for s in seen)
+    begun = [r for s in seen for r in s.running]  # as they are now, which is after their last rungs
+    assert begun
+    for running in begun:
+        assert running.accuracy == running.values["accuracy"] == running.measured[running.epoch]["accuracy"]
     last = seen[-1]
     assert (last.running, last.front) == ([], [r.number for r in study.front()])
     assert last.hypervolume == pytest.approx(study.hypervolume())
