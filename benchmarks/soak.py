@@ -130,11 +130,12 @@ class Soak:
         folder: In which it lies, with space, task and images; what it prints goes beside it.
         seed: Of moments and targets.
         workers: Of each run.
+        every: Seconds between two strikes, about, where they do not wait for a trial.
         disk: That the folder is, where it is one of its own.
     """
 
-    def __init__(self, folder: Path, seed: int, workers: int, disk: Disk | None) -> None:
-        self.folder, self.workers, self.disk = folder, workers, disk
+    def __init__(self, folder: Path, seed: int, workers: int, every: float, disk: Disk | None) -> None:
+        self.folder, self.workers, self.every, self.disk = folder, workers, every, disk
         self.was_full = False  # since the run was started
         self.draw = random.Random(seed)
         self.kills: Counter[str] = Counter()
@@ -181,7 +182,7 @@ class Soak:
     def strike(self) -> None:
         """Wait for a moment, and kill something; what is told to be lost later was there before it."""
         if self.draw.random() < 0.5:
-            self._wait(self.draw.uniform(0.5, 20.0))  # it may still start
+            self._wait(self.draw.uniform(0.0, 2.0) * self.every)  # it may still start
         else:
             count = len(finished(read_log(self.study / JOURNAL))) + self.draw.choice((1, 2))
             self._wait(PATIENCE, lambda: len(finished(read_log(self.study / JOURNAL))) >= count)
@@ -384,7 +385,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of moments and targets")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--storage", choices=("journal", "postgres"), default="journal")
-    parser.add_argument("--every", type=float, default=8.0, help="seconds between strikes, with --storage postgres")
+    parser.add_argument("--every", type=float, default=8.0, help="seconds between strikes, about")
     parser.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="work in FOLDER, which must not be there, and leave it"
     )
@@ -400,7 +401,7 @@ def main() -> int:
                 soak = SharedSoak(folder, arguments.seed, arguments.workers, arguments.every, NAME, disk)
                 soak.run(60 * arguments.minutes)
             else:
-                soak = Soak(folder, arguments.seed, arguments.workers, disk)
+                soak = Soak(folder, arguments.seed, arguments.workers, arguments.every, disk)
                 soaked(soak, 60 * arguments.minutes)
             if arguments.keep and disk is not None:
                 shutil.copytree(folder, folder.with_name("left"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import io
 import json
 import os
@@ -10,13 +11,14 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from utuning_search.cli.console import PLAIN, console, listing
 from utuning_search.cli.main import main
-from utuning_search.cli.streams import accept_any_text, complain, say
+from utuning_search.cli.streams import _leave, accept_any_text, complain, say
 from utuning_search.common.text import python_string, visible
 
 from .commands import INLINE, SLOT, command, refused, succeeded
@@ -178,14 +180,14 @@ def test_a_path_is_a_string_of_python(path: str) -> None:
     assert value == path
 
 
-# Ctrl-C in the first seconds
+# Ctrl-C and SIGTERM in the first seconds
 
 EARLY = """
 import os, signal, sys
 from utuning_search.cli.streams import stopped_at_once
 with stopped_at_once():
     try:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), int(sys.argv[1]))
         import this
     except BaseException:
         print("a library made something else of it")
@@ -193,9 +195,30 @@ print("never")
 """
 
 
-def test_ctrl_c_while_libraries_are_imported_is_quiet() -> None:
-    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=60, check=False)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_libraries_are_imported_is_quiet(number: int) -> None:
+    """An exception in the middle of torch's initialisation is an abort, with its C++ stack on the screen."""
+    line = [sys.executable, "-c", EARLY, str(int(number))]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "utuning-search: stopped.\n")
+
+
+def test_a_command_has_its_own_way_with_sigterm_once_all_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, found = importlib.import_module("utuning_search.cli.main"), []
+
+    def run(arguments: object) -> int:
+        del arguments
+        found.append(signal.getsignal(signal.SIGTERM))
+        return 0
+
+    def load(*_: str) -> Callable[[object], int]:
+        run(None)
+        return run
+
+    monkeypatch.setattr(module, "load", load)
+    assert main(["cite", "ssf"]) == 0
+    assert found == [_leave, module._as_interrupt]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_shells_wish_to_ignore_ctrl_c_is_kept() -> None:

@@ -19,11 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 done, 2 bad input or a refusal, 130 stopped by Ctrl-C."""
     open_closed()
     arguments = make_parser().parse_args(argv)
-    previous = signal.signal(signal.SIGTERM, _as_interrupt)
+    previous = signal.getsignal(signal.SIGTERM)
     try:
         accept_any_text()
         with stopped_at_once():
             run = load(module_of(arguments.command), "run")
+        signal.signal(signal.SIGTERM, _as_interrupt)
         code: int = run(arguments)
         return code
     except UTuningError as error:

@@ -50,19 +50,19 @@ def accept_any_text() -> None:
 
 @contextmanager
 def stopped_at_once() -> Iterator[None]:
-    """End the process at Ctrl-C in here, while libraries are imported and nothing has begun.
+    """End the process at Ctrl-C or SIGTERM in here, while libraries are imported and nothing has begun.
 
-    Inside of them a KeyboardInterrupt may become anything, such as an import that failed.
+    Inside of them a KeyboardInterrupt may become anything, such as an import that failed; in C++ it is an abort.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # ignored, or a caller's own
-        yield
-        return
-    signal.signal(signal.SIGINT, _leave)
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    mine = {number: way for number, way in usual.items() if signal.getsignal(number) is way}  # else a caller's own
+    for number in mine:
+        signal.signal(number, _leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, way in mine.items():
+            signal.signal(number, way)
 
 
 def _leave(signum: int, frame: object) -> NoReturn:
