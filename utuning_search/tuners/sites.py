@@ -129,6 +129,11 @@ class BackboneShape:
         return any(stage.dim_in or stage.read for stage in self.stages)
 
     @property
+    def one_norm(self) -> bool:
+        """Whether attention and MLP read one norm, which is norm1."""
+        return "norm2" in self.lacks and not {"norm1", "fc1"} & set(self.lacks)
+
+    @property
     def kv_heads(self) -> int:
         """Heads of keys and values; fewer than those of queries where these share them."""
         return (self.stages[-1].kv_heads if self.stages else 0) or self.num_heads
