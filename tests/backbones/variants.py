@@ -143,7 +143,7 @@ RELPOS: dict[str, dict[str, Any]] = {
         "drop_path_rate": 0.2,
         "qk_norm": True,
     },
-    "relpos, one for all": {"shared_rel_pos": True, "rel_pos_type": "bias", "fc_norm": True, "init_values": None},
+    "relpos, one for all": {"shared_rel_pos": True, "rel_pos_type": "mlp", "fc_norm": True, "init_values": None},
     "relpos, norms last": {"block_fn": ResPostRelPosBlock, "rel_pos_type": "bias", "class_token": True}
     | {"global_pool": "token", "qkv_bias": False},
 }
