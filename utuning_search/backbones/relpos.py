@@ -30,7 +30,7 @@ class RelPosBlockAdapter(LayerScaledBlock, BiasedBlock):
 
     def _shared(self) -> Tensor | None:
         shared = self._model.shared_rel_pos
-        # A map that makes it drops units in training, once a batch. Blocks that run from cached tokens cannot know which.
+        # A map that makes it drops units in training, once a batch; blocks that run from cached tokens cannot know it.
         return None if shared is None else in_evaluation(shared, shared.get_bias)
 
     def _own(self) -> list[Tensor]:
