@@ -202,7 +202,8 @@ def _plain(value: object) -> object:
         return [_plain(inner) for inner in value]
     if not isinstance(value, Stage):
         return value
-    said = {k: v for k, v in asdict(value).items() if v or k not in ("dim_in", "read", "kv_heads")}  # these came later
+    later = ("dim_in", "read", "kv_heads")
+    said = {k: v for k, v in asdict(value).items() if v is not None and (v or k not in later)}
     return said | {"grid": list(value.grid)}
 
 
