@@ -14,6 +14,7 @@ from utuning_search.backbones.hiera import HieraAdapter
 from utuning_search.backbones.metaformer import MetaFormerAdapter
 from utuning_search.backbones.mvitv2 import MultiScaleVitAdapter
 from utuning_search.backbones.naflexvit import NaFlexVitAdapter
+from utuning_search.backbones.parallel import ParallelVitAdapter, SummedVitAdapter
 from utuning_search.backbones.qwen3 import Qwen3Adapter
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.relpos import RelPosAdapter
@@ -39,7 +40,17 @@ from .staged import (
     XCIT_MODELS,
 )
 from .toy_family import Toy, ToyAdapter, ToyLayer
-from .variants import BEITS, EVAS, NAFLEX_MODELS, QWEN_MODELS, RELPOS_MODELS, VARIANTS, makers
+from .variants import (
+    BEITS,
+    EVAS,
+    NAFLEX_MODELS,
+    PARALLEL_MODELS,
+    QWEN_MODELS,
+    RELPOS_MODELS,
+    SUMMED_MODELS,
+    VARIANTS,
+    makers,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +128,19 @@ class TestNaFlexVit(BackboneContract):
 class TestRelPos(BackboneContract):
     adapter = RelPosAdapter
     models = RELPOS_MODELS
+
+
+class TestParallelVit(BackboneContract):
+    adapter = ParallelVitAdapter
+    models = PARALLEL_MODELS
+    plain_residuals = False
+
+
+class TestSummedVit(BackboneContract):
+    adapter = SummedVitAdapter
+    models = SUMMED_MODELS
+    plain_residuals = False
+    placeless = False
 
 
 class TestHiera(BackboneContract):

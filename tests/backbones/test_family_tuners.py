@@ -26,15 +26,17 @@ from ..helpers import CASES, CLASSES, randomise, same_snapshot, snapshot, tuned
 from .staged import STAGED
 from .test_tuned_model import EVERYTHING
 from .variants import FAMILIES as PLAIN
-from .variants import QWEN_MODELS
+from .variants import QWEN_MODELS, VIT_MODELS
 
 Maker = Callable[[], nn.Module]
-FAMILIES: dict[str, Maker] = {**PLAIN, **QWEN_MODELS, **STAGED}
+FAMILIES: dict[str, Maker] = {**PLAIN, **VIT_MODELS, **QWEN_MODELS, **STAGED}
 every_family = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())
 PARTS = ("beit, both biases", "eva-02", "dinov3", "mixed rope", "sapiens2")  # blocks of the most parts
 RICHEST = [name for name in PARTS if name in FAMILIES]
 FILLED, FILLED_CR = "swin v2, windows to fill up", "swin v2 cr, windows to fill up"
 EACH = [
+    "parallel",
+    "summed, differential",
     "differential",
     *RICHEST,
     "swin, windows to fill up",

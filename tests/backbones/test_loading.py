@@ -425,7 +425,7 @@ def test_unknown_weights_of_a_known_model_are_refused() -> None:
     ("name", "said"),
     [
         ("samvit_base_patch16_224", "got VisionTransformerSAM. Did you mean"),
-        ("vit_pwee_patch16_reg1_gap_256", "or DiffAttention, and Mlp; got ParallelScalingBlock"),
+        ("vit_small_patch16_18x2_224", "or DiffAttention, and Mlp; got ParallelThingsBlock"),
         ("resnet50", "got ResNet. List others: timm.list_models"),
     ],
 )

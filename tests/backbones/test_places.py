@@ -29,7 +29,8 @@ def projections(attn: Any, x: Tensor) -> list[Tensor]:
         fused, apart = attn.qkv.bias, [getattr(attn, f"{n}_bias", None) for n in "qkv"]
         biases = apart if fused is None else fused.chunk(3)
         parts = [p if b is None else p + b for p, b in zip(parts, biases, strict=True)]
-    q, k, v = (p.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for p in parts)
+    width = parts[0].shape[-1] // attn.num_heads
+    q, k, v = (p.unflatten(-1, (-1, width)).transpose(1, 2) for p in parts)
     q_norm, k_norm = (getattr(attn, n, nn.Identity()) for n in ("q_norm", "k_norm"))
     return [q_norm(q), k_norm(k), v]
 
@@ -79,6 +80,8 @@ def attend(model: Any, index: int, x: Tensor, prompts: int, keys: Tensor | None,
     q, k = turned(model, index, q), turned(model, index, k)
     if keys is not None and values is not None:
         k, v = (torch.cat([r.expand(len(x), -1, -1, -1), t], dim=2) for r, t in ((keys, k), (values, v)))
+    sharing = q.shape[1] // k.shape[1]
+    k, v = (torch.stack([t] * sharing, dim=2).flatten(1, 2) for t in (k, v))
     logits = torch.einsum("bhqd,bhkd->bhqk", q, k) / q.shape[-1] ** 0.5
     rows = 0 if keys is None else keys.shape[1]
     mixed = (biased(model, attn, logits, prompts, rows).softmax(-1) @ v).transpose(1, 2).flatten(2)
@@ -169,6 +172,8 @@ def test_low_precision_and_training_mode_run(make: Maker) -> None:
     model = tuned(make(), Placement("proj", AdapterConfig(1)))
     images = pictures(model.adapter)
     model.train()
+    if (shared := getattr(model.backbone, "shared_rel_pos", None)) is not None:
+        shared.eval()  # as in tuned models: what it drops all blocks would have to know
     torch.default_generator.manual_seed(11)
     expected = model.head(model.backbone(images))
     torch.default_generator.manual_seed(11)

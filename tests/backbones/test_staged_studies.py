@@ -49,6 +49,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "naflexvit_base_patch16_gap",
         {"patch_size": 2, "embed_dim": 8, "depth": 2, "num_heads": 2, "pos_embed_grid_size": [3, 3]},
     ),
+    "parallel": (
+        "vit_dpwee_patch16_reg1_gap_256",
+        {"img_size": 8, "patch_size": 2, "embed_dim": 8, "depth": 2, "num_heads": 2},
+    ),
     "convnext": ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [4, 4, 8, 8], "patch_size": 1, "kernel_sizes": 3}),
 }
 # Whose exports are loaded, too: one of each family, small where a config.json can make it so.
@@ -59,6 +63,7 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
         {"img_size": 8, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2},
     ),
     "eva": ("eva02_tiny_patch14_224", {"img_size": 8, **FLAT}),
+    "parallel-vit": ("vit_pwee_patch16_reg1_gap_256", {"img_size": 8, **FLAT}),
     "beit": ("beit_base_patch16_224", {"img_size": 8, **FLAT}),
     "relpos": ("vit_relpos_small_patch16_224", {"img_size": 8, **FLAT}),
     "xcit": ("xcit_nano_12_p8_224", {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}),

@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 from timm.layers import GluMlp, Mlp
-from timm.models.vision_transformer import Block, ParallelScalingBlock, VisionTransformer
+from timm.models.vision_transformer import Block, ParallelThingsBlock, VisionTransformer
 from torch import Tensor, nn
 
 from utuning_search.backbones.loading import freeze
@@ -60,7 +60,7 @@ def test_a_published_size_of_no_whole_patches_is_taken() -> None:
         (lambda: timm.create_model("test_resnet", pretrained=False), "ResNet"),
         (lambda: nn.Linear(2, 2), "Linear"),
         (lambda: timm.create_model("test_mambaout", pretrained=False), "MambaOut"),
-        (lambda: tiny_vit(block_fn=ParallelScalingBlock), "ParallelScalingBlock"),
+        (lambda: tiny_vit(block_fn=ParallelThingsBlock), "ParallelThingsBlock"),
         (lambda: tiny_vit(mlp_layer=_OtherMlp), "_OtherMlp"),
     ],
     ids=["resnet", "linear", "mambaout", "parallel block", "other mlp"],

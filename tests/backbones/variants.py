@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,12 @@ from timm.layers import Attention, GluMlp, RmsNorm, SwiGLU, SwiGLUPacked, get_mi
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 from timm.models.naflexvit import NaFlexVit
-from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from timm.models.vision_transformer import (
+    DiffParallelScalingBlock,
+    ParallelScalingBlock,
+    ResPostBlock,
+    VisionTransformer,
+)
 from timm.models.vision_transformer_relpos import ResPostRelPosBlock, VisionTransformerRelPos
 from torch import Tensor, nn
 
@@ -106,7 +112,7 @@ EVAS: dict[str, dict[str, Any]] = {
 }
 EVAS["sapiens2"] = ROPE | {"attn_type": "rope", "qkv_fused": False, "num_kv_heads": (2, 1), "qk_norm": True}
 EVAS["sapiens2"] |= {"init_values": 1.0, "attn_only_layer_scale": True, "swiglu_mlp": True, "num_reg_tokens": 2}
-EVAS["sapiens2"] |= {"rope_type": "dinov3", "rope_rotate_half": True, "rope_rescale_coords": 2.0, "use_fc_norm": False}
+EVAS["sapiens2"] |= {"rope_type": "dinov3", "rope_rotate_half": True, "use_fc_norm": False}
 EVAS["sapiens2"] |= {"norm_layer": RmsNorm, "dynamic_img_size": True, "global_pool": "token"}
 EVAS["eva, norms last"] = ROPE | {"use_post_norm": True, "swiglu_mlp": True, "scale_mlp": True}
 KNOWN = inspect.signature(Eva).parameters
@@ -137,7 +143,7 @@ RELPOS: dict[str, dict[str, Any]] = {
         "drop_path_rate": 0.2,
         "qk_norm": True,
     },
-    "relpos, one for all": {"shared_rel_pos": True, "rel_pos_type": "bias", "fc_norm": True, "init_values": None},
+    "relpos, one for all": {"shared_rel_pos": True, "rel_pos_type": "mlp", "fc_norm": True, "init_values": None},
     "relpos, norms last": {"block_fn": ResPostRelPosBlock, "rel_pos_type": "bias", "class_token": True}
     | {"global_pool": "token", "qkv_bias": False},
 }
@@ -188,10 +194,20 @@ def _relpos(name: str) -> nn.Module:
     return model
 
 
+# With attention and MLP side by side, and two output maps or one.
+PARALLELS: dict[str, dict[str, Any]] = {
+    "parallel": {"block_fn": ParallelScalingBlock},
+    "parallel, qk norm": {"block_fn": ParallelScalingBlock, "qk_norm": True, "init_values": 0.1, "drop_path_rate": 0.2},
+}
+SUMMED: dict[str, dict[str, Any]] = {
+    "summed": {"block_fn": partial(ParallelScalingBlock, fuse_out_proj=True), "norm_layer": RmsNorm},
+    "summed, differential": {"block_fn": DiffParallelScalingBlock, "qk_norm": True, "init_values": 0.1},
+}
+PARALLEL_MODELS, SUMMED_MODELS = makers(VisionTransformer, PARALLELS), makers(VisionTransformer, SUMMED)
+VIT_MODELS = makers(VisionTransformer, {"differential": VARIANTS["differential"]}) | PARALLEL_MODELS | SUMMED_MODELS
 NAFLEX_MODELS = makers(naflex, NAFLEX)
 RELPOS_MODELS: dict[str, Callable[[], nn.Module]] = {name: lambda n=name: _relpos(n) for name in RELPOS}
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
-    **makers(VisionTransformer, {"differential": VARIANTS["differential"]}),
     **makers(Beit, BEITS),
     **makers(Eva, EVAS),
     **NAFLEX_MODELS,

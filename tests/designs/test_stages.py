@@ -1,10 +1,12 @@
 """Backbones of several stages: sizes, features and spaces go by block; plain ones are what they were."""
 
 import json
+import tomllib
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import tomli_w
 
 from utuning_search.common.errors import BackboneError, InputError
 from utuning_search.common.toml import build
@@ -102,6 +104,7 @@ def test_a_shape_is_stored_and_read() -> None:
     for shape in (STAGED, SHARING, replace(VIT_B, lacks=("qkv",)), VIT_B):
         table = json.loads(json.dumps(shape.to_dict()))
         assert build(BackboneShape, table, "shape") == BackboneShape(**table) == shape
+        assert tomllib.loads(tomli_w.dumps(table)) == table  # as an export has it
 
 
 def test_a_vit_is_stored_as_it_always_was() -> None:

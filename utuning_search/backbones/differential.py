@@ -32,14 +32,14 @@ class DifferentialBlock(TimmBlock):
     def attend(self, x: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = halves(self.queries(x))
         weights = (q * self.softmax_scale @ halves(k).to(q.dtype).transpose(-2, -1)).softmax(dim=-1)
-        mixed = difference(self._block.attn, weights) @ v.to(weights.dtype)
+        mixed = difference(self.attn, weights) @ v.to(weights.dtype)
         return self.project(mixed.transpose(1, 2).flatten(2))
 
     def _joining(self, keys: Tensor) -> Tensor:
         return halves(keys)
 
     def _mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return mix(self._block.attn, q, k, v)
+        return mix(self.attn, q, k, v)
 
 
 def mix(attn: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

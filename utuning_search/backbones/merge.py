@@ -1,6 +1,7 @@
 """Fold tuners into a copy of the backbone's weights, wherever that computes the same function."""
 
 import copy
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -10,7 +11,7 @@ from utuning_search.backbones.family import BackboneBlock, LinearMap
 from utuning_search.backbones.placed_tuner import PlacedTuner
 from utuning_search.backbones.tuned_block import TunedBlock
 from utuning_search.backbones.tuned_model import BLOCK, OUTSIDE, SHARED, TunedModel
-from utuning_search.designs.mergeability import BEHIND_NORM, FOLD_ORDER, folds_behind, unmerged
+from utuning_search.designs.mergeability import FOLD_ORDER, behind_norm, folds_behind, unmerged
 from utuning_search.designs.placement import Placement
 from utuning_search.tuners import NORM_OPERATIONS, OUTSIDE_OPERATIONS, InsideTuner, Operation, Tuner
 
@@ -43,8 +44,11 @@ def merge(model: TunedModel) -> TunedModel:
                     raise TypeError(f"{type(tuner).__name__} is said to be mergeable and does not fold")
         for operation in NORM_OPERATIONS:
             behind = folds_behind(p for p in folding if p.operation == operation)
-            fold = _fold_behind_norm if behind else _fold_norm
-            fold(_take(tuned, folding, operation), block, operation)
+            placed = _take(tuned, folding, operation)
+            if behind:
+                _fold_behind_norm(placed, block, behind_norm(operation, shape))
+            else:
+                _fold_norm(placed, block, operation)
         if not len(tuned.inside) and not len(tuned.added):
             del merged.tuners[name]
     _drop_unshared(merged)
@@ -117,10 +121,10 @@ def _fold_scales(placed: list[nn.Module], made_by: nn.Module) -> None:
     module.weight, module.bias = (nn.Parameter(t, requires_grad=False) for t in (weight, bias))
 
 
-def _fold_behind_norm(placed: list[nn.Module], block: BackboneBlock, operation: Operation) -> None:
+def _fold_behind_norm(placed: list[nn.Module], block: BackboneBlock, reading: Sequence[Operation]) -> None:
     """Fold what mixes the channels of a norm's output h into the maps that read it: W (h + s (M h + c)) + b."""
     terms = [term for tuner in placed for term in _terms(tuner)]
-    for name in BEHIND_NORM[operation] if terms else ():
+    for name in reading if terms else ():
         linear = _linear(block, name)
         own, own_bias = linear.weight(), linear.bias()
         weight, bias = own.clone(), torch.zeros_like(own[:, 0]) if own_bias is None else own_bias.clone()

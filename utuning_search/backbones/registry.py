@@ -16,6 +16,7 @@ from utuning_search.backbones.hiera import HieraAdapter
 from utuning_search.backbones.metaformer import MetaFormerAdapter
 from utuning_search.backbones.mvitv2 import MultiScaleVitAdapter
 from utuning_search.backbones.naflexvit import NaFlexVitAdapter
+from utuning_search.backbones.parallel import ParallelVitAdapter, SummedVitAdapter
 from utuning_search.backbones.qwen3 import Qwen3Adapter
 from utuning_search.backbones.relpos import RelPosAdapter
 from utuning_search.backbones.swin import SwinAdapter
@@ -42,6 +43,8 @@ OURS: tuple[type[BackboneAdapter], ...] = (
     HieraAdapter,
     MultiScaleVitAdapter,
     RelPosAdapter,
+    ParallelVitAdapter,
+    SummedVitAdapter,
 )
 FAMILIES: Mapping[str, type[BackboneAdapter]] = Registry(
     "utuning_search.backbones",

@@ -15,9 +15,8 @@ from timm.models.vision_transformer_relpos import (
 from torch import Tensor, nn
 
 from utuning_search.backbones.biased_block import BiasedBlock
-from utuning_search.backbones.timm_block import LayerScaledBlock, PostNormBlock
+from utuning_search.backbones.timm_block import LayerScaledBlock, PostNormBlock, in_evaluation
 from utuning_search.backbones.timm_model import Kinds, TimmAdapter, check_blocks, check_pools
-from utuning_search.common.errors import BackboneError
 
 
 class RelPosBlockAdapter(LayerScaledBlock, BiasedBlock):
@@ -31,7 +30,8 @@ class RelPosBlockAdapter(LayerScaledBlock, BiasedBlock):
 
     def _shared(self) -> Tensor | None:
         shared = self._model.shared_rel_pos
-        return None if shared is None else cast(Tensor, shared.get_bias())
+        # A map that makes it drops units in training, once a batch; blocks that run from cached tokens cannot know it.
+        return None if shared is None else in_evaluation(shared, shared.get_bias)
 
     def _own(self) -> list[Tensor]:
         own, shared = self._block.attn.rel_pos, self._shared()
@@ -62,20 +62,19 @@ class RelPosAdapter(TimmAdapter):
         kinds = ((RelPosBlock, ResPostRelPosBlock), (RelPosAttention,), (Mlp,))
         rule = "a RelPosBlock or ResPostRelPosBlock with its attention and Mlp"
         check_blocks(cast(Any, model).blocks, kinds, rule, where)
-        if getattr(cast(Any, model).shared_rel_pos, "mlp", None) is not None:
-            # timm drops some of its units, once a batch for all blocks: those that run from cached tokens cannot know.
-            rule = "patches keep their places in training"
-            raise BackboneError(where, rule, "a dropout that changes those of all blocks together")
 
     def _block(self, index: int) -> RelPosBlockAdapter:
         norm_last = isinstance(self._timm.blocks[index], ResPostRelPosBlock)
         return (ResPostRelPosBlockAdapter if norm_last else RelPosBlockAdapter)(self.model, index)
 
     def _flops_outside(self) -> int | None:
-        """With those of the maps that make each block its biases, of which `BackboneShape` knows nothing."""
+        """With those of the maps that make each block its biases, of which `BackboneShape` knows nothing.
+
+        Each block asks anew for those that all share.
+        """
         flops, places = super()._flops_outside(), 0
         for block in self._timm.blocks:
-            maker = getattr(block.attn.rel_pos, "mlp", None)
+            maker = getattr(block.attn.rel_pos or self._timm.shared_rel_pos, "mlp", None)
             if maker is not None:
                 pairs = math.prod(2 * side - 1 for side in self._grid)
                 places += 2 * pairs * (maker.fc1.weight.numel() + maker.fc2.weight.numel())

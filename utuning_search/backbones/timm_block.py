@@ -89,11 +89,16 @@ class TimmBlock(BackboneBlock):
         block = self._block
         return (block.gamma_1, block.drop_path1) if number == 1 else (block.gamma_2, block.drop_path2)
 
+    @property
+    def attn(self) -> Any:
+        """timm's attention."""
+        return self._block.attn
+
     # What tuners borrow
 
     @property
     def softmax_scale(self) -> float:
-        scale: float = self._block.attn.scale
+        scale: float = self.attn.scale
         return scale
 
     def queries(self, x: Tensor) -> Tensor:
@@ -110,7 +115,7 @@ class TimmBlock(BackboneBlock):
         return self._key_heads(k), _split(v, self.kv_heads)
 
     def project(self, mixed: Tensor) -> Tensor:
-        return F.linear(mixed, self._block.attn.proj.weight)
+        return F.linear(mixed, self.attn.proj.weight)
 
     def norm(self, operation: Operation) -> nn.Module:
         return cast(nn.Module, self._block.norm1 if operation in ("attention", "norm1") else self._block.norm2)
@@ -119,12 +124,12 @@ class TimmBlock(BackboneBlock):
 
     def widths(self, operation: Operation) -> tuple[int, int]:
         if operation not in LINEAR_OPERATIONS:
-            width: int = self._block.attn.proj.out_features
+            width: int = self.attn.proj.out_features
             return width, width
         return self.linear(operation).widths
 
     def linear(self, operation: Operation) -> LinearMap:
-        attention, mlp = self._block.attn, self._block.mlp
+        attention, mlp = self.attn, self._block.mlp
         if operation in ("proj", "attention"):
             return _all_of(attention.proj)
         if operation in ("fc2", "mlp"):
@@ -167,18 +172,22 @@ class TimmBlock(BackboneBlock):
 
     def _attend(self, x: Tensor, rows: list[tuple[Tensor, Tensor]], tuners: BlockTuners) -> Tensor:
         """timm's own forward pass step by step, with tuners at its linear maps and rows in its softmax."""
-        attn = self._block.attn
+        attn = self.attn
         gate = getattr(attn, "gate", None)
         opened = None if gate is None else gate(x).sigmoid()
-        q, k, v = self._qkv(x, tuners).split(self._parts, dim=-1)
+        mixed = _through(attn, "norm", self._mixed_heads(self._qkv(x, tuners), rows))
+        mixed = mixed if opened is None else mixed * opened
+        return cast(Tensor, attn.proj_drop(tuners.add("proj", self, mixed, attn.proj(mixed))))
+
+    def _mixed_heads(self, qkv: Tensor, rows: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """What "qkv" gives, with rows of tuners in the softmax: heads side by side, (batch, tokens, width)."""
+        q, k, v = qkv.split(self._parts, dim=-1)
         v = _split(v, self.kv_heads)
         q, k = self._placed([self._query_heads(q), self._key_heads(k)], v)
         for keys, values in rows:
-            k = torch.cat([self._joining(keys).to(k.dtype).expand(x.shape[0], -1, -1, -1), k], dim=2)
-            v = torch.cat([values.to(v.dtype).expand(x.shape[0], -1, -1, -1), v], dim=2)
-        mixed = _through(attn, "norm", self._mixed(q, k, v).transpose(1, 2).flatten(2))
-        mixed = mixed if opened is None else mixed * opened
-        return cast(Tensor, attn.proj_drop(tuners.add("proj", self, mixed, attn.proj(mixed))))
+            k = torch.cat([self._joining(keys).to(k.dtype).expand(k.shape[0], -1, -1, -1), k], dim=2)
+            v = torch.cat([values.to(v.dtype).expand(v.shape[0], -1, -1, -1), v], dim=2)
+        return self._mixed(q, k, v).transpose(1, 2).flatten(2)
 
     def _joining(self, keys: Tensor) -> Tensor:
         """Keys of tuners (..., heads of keys, length, head_dim) as the softmax takes them."""
@@ -186,7 +195,7 @@ class TimmBlock(BackboneBlock):
 
     def _mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Values, mixed for each query: (batch, heads, tokens, head_dim)."""
-        attn = self._block.attn
+        attn = self.attn
         k, v = shared(k, attn.num_heads), shared(v, attn.num_heads)
         biases = self._biases(q.shape[2], k.shape[2])
         if attn.fused_attn:
@@ -197,7 +206,7 @@ class TimmBlock(BackboneBlock):
         return cast(Tensor, attn.attn_drop(logits.softmax(dim=-1)) @ v)
 
     def _qkv(self, x: Tensor, tuners: BlockTuners) -> Tensor:
-        attn = self._block.attn
+        attn = self.attn
         if attn.qkv is None:
             qkv = torch.cat([attn.q_proj(x), attn.k_proj(x), attn.v_proj(x)], dim=-1)
         elif getattr(attn, "q_bias", None) is None:
@@ -205,6 +214,10 @@ class TimmBlock(BackboneBlock):
         else:
             bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
             qkv = attn.qkv(x) + bias if attn.qkv_bias_separate else F.linear(x, attn.qkv.weight, bias)
+        return self._tuned_qkv(qkv, x, tuners)
+
+    def _tuned_qkv(self, qkv: Tensor, x: Tensor, tuners: BlockTuners) -> Tensor:
+        """What the map to queries, keys and values gives of x, with tuners at it and at its parts."""
         qkv = tuners.add("qkv", self, x, qkv)
         if not tuners.touches(*QKV_PARTS):
             return qkv
@@ -237,9 +250,17 @@ class TimmBlock(BackboneBlock):
     @property
     def kv_heads(self) -> int:
         """Heads of keys and values, which several heads of queries may share."""
-        attn = self._block.attn
-        heads: int = getattr(attn, "num_kv_heads", attn.num_heads)
+        heads: int = getattr(self.attn, "num_kv_heads", self.attn.num_heads)
         return heads
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+        return self.linear("v").widths[1] // self.kv_heads
+
+    def norms(self) -> Sequence[nn.Module]:
+        """Its norms that are operations."""
+        return self._block.norm1, self._block.norm2
 
     @property
     def _parts(self) -> list[int]:
@@ -248,12 +269,11 @@ class TimmBlock(BackboneBlock):
 
     def _query_heads(self, q: Tensor) -> Tensor:
         """What "q" gives, normalised by heads: (..., heads, tokens, head_dim)."""
-        attn = self._block.attn
-        return _through(attn, "q_norm", _split(q, self.softmaxes * attn.num_heads))
+        return _through(self.attn, "q_norm", _split(q, self.softmaxes * self.attn.num_heads))
 
     def _key_heads(self, k: Tensor) -> Tensor:
         """What "k" gives, normalised by heads: (..., heads of keys, tokens, head_dim)."""
-        return _through(self._block.attn, "k_norm", _split(k, self.softmaxes * self.kv_heads))
+        return _through(self.attn, "k_norm", _split(k, self.softmaxes * self.kv_heads))
 
 
 class LayerScaledBlock(TimmBlock):

@@ -51,29 +51,25 @@ class TimmAdapter(BackboneAdapter):
     @property
     def shape(self) -> BackboneShape:
         model, first = self._timm, self.blocks[0]
-        attention = model.blocks[0].attn
         shape = BackboneShape(
             dim=model.embed_dim,
             depth=len(self.blocks),
-            num_heads=attention.num_heads,
-            head_dim=attention.proj.in_features // attention.num_heads,
+            num_heads=first.attn.num_heads,
+            head_dim=first.head_dim,
             hidden=first.widths("fc1")[1],
             hidden_in=first.widths("fc2")[0],
             parameters=sum(p.numel() for n, p in model.named_parameters() if not n.startswith(self.head)),
             grid=self._grid,
             prefix_tokens=model.num_prefix_tokens,
             flops_outside=self._flops_outside(),
-            gated_attention=getattr(attention, "gate", None) is not None,
+            gated_attention=getattr(first.attn, "gate", None) is not None,
             scaled_ends=not all(b.ends_in_linear(o) for b in self.blocks for o in ("attention", "mlp")),
-            plain_norms=all(
-                isinstance(m, nn.LayerNorm) and m.weight is not None and m.bias is not None
-                for b in model.blocks
-                for m in (b.norm1, b.norm2)
-            ),
+            plain_norms=all(_is_plain(norm) for block in self.blocks for norm in block.norms()),
             plain_patches=self.ends()[0] is not None,
             plain_final=self.ends()[1] is not None,
             post_norm=isinstance(first, PostNormBlock),
             features=None if self.num_features == model.embed_dim else self.num_features,
+            lacks=tuple(o for o in OPERATIONS if o not in self.operations),
             softmaxes=first.softmaxes,
         )
         return replace(shape, stages=self._stages(shape))
@@ -161,7 +157,7 @@ class TimmAdapter(BackboneAdapter):
     def _plain_final(self) -> nn.Module | None:
         """The last norm, if it is a LayerNorm with weight and bias."""
         norm = self._timm.fc_norm if self._norm_after_pooling else self._timm.norm
-        return norm if isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None else None
+        return norm if _is_plain(norm) else None
 
     def unfuse_attention(self) -> None:
         for module in self.model.modules():
@@ -181,6 +177,11 @@ class TimmAdapter(BackboneAdapter):
     def _ignores_key_bias(self, block: Any) -> bool:
         """Whether one bias of all keys changes nothing: it shifts each query's products alike."""
         return isinstance(getattr(block.attn, "k_norm", nn.Identity()), nn.Identity)
+
+
+def _is_plain(norm: nn.Module) -> bool:
+    """Whether it is a LayerNorm with weight and bias."""
+    return isinstance(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None
 
 
 def with_split_biases(

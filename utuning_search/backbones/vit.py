@@ -2,10 +2,17 @@
 
 import copy
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from timm.layers import Attention, DiffAttention, GluMlp, Mlp, SwiGLU
-from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer import (
+    Block,
+    DiffParallelScalingBlock,
+    ParallelScalingBlock,
+    ResPostBlock,
+    VisionTransformer,
+    checkpoint_filter_fn,
+)
 from torch import Tensor, nn
 
 from utuning_search.backbones.differential import DifferentialBlock
@@ -25,6 +32,13 @@ LAST_LINEAR: dict[Operation, str] = {
 def linear_name(block: int, operation: Operation) -> str:
     """What the model calls the linear map at the end of an operation in a block (from 1)."""
     return f"blocks.{block - 1}.{LAST_LINEAR[operation]}"
+
+
+def is_parallel(model: nn.Module) -> bool:
+    """Whether the blocks of a VisionTransformer have attention and MLP side by side, behind one norm."""
+    return any(
+        isinstance(b, (ParallelScalingBlock, DiffParallelScalingBlock)) for b in cast(Any, model).blocks.children()
+    )
 
 
 class VisionTransformerBlock(LayerScaledBlock):
@@ -53,30 +67,10 @@ class DifferentialResPostBlock(DifferentialBlock, ResPostBlockAdapter):
     """A ResPostBlock with DiffAttention."""
 
 
-class VisionTransformerAdapter(TimmAdapter):
-    """Whatever timm builds of its VisionTransformer with norms before or after attention and MLP, and pools."""
+class VitAdapter(TimmAdapter):
+    """A VisionTransformer, with blocks of any kind."""
 
-    named: ClassVar[str] = "a timm VisionTransformer"
     head: ClassVar[tuple[str, ...]] = ("head.", "head_dist.")
-    attentions: ClassVar[Kinds] = (Attention, DiffAttention)
-
-    @classmethod
-    def recognises(cls, model: nn.Module) -> bool:
-        return isinstance(model, VisionTransformer)
-
-    @classmethod
-    def check(cls, model: nn.Module, where: str) -> None:
-        vit = cast(VisionTransformer, model)
-        check_pools(vit, 'Create it with global_pool="token" or "avg".', where)
-        rule = "a Block or ResPostBlock with Attention or DiffAttention, and Mlp"
-        kinds = ((Block, ResPostBlock), cls.attentions, (Mlp, GluMlp, SwiGLU))
-        check_blocks(vit.blocks.children(), kinds, rule, where)
-
-    def _block(self, index: int) -> VisionTransformerBlock:
-        block = self._timm.blocks[index]
-        if isinstance(block.attn, DiffAttention):
-            return (DifferentialResPostBlock if isinstance(block, ResPostBlock) else DifferentialVitBlock)(block)
-        return ResPostBlockAdapter(block) if isinstance(block, ResPostBlock) else VisionTransformerBlock(block)
 
     def _pooled_tokens(self) -> int:
         left_out: int = 0 if self._timm.pool_include_prefix else self._timm.num_prefix_tokens
@@ -91,6 +85,31 @@ class VisionTransformerAdapter(TimmAdapter):
         if self._timm.attn_pool is None:  # of models that average instead, weights are published with the pooling
             named = {name: tensor for name, tensor in named.items() if not name.startswith("attn_pool.")}
         return named
+
+
+class VisionTransformerAdapter(VitAdapter):
+    """Whatever timm builds of its VisionTransformer with norms before or after attention and MLP, and pools."""
+
+    named: ClassVar[str] = "a timm VisionTransformer"
+    attentions: ClassVar[Kinds] = (Attention, DiffAttention)
+
+    @classmethod
+    def recognises(cls, model: nn.Module) -> bool:
+        return isinstance(model, VisionTransformer) and not is_parallel(model)
+
+    @classmethod
+    def check(cls, model: nn.Module, where: str) -> None:
+        vit = cast(VisionTransformer, model)
+        check_pools(vit, 'Create it with global_pool="token" or "avg".', where)
+        rule = "a Block or ResPostBlock with Attention or DiffAttention, and Mlp"
+        kinds = ((Block, ResPostBlock), cls.attentions, (Mlp, GluMlp, SwiGLU))
+        check_blocks(vit.blocks.children(), kinds, rule, where)
+
+    def _block(self, index: int) -> VisionTransformerBlock:
+        block = self._timm.blocks[index]
+        if isinstance(block.attn, DiffAttention):
+            return (DifferentialResPostBlock if isinstance(block, ResPostBlock) else DifferentialVitBlock)(block)
+        return ResPostBlockAdapter(block) if isinstance(block, ResPostBlock) else VisionTransformerBlock(block)
 
     def read_npz(self, path: Path) -> dict[str, Tensor]:
         target = copy.deepcopy(self._timm)  # timm writes as it reads: a file that breaks off must not leave half of it

@@ -2,7 +2,7 @@
 
 from utuning_search.common.errors import BackboneError
 from utuning_search.designs.design import Design
-from utuning_search.designs.placement import Placement
+from utuning_search.designs.placement import NORM_BEFORE, Placement
 from utuning_search.tuners import BackboneShape, Form, Operation, TunerConfig
 
 
@@ -17,7 +17,12 @@ def obstacle(tuner: TunerConfig, operation: Operation, form: Form | None, shape:
         form: None for any but a bypass.
         shape: Of the backbone.
     """
-    return f"its blocks have no operation '{operation}'" if operation in shape.lacks else hindrance(tuner, form, shape)
+    if operation in shape.lacks:
+        return f"its blocks have no operation '{operation}'"
+    norm = NORM_BEFORE.get(operation)
+    if tuner.changes_norm and norm in shape.lacks:
+        return f"it changes the norm before '{operation}', and its blocks have no '{norm}'"
+    return hindrance(tuner, form, shape)
 
 
 def hindrance(tuner: TunerConfig, form: Form | None, shape: BackboneShape) -> str:

@@ -49,6 +49,11 @@ def folds_behind(added: Iterable[Placement]) -> bool:
     return any(p.tuner.mixes_channels for p in added)
 
 
+def behind_norm(operation: Operation, shape: BackboneShape) -> tuple[Operation, ...]:
+    """The linear maps that read the output of a norm."""
+    return BEHIND_NORM[operation] + (BEHIND_NORM["norm2"] if shape.one_norm else ())
+
+
 def staying(design: Design, shape: BackboneShape) -> tuple[Placement, ...]:
     """Of the placements of a design those that do not fold in some block, each once, in its order."""
     placements = design.resolve(shape.depth).placements
@@ -90,11 +95,12 @@ def _folds_behind_norm(rest: list[Placement], operation: Operation, shape: Backb
     """Whether all that stands at a norm's output folds into the linear maps that read it, and nothing else does."""
     around = AROUND_NORM[operation]
     asked = any(p.tuner.reads_normed for p in rest if p.form == "inside" and p.operation == around)
-    if asked or shape.post_norm or any(o in shape.lacks for o in BEHIND_NORM[operation]):
+    if asked or shape.post_norm or any(o in shape.lacks for o in behind_norm(operation, shape)):
         return False
     if operation == "norm1" and (shape.gated_attention or shape.fills_up or shape.widens):
         return False
-    reading = [p for o in READING_NORM[operation] for p in _added(rest, o) if p.form in ("parallel", "mixed")]
+    reads = READING_NORM[operation] + (READING_NORM["norm2"] if shape.one_norm else ())
+    reading = [p for o in reads for p in _added(rest, o) if p.form in ("parallel", "mixed")]
     return not reading and all(_is_affine(p) for p in _added(rest, operation))
 
 

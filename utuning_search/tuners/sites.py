@@ -129,6 +129,11 @@ class BackboneShape:
         return any(stage.dim_in or stage.read for stage in self.stages)
 
     @property
+    def one_norm(self) -> bool:
+        """Whether attention and MLP read one norm, which is norm1."""
+        return "norm2" in self.lacks and not {"norm1", "fc1"} & set(self.lacks)
+
+    @property
     def kv_heads(self) -> int:
         """Heads of keys and values; fewer than those of queries where these share them."""
         return (self.stages[-1].kv_heads if self.stages else 0) or self.num_heads
@@ -197,7 +202,8 @@ def _plain(value: object) -> object:
         return [_plain(inner) for inner in value]
     if not isinstance(value, Stage):
         return value
-    said = {k: v for k, v in asdict(value).items() if v or k not in ("dim_in", "read", "kv_heads")}  # these came later
+    later = ("dim_in", "read", "kv_heads")
+    said = {k: v for k, v in asdict(value).items() if v is not None and (v or k not in later)}
     return said | {"grid": list(value.grid)}
 
 
