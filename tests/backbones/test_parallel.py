@@ -15,7 +15,7 @@ from utuning_search.common.errors import BackboneError
 from utuning_search.designs.design import Design, Placement
 from utuning_search.designs.legality import misplaced
 from utuning_search.testing.backbones import pictures
-from utuning_search.tuners import AdapterConfig, BiasConfig, LoraConfig, NormConfig
+from utuning_search.tuners import AdapterConfig, ArcConfig, BiasConfig, LoraConfig, NormConfig
 
 from ..helpers import tiny_vit, tuned
 
@@ -66,6 +66,17 @@ def test_what_joins_the_residual_is_added_behind_the_layer_scale(operation: Any)
     expected = scaled.blocks[0](tokens) + tuner.parallel(read, model.adapter.blocks[0])
     found = model.adapter.blocks[0].run(tokens, model.tuners["block_1"])
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("operation", ["fc1", "ffn"])
+@torch.no_grad()
+def test_what_mixes_the_norm_stays_where_a_tuner_of_the_mlp_reads_it(operation: Any) -> None:
+    vit = tiny_vit(block_fn=ParallelScalingBlock).double()
+    mixing, reading = Placement("norm1", ArcConfig(1)), Placement(operation, AdapterConfig(1), "parallel")
+    alone, read = (tuned(vit, *p, random=True, double=True) for p in ((mixing,), (mixing, reading)))
+    images = pictures(alone.adapter).double()
+    assert len(merge(alone).tuners) == 0
+    assert torch.allclose(merge(read)(images), read(images), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("operation", ["attention", "mlp"])

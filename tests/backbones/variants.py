@@ -110,10 +110,23 @@ EVAS: dict[str, dict[str, Any]] = {
     | {"attn_type": "rope", "rope_type": "mixed", "rope_grid_indexing": "xy", "qk_norm": True}
     | {"no_embed_class": True, "class_token": True, "attn_only_layer_scale": True, "init_values": 1.0},
 }
-EVAS["sapiens2"] = ROPE | {"attn_type": "rope", "qkv_fused": False, "num_kv_heads": (2, 1), "qk_norm": True}
-EVAS["sapiens2"] |= {"init_values": 1.0, "attn_only_layer_scale": True, "swiglu_mlp": True, "num_reg_tokens": 2}
-EVAS["sapiens2"] |= {"rope_type": "dinov3", "rope_rotate_half": True, "use_fc_norm": False}
-EVAS["sapiens2"] |= {"norm_layer": RmsNorm, "dynamic_img_size": True, "global_pool": "token"}
+EVAS["sapiens2"] = ROPE | {
+    "attn_type": "rope",
+    "qkv_fused": False,
+    "num_heads": 4,
+    "num_kv_heads": (4, 2),
+    "qk_norm": True,
+    "init_values": 1.0,
+    "attn_only_layer_scale": True,
+    "swiglu_mlp": True,
+    "num_reg_tokens": 2,
+    "rope_type": "dinov3",
+    "rope_rotate_half": True,
+    "use_fc_norm": False,
+    "norm_layer": RmsNorm,
+    "dynamic_img_size": True,
+    "global_pool": "token",
+}
 EVAS["eva, norms last"] = ROPE | {"use_post_norm": True, "swiglu_mlp": True, "scale_mlp": True}
 KNOWN = inspect.signature(Eva).parameters
 # The oldest timm has no norms of queries in Eva, and no layer scale of the attention alone.
