@@ -226,7 +226,10 @@ class SharedSoak:
         """Keep what is finished; count what was, and is not any more."""
         with self.server.connect(self.database) as connection:
             now = {number: (state, values) for number, state, values in connection.execute(FINISHED).fetchall()}
-        self.counts["lost"] += sum(now.get(number) != outcome for number, outcome in self.seen.items())
+        changed = {n: (outcome, now.get(n)) for n, outcome in self.seen.items() if now.get(n) != outcome}
+        self.counts["lost"] += len(changed)
+        if changed:
+            print(f"Outcomes that were others before: {changed}", file=sys.stderr)
         self.seen = now
 
     def _finish(self) -> None:
@@ -256,8 +259,14 @@ class SharedSoak:
         kept = [r for r in settled if r.state == "complete" and r.reused is None]
         with self.server.connect(self.database) as connection:
             (again,) = connection.execute("SELECT count(*) FROM again").fetchone()
-        self.counts["lost"] += sum(not study.found_weights(r.number).exists() for r in kept)
-        self.counts["lost"] += len(settled) - len(set(indices) & set(range(len(settled))))
+        gone = [r.number for r in kept if not study.found_weights(r.number).exists()]
+        missing = sorted(set(range(len(settled))) - set(indices))
+        doubled = [index for index, count in Counter(indices).items() if count > 1]
+        self.counts["lost"] += len(gone) + len(missing)
+        if gone or missing:
+            print(
+                f"Trials without weights: {gone}; indices without a trial: {missing}, twice: {doubled}", file=sys.stderr
+            )
         self.counts["failed"] += sum(r.state == "failed" for r in settled)
         self.counts["trained_twice"] += sum(count - 1 for count in trained.values())
         self.counts["rungs_twice"] += again

@@ -144,6 +144,47 @@ def test_a_turn_ends_with_its_connection(crew: Crew, postgres: "Server", url: st
             assert theirs
 
 
+def test_who_loses_its_turn_while_it_chooses_takes_the_next_place(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the server is restarted: another worker has its turn, and the same history."""
+    one, two = crew("one"), crew("two")
+    proposals, theirs = one.scheduler._proposals, []
+    real = proposals.next
+
+    def chosen(*arguments: Any) -> Any:
+        found = real(*arguments)
+        if not theirs:
+            theirs.append(two.scheduler.ask()[0])
+        return found
+
+    monkeypatch.setattr(proposals, "next", chosen)
+    running, step = one.scheduler.ask()
+    assert step is Next.TRAIN
+    assert indices(one) == [0, 1], "two trials have one place"
+    assert running.design.key != theirs[0].design.key
+    assert one.scheduler.records()[theirs[0].number].state == "running"
+
+
+def test_a_trial_that_was_written_twice_has_its_place_once(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server could not say any more that it had written it."""
+    worker = crew("one")
+    storage, failed = worker.served.hurried, []
+    real = storage.create_new_trial
+
+    def create(*arguments: Any) -> int:
+        found = real(*arguments)
+        if not failed:
+            failed.append(found)
+            raise sqlalchemy.exc.OperationalError("INSERT", {}, Exception("the connection is lost"))
+        return found
+
+    monkeypatch.setattr(storage, "create_new_trial", create)
+    running, step = worker.scheduler.ask()
+    assert step is Next.TRAIN, "it waits for its own copy"
+    assert indices(worker) == [0]
+    assert [r.state for r in worker.scheduler.records()] == ["interrupted", "running"]
+    assert running.number == 1
+
+
 def test_a_worker_waits_for_the_last_trials_of_others_and_takes_them_over(
     crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:

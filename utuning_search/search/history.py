@@ -85,7 +85,7 @@ class History:
         self._attributes: list[dict[str, object]] = []
         self._open: set[int] = set()
         self._settled = self._epochs = self._lowest = 0
-        self._indices: set[int] = set()
+        self._indices: dict[int, int] = {}  # number of the trial that has ended with an index
         self._outcomes: dict[str, int] = {}  # number of the trial that trained a key and settled it
         self._firsts: dict[str, int] = {}  # number of the first trial of a key
         self._losses: Counter[str] = Counter()
@@ -156,6 +156,18 @@ class History:
             self._lowest += 1
         running = {self._index(number) for number in self._open}
         return next(i for i in itertools.count(self._lowest) if i not in self._indices and i not in running)
+
+    def twins(self, number: int) -> list[int]:
+        """Earlier trials that have the index of a trial on its way, too."""
+        index = self._index(number)
+        if index is None:  # it was given back meanwhile
+            return []
+        ended = [self._indices[index]] if index in self._indices else []
+        return [*ended, *(n for n in sorted(self._open) if n < number and self._index(n) == index)]
+
+    def owner(self, number: int) -> object:
+        """Who began a trial."""
+        return self._attributes[number].get("owner")
 
     def outcome(self, key: str, before: int) -> TrialRecord | None:
         """The settled trial before number `before` that trained a design, if there is one."""
@@ -254,7 +266,7 @@ class History:
             self._try_again(record.number)
         index = self._index(record.number)
         if index is not None:
-            self._indices.add(index)
+            self._indices[index] = record.number
         if record.settled and record.reused is None:
             self._outcomes[record.key] = min(self._outcomes.get(record.key, record.number), record.number)
         for epoch in record.measured:

@@ -2,8 +2,8 @@
 
 A server is restarted, a connection is cut, a network is down for a minute: none of that is a reason to lose what GPUs
 are in the middle of. Calls are made again with growing pauses; the first failure and the end of it are told, a line
-each. All that Optuna writes can be written twice: attributes and values are the same, and a trial that was created
-twice has one copy that nobody signs, which is given back like those of dead owners.
+each. All that Optuna writes can be written twice: attributes and values are the same, and of a trial that was
+created twice the first copy is given back by whoever finds that it has the place of the second.
 """
 
 import random

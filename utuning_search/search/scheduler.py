@@ -143,9 +143,22 @@ class Scheduler:
         while True:
             with suppress(UpdateFinishedTrialError):  # an enqueued one, of which somebody thought that it is left over
                 running = self._asked()
-                break
-        self._history.look(running.number)
-        return running, self.decide(running)
+                self._history.look(running.number)
+                if self._has_its_place(running.number):
+                    return running, self.decide(running)
+
+    def _has_its_place(self, number: int) -> bool:
+        """Whether a new trial alone has its index; where an earlier one has it too, the new one is given back.
+
+        A server that is restarted takes the turn from whoever is choosing, and another process chooses by the same
+        history. Or it has written a trial and could not say so: that one is this process's, and nobody here knows it.
+        """
+        for twin in self._history.twins(number):
+            mine = self._history.owner(twin) == self.leases.owner
+            self._ledger.interrupt(twin if mine else number)
+            if not mine:
+                return False
+        return True
 
     def _asked(self) -> Running:
         history = self.history
