@@ -147,7 +147,7 @@ def test_another_machine_goes_on_from_the_artifact_store(tmp_path: Path) -> None
     for name in ("one", "two"):
         store = Artifacts(str(tmp_path / "store"), first.optuna, first.storage)
         machines.append(Checkpoints(tmp_path / name, "study", store))
-    Artifacts(str(tmp_path / "store"), first.optuna, first.storage).check()
+    Artifacts(str(tmp_path / "store"), first.optuna, first.storage).check(new=True)
     one, two = (PretendStudy(storage=first.storage, checkpoints=c) for c in machines)
     running = began(one)
     for epoch in (1, 2):
