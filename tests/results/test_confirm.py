@@ -609,6 +609,8 @@ def test_statistics_equal_those_by_hand() -> None:
     assert one.sd == pytest.approx(0.02)  # sqrt((0.02² + 0 + 0.02²) / 2)
     assert one.se == pytest.approx(0.02 / math.sqrt(3))
     assert one.test_minus_validation == pytest.approx(-0.03)
+    assert one.bar == pytest.approx((0.02, 0.02)), "a standard deviation, where it has no interval"
+    assert replace(one, interval=(0.91, 0.96)).bar == pytest.approx((0.01, 0.04))
     alone = final(100, 0.9)
     assert (alone.mean, alone.sd, alone.se, alone.test_minus_validation) == (0.9, None, None, None)
     grown = replace(
