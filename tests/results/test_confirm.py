@@ -681,19 +681,20 @@ def test_what_kept_no_predictions_is_not_compared_and_it_says_so() -> None:
 
 
 def test_finals_are_read_against_the_best_of_the_other_kind_that_is_no_larger() -> None:
-    small, ssf, lora, own, large = (
+    small, ssf, lora, bias, own, large = (
         answered(100, range(400), range(404)),
         answered(200, range(200), range(204), preset="ssf"),
-        answered(300, range(300), range(304), preset="lora"),
+        answered(300, range(150), range(154), preset="lora"),
+        answered(350, range(250), range(254), preset="bias"),
         answered(400, range(100), range(104)),
         answered(500, range(50), range(54)),
     )
-    found = confirmation(small, ssf, lora, own, large)
+    found = confirmation(small, ssf, lora, bias, own, large)
     first, *_ = finals = found.finals
     assert rival(found, first) is None
-    assert [rival(found, f).finalist.name for f in finals[1:]] == ["trial 100", "trial 100", "ssf", "ssf"]  # type: ignore[union-attr]
+    assert [rival(found, f).finalist.name for f in finals[1:]] == [*["trial 100"] * 3, "lora", "lora"]  # type: ignore[union-attr]
     said = list(readings(found))
-    assert len(said) == 4
+    assert len(said) == 5
     assert re.fullmatch(r"ssf is better than trial 100 by 20\.0 points \(95%: 1\d\.\d to 2\d\.\d\)", said[0])
 
 

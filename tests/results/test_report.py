@@ -117,6 +117,7 @@ def test_charts_are_what_plotly_takes_and_hold_every_trial(study: Study, shown: 
     scale = page.charts["confusion-0"]["data"][0]["colorscale"]
     lightness = [sum(bytes.fromhex(color[1:])) for _, color in scale]
     assert lightness == sorted(lightness, reverse=True), "what is never answered is white"
+    assert front["front"]["mode"].startswith("lines"), "of two objectives a line separates it from the rest"
     opacities = {trace["meta"]["group"]: trace["opacity"] for trace in page.charts["curves"]["data"]}
     assert opacities.pop("front") == 1
     assert all(0.5 < opacity < 1 for opacity in opacities.values()), "behind the front, and seen"
