@@ -621,6 +621,14 @@ def test_statistics_equal_those_by_hand() -> None:
     assert (failed.mean, failed.sd, failed.test_minus_validation, failed.reason) == (None, None, None, "not finite")
 
 
+def test_of_designs_of_one_size_the_best_stands_first_and_a_failed_one_last() -> None:
+    one, failed, best = (
+        replace(f, finalist=replace(f.finalist, parameters=100))
+        for f in (final(100, 0.9), final(101, None), final(102, 0.95))
+    )
+    assert [f.key for f in judge((one, failed, best))[0]] == [best.key, one.key, failed.key]
+
+
 def test_a_design_survives_unless_one_no_larger_is_better_beyond_doubt() -> None:
     """Of seeds that differ by 2 images: whoever is larger and 10 points worse is beaten."""
     a, b = (answered(n, range(100), range(102)) for n in (300, 200))
