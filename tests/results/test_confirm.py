@@ -663,6 +663,13 @@ def test_small_differences_are_no_verdict() -> None:
     assert {c.verdict for c in found.comparisons} == {"cannot be told apart"}
 
 
+def test_the_resolution_is_half_the_median_width() -> None:
+    """Of intervals that were tested: 1, 3 and 8 points wide."""
+    tested = [Comparison("a", "b", 0.0, -low, low, 0.5, 0.5, "cannot be told apart") for low in (0.04, 0.005, 0.015)]
+    unknown = Comparison("a", "b", 0.0, -0.4, 0.4, None, None, "training noise unknown")
+    assert resolution([*tested, unknown]) == pytest.approx(0.015)
+
+
 def test_with_one_seed_nothing_is_beaten_and_it_says_why() -> None:
     found = confirmation(answered(100, range(100)), answered(200, range(700)), answered(300, range(700), preset="ssf"))
     assert all(f.survives for f in found.finals)
