@@ -54,6 +54,7 @@ NEVER, PUNCTUATION = ("name", "string", "newline", "endmarker"), tuple(".,:;()[]
 QUIET = "ignore::pytest.PytestAssertRewriteWarning"  # of plugins that are loaded already
 PATIENCE = 1800.0  # seconds; whoever needs more waits for something
 LIMIT = 200  # seconds of CPU; the tests of no module take half of it
+RULES = "tests/test_architecture.py"
 STUDIES = "search/test_study.py"
 FRONTS = "search/test_pareto.py search/test_objectives.py"
 TRIALS = f"search/test_history.py search/test_predicted.py search/test_rates_of_presets.py {FRONTS}"
@@ -84,7 +85,12 @@ TESTS = {
     "results/": f"{PICTURES} {EXPORTS}",
     "results/statistics/": "results/test_statistics.py results/test_sampling_error.py results/test_confirm.py",
     "results/recommend/": "results/test_recommend.py",
-    "results/report/": "results/test_report.py",
+    "results/report/": "results/test_report.py results/test_resilience.py",
+    "results/comparing": "results/test_comparing.py",
+    "results/pictures/comparison": "results/test_comparing.py",
+    "results/pictures/front": "results/test_pictures.py",
+    "results/finals": f"results/test_metrics.py {KEPT}",
+    "results/words": KEPT,
     "results/ood/": "results/test_ood_scores.py results/test_ood.py",
     "results/resilience/": "results/test_resilience.py",
     "results/exports/unknown": "results/test_unknown.py",
@@ -191,11 +197,11 @@ def _differs(one: str, other: str) -> bool:
 
 
 def tests_of(path: str) -> list[str]:
-    """The test files of a module, the one of its own name before all."""
+    """The test files of a module, the one of its own name before all, and the rules of all modules after them."""
     name = path.removeprefix("utuning_search/")
     own = Path("tests", name).with_name(f"test_{Path(name).name}")
     listed = [f"tests/{file}" for file in TESTS[max((n for n in TESTS if name.startswith(n)), key=len)].split()]
-    return list(dict.fromkeys([*([str(own)] if own.exists() else []), *listed]))
+    return list(dict.fromkeys([*([str(own)] if own.exists() else []), *listed, RULES]))
 
 
 def meet(mutant: Mutant, tests: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ MEASURING = ("prepared", "final_training", "reopened", "ood.detect", "resilience
 MEASURES_FINALS = tuple(f"{PACKAGE}.results.{name}" for name in MEASURING)
 HANDS_ON = f"{PACKAGE}.results.reopened"  # it gives the test images of finals to what measures them
 LOOKS_AHEAD = (f"{PACKAGE}.cli.run", f"{PACKAGE}.results.recommend.prepare")
+CHANGING = ("search.running.Running", "search.journal_repair._Trial", "training.workers._Process")  # others are values
 READS_TESTS = (GIVES_PERMITS, f"{PACKAGE}.data.loading", f"{PACKAGE}.data.source")
 
 
@@ -56,6 +57,7 @@ class Module:
     calls: tuple[tuple[str, int], ...] = ()
     attributes: tuple[tuple[str, int], ...] = ()  # x.name and getattr(x, "name"); "name[]" where it is subscripted
     strings: tuple[tuple[str, int], ...] = ()
+    changing: tuple[tuple[str, int], ...] = ()  # dataclasses that are not frozen
     docstring: str = ""
     root: Path = ROOT
 
@@ -82,7 +84,16 @@ class Reader(ast.NodeVisitor):
         self.calls: list[tuple[str, int]] = []
         self.attributes: list[tuple[str, int]] = []
         self.strings: list[tuple[str, int]] = []
+        self.changing: list[tuple[str, int]] = []
         self.depth = 0
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        for made in node.decorator_list:
+            options = made.keywords if isinstance(made, ast.Call) else []
+            frozen = any(o.arg == "frozen" and getattr(o.value, "value", False) is True for o in options)
+            if ast.unparse(made).split("(")[0].split(".")[-1] == "dataclass" and not frozen:
+                self.changing.append((node.name, node.lineno))
+        self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self.depth += 1
@@ -157,6 +168,7 @@ def read_modules(root: Path) -> Modules:
             tuple(reader.calls),
             tuple(reader.attributes),
             tuple(reader.strings),
+            tuple(reader.changing),
             ast.get_docstring(tree) or "",
             root,
         )
@@ -259,6 +271,14 @@ def no_long_modules(modules: Modules) -> Iterator[str]:
             yield module.at(MAX_LINES + 1, f"a module has at most {MAX_LINES} lines; this one has {module.lines}")
 
 
+def values_are_frozen(modules: Modules) -> Iterator[str]:
+    """What is handed on means the same to everybody who holds it."""
+    for module in modules.values():
+        for name, line in module.changing:
+            if f"{module.name}.{name}" not in {f"{PACKAGE}.{known}" for known in CHANGING}:
+                yield module.at(line, f"{name} is a dataclass that is not frozen")
+
+
 def no_prints(modules: Modules) -> Iterator[str]:
     for module in modules.values():
         if not within(module.name, MAY_PRINT):
@@ -347,6 +367,7 @@ RULES: dict[str, Rule] = {
     "nobody imports testing": nobody_imports_testing,
     "no hidden imports": no_hidden_imports,
     "no long modules": no_long_modules,
+    "values are frozen": values_are_frozen,
     "no prints": no_prints,
     "no test images": no_test_images,
     "no parts of backbones": no_parts_of_backbones,
@@ -410,6 +431,8 @@ OPENING = '"""What it is for.\n\nMay import: nothing.\nStart reading: here.\n"""
         ("no hidden imports", {"a.py": "def f():\n    from .b import x", "b.py": ""}, "a.py:2"),
         ("no hidden imports", {"data/a.py": "async def f():\n    import utuning_search.b", "b.py": ""}, "data/a.py:2"),
         ("no long modules", {"a.py": "x = 1\n" * (MAX_LINES + 1)}, f"a.py:{MAX_LINES + 1}"),
+        ("values are frozen", {"a.py": "@dataclass\nclass A:\n    x = 1"}, "a.py:2"),
+        ("values are frozen", {"a.py": "@dataclasses.dataclass(frozen=False)\nclass A:\n    x = 1"}, "a.py:2"),
         ("no prints", {"a.py": "def f():\n    return [print(1)]"}, "a.py:2"),
         ("no prints", {"client.py": "print(1)"}, "client.py:1"),
         ("no test images", {"a.py": "\nfrom utuning_search.data import TestPermit"}, "a.py:2"),
@@ -447,6 +470,8 @@ def test_what_is_allowed_passes(tmp_path: Path) -> None:
         "results/prepared.py": "from .permitted import final_data\n",
         "results/permitted.py": "from ..data import TestPermit, load_final_data\n\nx = TestPermit()\n",
         "backbones/vit.py": "import timm\n\n\ndef f(model):\n    import math\n    return model.blocks[0].attn.qkv\n",
+        "backbones/shape.py": "@dataclass(slots=True, frozen=True)\nclass A:\n    x = 1\n",
+        "search/running.py": "@dataclass\nclass Running:\n    x = 1\n",
         "backbones/cnn.py": "'''See `vit.py`, and `results/prepared.py`.'''",
         "designs/design.py": "def f(shape, p):\n    return shape.widths('qkv'), p.blocks, f'{p}.blocks', 'norm1'\n",
     }

@@ -609,6 +609,8 @@ def test_statistics_equal_those_by_hand() -> None:
     assert one.sd == pytest.approx(0.02)  # sqrt((0.02² + 0 + 0.02²) / 2)
     assert one.se == pytest.approx(0.02 / math.sqrt(3))
     assert one.test_minus_validation == pytest.approx(-0.03)
+    assert one.bar == pytest.approx((0.02, 0.02)), "a standard deviation, where it has no interval"
+    assert replace(one, interval=(0.91, 0.96)).bar == pytest.approx((0.01, 0.04))
     alone = final(100, 0.9)
     assert (alone.mean, alone.sd, alone.se, alone.test_minus_validation) == (0.9, None, None, None)
     grown = replace(
@@ -617,6 +619,14 @@ def test_statistics_equal_those_by_hand() -> None:
     assert (one.memory_mb, grown.memory_mb) == (None, 60.0)
     failed = final(100, 0.9, None, validation=0.9)
     assert (failed.mean, failed.sd, failed.test_minus_validation, failed.reason) == (None, None, None, "not finite")
+
+
+def test_of_designs_of_one_size_the_best_stands_first_and_a_failed_one_last() -> None:
+    one, failed, best = (
+        replace(f, finalist=replace(f.finalist, parameters=100))
+        for f in (final(100, 0.9), final(101, None), final(102, 0.95))
+    )
+    assert [f.key for f in judge((one, failed, best))[0]] == [best.key, one.key, failed.key]
 
 
 def test_a_design_survives_unless_one_no_larger_is_better_beyond_doubt() -> None:
@@ -653,6 +663,13 @@ def test_small_differences_are_no_verdict() -> None:
     assert {c.verdict for c in found.comparisons} == {"cannot be told apart"}
 
 
+def test_the_resolution_is_half_the_median_width() -> None:
+    """Of intervals that were tested: 1, 3 and 8 points wide."""
+    tested = [Comparison("a", "b", 0.0, -low, low, 0.5, 0.5, "cannot be told apart") for low in (0.04, 0.005, 0.015)]
+    unknown = Comparison("a", "b", 0.0, -0.4, 0.4, None, None, "training noise unknown")
+    assert resolution([*tested, unknown]) == pytest.approx(0.015)
+
+
 def test_with_one_seed_nothing_is_beaten_and_it_says_why() -> None:
     found = confirmation(answered(100, range(100)), answered(200, range(700)), answered(300, range(700), preset="ssf"))
     assert all(f.survives for f in found.finals)
@@ -679,19 +696,20 @@ def test_what_kept_no_predictions_is_not_compared_and_it_says_so() -> None:
 
 
 def test_finals_are_read_against_the_best_of_the_other_kind_that_is_no_larger() -> None:
-    small, ssf, lora, own, large = (
+    small, ssf, lora, bias, own, large = (
         answered(100, range(400), range(404)),
         answered(200, range(200), range(204), preset="ssf"),
-        answered(300, range(300), range(304), preset="lora"),
+        answered(300, range(150), range(154), preset="lora"),
+        answered(350, range(250), range(254), preset="bias"),
         answered(400, range(100), range(104)),
         answered(500, range(50), range(54)),
     )
-    found = confirmation(small, ssf, lora, own, large)
+    found = confirmation(small, ssf, lora, bias, own, large)
     first, *_ = finals = found.finals
     assert rival(found, first) is None
-    assert [rival(found, f).finalist.name for f in finals[1:]] == ["trial 100", "trial 100", "ssf", "ssf"]  # type: ignore[union-attr]
+    assert [rival(found, f).finalist.name for f in finals[1:]] == [*["trial 100"] * 3, "lora", "lora"]  # type: ignore[union-attr]
     said = list(readings(found))
-    assert len(said) == 4
+    assert len(said) == 5
     assert re.fullmatch(r"ssf is better than trial 100 by 20\.0 points \(95%: 1\d\.\d to 2\d\.\d\)", said[0])
 
 

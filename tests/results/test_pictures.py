@@ -1,5 +1,6 @@
 """Pictures of fronts: a panel an objective, whatever a study weighs, and what is said once."""
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -46,6 +47,10 @@ def test_a_panel_for_each_other_objective(names: tuple[str, ...], across: list[s
     (legend,) = figure.legends
     best = front_of(records, objectives)
     assert f"Pareto front ({len(best)})" in [text.get_text() for text in legend.get_texts()]
+    heights = [100 * r.values[objectives.quality.name] for r in best]
+    for axes in figure.axes:
+        drawn_at = np.concatenate([np.asarray(c.get_offsets())[:, 1] for c in axes.collections])
+        assert np.isclose(drawn_at[:, None], heights).any(axis=0).all(), "points of the front, in per cent"
 
 
 def test_names_of_known_methods_stand_in_every_panel() -> None:

@@ -117,6 +117,13 @@ def test_charts_are_what_plotly_takes_and_hold_every_trial(study: Study, shown: 
     scale = page.charts["confusion-0"]["data"][0]["colorscale"]
     lightness = [sum(bytes.fromhex(color[1:])) for _, color in scale]
     assert lightness == sorted(lightness, reverse=True), "what is never answered is white"
+    assert front["front"]["mode"].startswith("lines"), "of two objectives a line separates it from the rest"
+    points = [trace["x"] for trace in page.charts["finals"]["data"]]
+    drawn = sorted(x for xs in points for x in xs)
+    assert drawn == sorted(f.finalist.parameters for f in found.finals), "each once, whether it survives or not"
+    opacities = {trace["meta"]["group"]: trace["opacity"] for trace in page.charts["curves"]["data"]}
+    assert opacities.pop("front") == 1
+    assert all(0.5 < opacity < 1 for opacity in opacities.values()), "behind the front, and seen"
     lines = sum(trace["x"].count(None) for trace in page.charts["curves"]["data"])
     assert lines == sum(len(trace["x"]) for trace in front.values())
 

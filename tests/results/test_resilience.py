@@ -130,8 +130,10 @@ def test_the_table_is_read_as_it_was_written(tabled: Few, perturbed: Rows) -> No
             read_resilience(tabled.study.folder)
 
 
-def test_the_report_has_it(tabled: Few) -> None:
+def test_the_report_has_it(tabled: Few, perturbed: Rows) -> None:
     page = report(tabled.study)
+    for row in perturbed.values():
+        assert f">{100 * row.clean:.1f}<" in page
     assert "<h2>In trouble</h2>" in page
     assert "bit flips 1e-06, 1e-05, 1e-04" in page
 
