@@ -30,7 +30,7 @@ class Machine:
 def one(tmp_path: Path) -> Any:
     study = PretendStudy()
     store = Artifacts(str(tmp_path / "store"), study.optuna, study.storage)
-    store.check()
+    store.check(new=True)
     finals = tmp_path / "one" / FINALS
     finals.mkdir(parents=True)
     for name in (*NAMES, ".a.json", "notes.txt"):
