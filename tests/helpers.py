@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from utuning_search.backbones.registry import adapter_of
 from utuning_search.backbones.tuned_model import TunedModel
+from utuning_search.testing.backbones import pictures
 from utuning_search.testing.cases import SCALES, Case, cases
 from utuning_search.testing.models import (
     CLASSES,
@@ -117,3 +119,13 @@ def bare_logits(model: TunedModel, images: Tensor) -> Tensor:
 
 
 CASES = tuple(case for kind, tuner in TUNERS.items() for case in cases(tuner, CORNERS.get(kind, ())))
+
+
+def check_draws_alike(model: TunedModel, backbone: nn.Module) -> None:
+    """In training mode a fresh model drops what its backbone drops, at the same places, and drops something."""
+    images = pictures(model.adapter)
+    torch.default_generator.manual_seed(11)
+    expected = model.head(backbone(images))
+    torch.default_generator.manual_seed(11)
+    assert torch.equal(model(images), expected)
+    assert not torch.equal(model(images), expected)
