@@ -119,6 +119,16 @@ def test_a_tuner_that_gains_an_option_keeps_the_keys_of_its_designs() -> None:
     assert changed.key != now.key
 
 
+def test_a_key_does_not_hang_on_what_was_asked_for_before() -> None:
+    """Equal numbers of two types are two texts, in whichever order they come."""
+    whole, decimal = (Design((Placement("mlp", LaterAdapter(7, dropout=n), blocks=(1,)),)) for n in (1, 1.0))
+    hashed = {"whole": whole.key, "decimal": decimal.key}
+    keys._placement_text.cache_clear()
+    again, first = (Design((Placement("mlp", LaterAdapter(7, dropout=n), blocks=(1,)),)) for n in (1, 1.0))
+    assert first.key == hashed["decimal"]
+    assert again.key == hashed["whole"]
+
+
 def test_options_at_another_value_than_the_default_change_the_key() -> None:
     assert (
         Design((Placement("mlp", AdapterConfig(8, "relu")),)).key != Design((Placement("mlp", AdapterConfig(8)),)).key

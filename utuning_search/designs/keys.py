@@ -48,7 +48,7 @@ class Keyed(Protocol):
 def key(design: Keyed) -> str:
     """Twelve hexadecimal digits that are equal for equal designs, in this version and in later ones."""
     table = {name: _text(value) for name, value in _later(design, DESIGNED).items()}
-    table["placements"] = f"[{', '.join(_placement_text(p) for p in design.placements)}]"
+    table["placements"] = f"[{', '.join(_placement_text(p, repr(p)) for p in design.placements)}]"
     if design.learning_rate is not None:
         table["learning_rate"] = _text(design.learning_rate)
     canonical = ", ".join(f"{_text(name)}: {table[name]}" for name in sorted(table))
@@ -60,7 +60,9 @@ def _text(value: Any) -> str:
 
 
 @lru_cache(maxsize=KEPT)
-def _placement_text(placement: Placement) -> str:
+def _placement_text(placement: Placement, written: str) -> str:
+    """`written` tells apart what is equal and not the same text, such as 1 and 1.0 in a tuner of somebody else."""
+    del written
     return _text(_hashed(placement))
 
 
