@@ -156,7 +156,7 @@ class Soak:
         """Begin to run the study, or go on with it, in a process group of its own."""
         new = ["run", "--space=space.toml", "--task=soak.toml", f"--name={NAME}", "--data-dir=.", "--sampler=random"]
         command = ["resume", NAME] if self._there() else new
-        line = [sys.executable, "-m", "utuning_search.cli.main", *command, f"--trials={trials}", "-q"]
+        line = [sys.executable, "-m", "utuning_search.cli", *command, f"--trials={trials}", "-q"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self.was_full = False
         with self.output.open("wb") as output:

@@ -123,6 +123,15 @@ def test_a_shell_that_starts_does_not_wait_for_completions(tmp_path: Path) -> No
     assert not done.modules & (HEAVY | {"numpy", "rich"})
 
 
+def test_the_command_line_is_there_as_a_module_too(tmp_path: Path) -> None:
+    """For a script that pip made may lie where no shell looks."""
+    done = run("import runpy; runpy.run_module('utuning_search.cli', run_name='__main__', alter_sys=True)", tmp_path)
+    assert done.code == 2
+    assert "usage: utuning-search " in done.said
+    imported = run("import utuning_search.cli.__main__", tmp_path)
+    assert (imported.code, imported.said.strip()) == (0, ""), "worker processes import the module that was run"
+
+
 LISTINGS = (
     (("tasks",), "digits"),
     (("tasks", "digits"), 'name = "digits"'),

@@ -328,7 +328,8 @@ def _changed(draw: Draw, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch
         elif kind == 4:
             tensor = tensor.reshape(-1, *draw.choice(((), (1,), (1, 1), (1, 1, 1, 1))))
         elif kind == 5 and tensor.is_floating_point():
-            tensor = torch.full_like(tensor, draw.choice((float("nan"), float("inf"), 1e38, 0.0)))
+            most = torch.finfo(tensor.dtype).max
+            tensor = torch.full_like(tensor, draw.choice((float("nan"), float("inf"), min(1e38, most), 0.0)))
         elif kind == 6:
             tensor = torch.cat([tensor, tensor]) if tensor.ndim else tensor[None]
         elif kind == 7:

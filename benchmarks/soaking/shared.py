@@ -108,7 +108,7 @@ class SharedSoak:
         place = self._host(host)
         place.mkdir(exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPTUNA_STORAGE": self.url}
-        line = [sys.executable, "-m", "utuning_search.cli.main", *command, "-q", "--workers=0", "--data-dir=.."]
+        line = [sys.executable, "-m", "utuning_search.cli", *command, "-q", "--workers=0", "--data-dir=.."]
         self.met.discard(host)
         with self._printed(host).open("wb") as output:
             self.workers[host] = subprocess.Popen(

@@ -251,7 +251,7 @@ def test_what_is_printed_goes_into_no_file_where_streams_are_closed(closed: str,
 
 
 def test_a_command_runs_where_streams_are_closed() -> None:
-    line = shlex.join([sys.executable, "-m", "utuning_search.cli.main", "tasks"])
+    line = shlex.join([sys.executable, "-m", "utuning_search.cli", "tasks"])
     done = subprocess.run(f"exec {line} >&- 2>&-", shell=True, capture_output=True, check=False)
     assert done.returncode == 0
 

@@ -54,7 +54,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _as_interrupt(signum: int, frame: object) -> NoReturn:
     del signum, frame
     raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    sys.exit(main())
