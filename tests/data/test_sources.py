@@ -25,9 +25,10 @@ from utuning_search.common.bundled import bundled
 from utuning_search.common.errors import DataError, InputError
 from utuning_search.data import torchvision as hub
 from utuning_search.data.decoded import FinalData, SearchData
+from utuning_search.data.decoding import Decoder
 from utuning_search.data.loading import SOURCES, load_final_data, load_search_data
 from utuning_search.data.permit import TestPermit
-from utuning_search.data.pixels import UnreadableError, read_file
+from utuning_search.data.pixels import UnreadableError, openers, read_file
 from utuning_search.data.source import Source
 from utuning_search.data.spec import DATASETS as NAMES
 from utuning_search.data.spec import DataSpec
@@ -469,6 +470,23 @@ def test_large_pictures_are_meant_and_bombs_are_not_read(tmp_path: Path, monkeyp
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
         with pytest.raises(UnreadableError, match="decompression bomb"):
             read_file(tmp_path / "large.png", COLOUR)
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "I;16"])
+def test_of_deep_samples_half_as_many_are_a_bomb(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TIFF of 614 bytes that claims 167 megapixels of floats took 5 GB of memory and 13 seconds."""
+    Image.new(mode, (60, 50), 7).save(tmp_path / "deep.tif")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3_000)
+    read_file(tmp_path / "deep.tif", COLOUR)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_999)
+    with pytest.raises(UnreadableError, match=r"megapixels of .* samples: save it smaller, or with 8 bits"):
+        read_file(tmp_path / "deep.tif", COLOUR)
+    examples = Decoder(examples=lambda: openers([tmp_path / "deep.tif"]))
+    Image.new(mode, (6, 5), 7).save(tmp_path / "small.tif")
+    read_file(tmp_path / "small.tif", COLOUR, examples)
+    assert "each was scaled by itself" in "".join(examples.notes()), "one that is not read settles no range"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    read_file(tmp_path / "deep.tif", COLOUR)
 
 
 # Bundled tasks

@@ -122,7 +122,7 @@ class Decoder:
             kind = kind_of(picture)  # before loading, which forgets it
             halved = is_halved(picture)
             said = orientation(picture) if picture.format == "TIFF" else 1  # which loading turns, and drops the tag
-            _load(picture)
+            _load(picture, kind)
             left = orientation(picture)  # now, as a PNG's may lie behind its pixels
             several = _has_several(picture)
             for what, met in ((TURNED, max(said, left) > 1), (SEVERAL, several), (HALVED, halved), (kind, bool(kind))):
@@ -215,15 +215,22 @@ class Decoder:
             opened = found[int(i * step)]
             with suppress(*UNREADABLE), opened() as picture:
                 deep = kind_of(picture)
-                _load(picture)
+                _load(picture, deep)
                 yield picture, opened, deep
 
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # SyntaxError: broken PNG chunks
 
 
-def _load(picture: Image.Image) -> None:
-    """Decode it; an OSError for what Pillow's parsers of damaged metadata raise, which may be anything."""
+def _load(picture: Image.Image, kind: str) -> None:
+    """Decode it; an OSError for what Pillow's parsers of damaged metadata raise, which may be anything.
+
+    A header of some hundred bytes can claim any size. Pillow warns of a bomb at half of the pixels at which it refuses
+    one; deep samples take many times the memory of 8 bits on their way, so they are refused at a warning already.
+    """
+    most = Image.MAX_IMAGE_PIXELS
+    if kind and most is not None and picture.width * picture.height > most:
+        raise ValueError(f"more than {most / 1e6:,.0f} megapixels of {kind} samples: save it smaller, or with 8 bits")
     clear = clear_sample(picture)
     try:
         picture.load()
